@@ -1,0 +1,85 @@
+"""torchpaths: networks whose information paths you can see, choose and cut out.
+
+The public surface, imported on first use: ``import torchpaths`` alone costs nothing, so the command answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torchpaths.cost import cost as cost
+    from torchpaths.deciders import Chance as Chance
+    from torchpaths.deciders import Gate as Gate
+    from torchpaths.junction import Decision as Decision
+    from torchpaths.junction import Junction as Junction
+    from torchpaths.junction import Routed as Routed
+    from torchpaths.junction import Trace as Trace
+    from torchpaths.methods.gated_blocks import GatedBlocks as GatedBlocks
+    from torchpaths.methods.random_drop import RandomDrop as RandomDrop
+    from torchpaths.path import Budget as Budget
+    from torchpaths.path import Cost as Cost
+    from torchpaths.path import Layout as Layout
+    from torchpaths.path import Path as Path
+    from torchpaths.path import Unit as Unit
+    from torchpaths.residual import ResidualJunction as ResidualJunction
+    from torchpaths.route import route as route
+    from torchpaths.split import Residual as Residual
+    from torchpaths.split import split as split
+    from torchpaths.survey import Survey as Survey
+    from torchpaths.survey import survey as survey
+    from torchpaths.train.objective import Objective as Objective
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Budget": "path",
+    "Chance": "deciders",
+    "Cost": "path",
+    "Decision": "junction",
+    "Gate": "deciders",
+    "GatedBlocks": "methods.gated_blocks",
+    "Junction": "junction",
+    "Layout": "path",
+    "Objective": "train.objective",
+    "Path": "path",
+    "RandomDrop": "methods.random_drop",
+    "Residual": "split",
+    "ResidualJunction": "residual",
+    "Routed": "junction",
+    "Survey": "survey",
+    "Trace": "junction",
+    "Unit": "path",
+    "cost": "cost",
+    "route": "route",
+    "split": "split",
+    "survey": "survey",
+}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605
+
+
+class _Package(ModuleType):
+    """Importing the file ``route.py`` must not hide the function ``route``, nor any other of the same name."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(f"torchpaths.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'torchpaths' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

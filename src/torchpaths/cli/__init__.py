@@ -1,0 +1,92 @@
+"""The command ``torchpaths``: one verb per module, nothing imported before the verb is known.
+
+Torch takes seconds to import and tyro a few tenths; ``torchpaths --help`` and a mistyped verb need neither, so the
+verb is looked up in the argument list itself and its module is imported after that. What a verb prints for people goes
+through rich; with ``--json`` standard output holds one JSON object and everything else goes to standard error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+
+VERBS = {
+    "train": "train a network; without arguments the digits demo, plain and gated side by side",
+    "evaluate": "accuracy, MACs and units open of a trained run",
+    "survey": "which units open for which classes: statistics and figures of a trained run",
+}
+
+HELP = f"""usage: torchpaths VERB ...
+
+Networks whose information paths you can see, choose and cut out.
+
+{chr(10).join(f"  {verb:<10}{text}" for verb, text in VERBS.items())}
+
+  torchpaths VERB --help   what a verb takes
+  torchpaths --version     the version
+"""
+
+OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb.
+
+    Args:
+        argv: the arguments after the command's name; None takes the process's own.
+
+    Returns:
+        The exit status: 0, or 1 after an error the library explains, 2 for arguments that make no sense, 130 after
+        Ctrl-C.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments:
+        print(HELP, file=sys.stderr)
+        return MISUSED
+    verb, rest = arguments[0], arguments[1:]
+    if verb in ("-h", "--help", "help"):
+        print(HELP)
+        return OK
+    if verb == "--version":
+        from importlib.metadata import version
+
+        print(f"torchpaths {version('torchpaths')}")
+        return OK
+    if verb not in VERBS:
+        from torchpaths.errors import near
+
+        return complain(f"no verb {verb!r}. {near(verb, VERBS)} See torchpaths --help.", MISUSED)
+    run: Callable[[list[str]], int] = importlib.import_module(f"torchpaths.cli.{verb}").run
+    return _guarded(run, rest)
+
+
+def _guarded(run: Callable[[list[str]], int], arguments: list[str]) -> int:
+    """Run a verb; errors of the library and of the operating system become one line instead of a traceback."""
+    from torchpaths import errors
+
+    explained = (
+        errors.PathError,
+        errors.BudgetError,
+        errors.RouteError,
+        errors.CallError,
+        errors.DataError,
+        errors.RunError,
+        OSError,
+    )
+    try:
+        return run(arguments)
+    except explained as error:
+        return complain(str(error), FAILED)
+    except KeyboardInterrupt:
+        return complain("stopped by Ctrl-C. A training run continues from its last checkpoint: repeat the command.", INTERRUPTED)
+
+
+def complain(message: str, status: int) -> int:
+    """Print ``error: message`` to standard error, red where that is a terminal, and return ``status``."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print("error:", style="bold red", end=" ")
+    console.print(message, markup=False)
+    return status

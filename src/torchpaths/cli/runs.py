@@ -1,0 +1,138 @@
+"""What the verbs do with a run folder: survey its network, draw the figures, sum up in numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import pathlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from torchpaths.cli.options import Weights
+from torchpaths.data import ImageSet, Loader
+from torchpaths.deciders import Gate, Inference
+from torchpaths.errors import DataError, RunError
+from torchpaths.survey import Survey, survey
+from torchpaths.train.run import Run, load_run, open_images
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """A run's network over a data set.
+
+    Attributes:
+        survey: what it did.
+        images: over which images.
+        run: the run.
+    """
+
+    survey: Survey
+    images: ImageSet
+    run: Run
+
+    def draw(self, folder: pathlib.Path) -> list[pathlib.Path]:
+        """Write every figure there is data for into ``folder``, as PNG and SVG; returns the files."""
+        from torchpaths.survey.figures import save_all
+
+        metrics = self.run.folder / "metrics.jsonl"
+        kept = self.images if self.survey.samples is not None else None
+        return save_all(self.survey, folder, images=kept, metrics=metrics if metrics.is_file() else None)
+
+
+def survey_run(
+    folder: pathlib.Path,
+    *,
+    data: str | None = None,
+    split: str = "test",
+    skip_corrupt: bool = False,
+    weights: Weights = "final",
+    inference: Inference | None = None,
+    keep_paths: bool = False,
+) -> Surveyed:
+    """Survey the network of a run folder, on the GPU where there is one.
+
+    Args:
+        folder: the run.
+        data: another image set than the run's, of the same classes and image size.
+        split: which part of it.
+        skip_corrupt: leave out images that cannot be decoded instead of raising.
+        weights: which of the run's weights.
+        inference: what its gates do instead of what the recipe says.
+        keep_paths: keep the path of every image, as the figure of easy and hard images needs.
+
+    Raises:
+        RunError: for a folder that is no run, lacks these weights, or has no gates to apply ``inference`` to.
+        DataError: for images that cannot be read or do not belong to this network.
+    """
+    run = load_run(folder, weights)
+    recipe = dataclasses.replace(run.recipe, data=data or run.recipe.data, skip_corrupt=skip_corrupt or run.recipe.skip_corrupt)
+    images = open_images(recipe, split)
+    _check_belongs(images, run)
+    if inference is not None:
+        _infer(run, inference)
+    gpu = torch.cuda.is_available() and recipe.device != "cpu"
+    run.net.to("cuda" if gpu else "cpu")
+    torch.manual_seed(recipe.seed)
+    loader = Loader(images, 256, mean=run.mean, std=run.std)
+    found = survey(run.net, loader, classes=run.classes, keep_paths=keep_paths, progress=True)
+    method = () if recipe.method is None else (type(recipe.method).__name__,)
+    found = dataclasses.replace(found, name=recipe.model, method=method, dataset=images.name, split=split)
+    return Surveyed(found, images, run)
+
+
+def _check_belongs(images: ImageSet, run: Run) -> None:
+    """Raise unless these images are of the size and classes that the run was trained on."""
+    if images.classes != run.classes:
+        theirs, own = (", ".join(names[:3]) + (", ..." if len(names) > 3 else "") for names in (images.classes, run.classes))
+        raise DataError(f"{images.name} has {len(images.classes)} classes ({theirs}), the run {run.folder} was trained on {len(run.classes)} ({own}); give a data set of the same classes in the same order.")
+    shape = tuple(json.loads((run.folder / "run.json").read_text())["data"]["shape"])
+    if images.shape != shape:
+        raise DataError(f"the images of {images.name} are {images.shape} (height, width, channels), the run {run.folder} was trained on {shape}; give images of that size, or train with --size.")
+
+
+def _infer(run: Run, inference: Inference) -> None:
+    gates = [decider for decider in run.net.deciders.values() if isinstance(decider, Gate)]
+    if not gates:
+        raise RunError(f"the run {run.folder} has no gates, so --inference {inference} means nothing for it; leave it out.")
+    for gate in gates:
+        gate.inference = inference
+
+
+def summary(found: Survey) -> dict[str, Any]:
+    """A survey's numbers as JSON values: accuracy (0 to 1), MACs of one image, units open; in all, by class and by unit."""
+    plain = found.layout.plain.macs
+    mean, deviation = found.executed
+    return {
+        "model": found.name,
+        "method": found.method[0] if found.method else None,
+        "data": found.dataset,
+        "split": found.split,
+        "images": int(found.images.sum()),
+        "accuracy": found.accuracy,
+        "macs": found.macs,
+        "macs_std": found.macs_std,
+        "plain_macs": plain,
+        "macs_share": found.macs / plain,
+        "units": len(found.layout.units),
+        "units_open": mean,
+        "units_open_std": deviation,
+        "distinct_paths": found.distinct_paths,
+        "by_class": {
+            name: {
+                "images": int(found.images[i]),
+                "accuracy": _number(found.accuracy_by_class[i]),
+                "macs": _number(found.macs_by_class[i]),
+                "units_open": _number(found.executed_by_class[i, 0]),
+            }
+            for i, name in enumerate(found.classes)
+        },
+        "open_by_unit": {unit.name: float(rate) for unit, rate in zip(found.layout.units, found.rates, strict=True)},
+    }
+
+
+def _number(value: float) -> float | None:
+    """None for NaN, the mean of no images, which JSON cannot hold."""
+    return None if math.isnan(value) else float(value)

@@ -1,0 +1,70 @@
+"""Tables for people: accuracy, MACs and units open, by class, of one run or of several side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from torchpaths.survey import Survey
+
+MOST_CLASSES = 20
+"""A table shows all classes up to so many, and above that the five that open the fewest units and the five with the most."""
+
+
+def side_by_side(surveys: Sequence[Survey]) -> Table:
+    """A row for each class and one for all images; for each survey accuracy, units open and MACs.
+
+    Args:
+        surveys: of networks of the same classes over the same images; rows are ordered as the last one needs it.
+    """
+    last = surveys[-1]
+    images = int(last.images.sum())
+    table = Table(title=f"{last.title}, {last.split} split, {images:,} images", title_justify="left", pad_edge=False)
+    table.add_column("class")
+    for found in surveys:
+        name = found.method[0] if found.method else "plain"
+        for column in ("accuracy", f"of {len(found.layout.units)} units open", "MACs"):
+            table.add_column(f"{name}\n{column}", justify="right")
+    rows, left_out = _rows(last)
+    for i, row in enumerate(rows):
+        table.add_row(last.classes[row], *(cell for found in surveys for cell in _class(found, row)), end_section=i == len(rows) - 1)
+    table.add_row("all", *(cell for found in surveys for cell in _all(found)), style="bold")
+    if left_out:
+        table.caption = f"{left_out} classes between the five that open the fewest units and the five that open the most are left out"
+    return table
+
+
+def _rows(found: Survey) -> tuple[list[int], int]:
+    """The classes to show, and how many are left out."""
+    count = len(found.classes)
+    if count <= MOST_CLASSES:
+        return list(range(count)), 0
+    means = found.executed_by_class[:, 0]
+    order = sorted((c for c in range(count) if not math.isnan(means[c])), key=lambda c: float(means[c]))
+    if len(order) <= MOST_CLASSES:
+        return order, count - len(order)
+    return [*order[:5], *order[-5:]], count - 10
+
+
+def _class(found: Survey, row: int) -> tuple[str, str, str]:
+    if found.images[row] == 0:
+        return "–", "–", "–"
+    return _cells(float(found.accuracy_by_class[row]), float(found.executed_by_class[row, 0]), float(found.macs_by_class[row]), found)
+
+
+def _all(found: Survey) -> tuple[str, str, str]:
+    return _cells(found.accuracy, found.executed[0], found.macs, found)
+
+
+def _cells(accuracy: float, units: float, macs: float, found: Survey) -> tuple[str, str, str]:
+    return f"{accuracy:.2%}", f"{units:.2f}", f"{count(macs)} ({macs / found.layout.plain.macs:.1%})"
+
+
+def count(macs: float) -> str:
+    """A number of MACs in three significant digits: ``"1.26 M"``."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if macs >= size:
+            return f"{macs / size:#.3g} {unit}".replace(". ", " ")
+    return f"{macs:.0f}"

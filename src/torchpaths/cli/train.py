@@ -1,0 +1,96 @@
+"""``torchpaths train [RECIPE]``: train by a recipe, any field of which can be overridden; without one, the digits demo."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from typing import Annotated, Any
+
+from tyro import conf
+
+from torchpaths.cli import MISUSED, OK, complain
+from torchpaths.cli.options import Json, emit, parse, speaking
+from torchpaths.cli.runs import summary, survey_run
+from torchpaths.cli.tables import side_by_side
+from torchpaths.errors import near
+from torchpaths.methods.base import Method
+from torchpaths.methods.gated_blocks import GatedBlocks
+from torchpaths.methods.random_drop import RandomDrop
+from torchpaths.train.recipe import Recipe
+from torchpaths.train.recipes import RECIPES
+from torchpaths.train.run import train
+
+DEMO = "digits"
+METHODS: dict[str, type[Method] | None] = {"GatedBlocks": GatedBlocks, "RandomDrop": RandomDrop, "none": None}
+
+ABOUT = """Train by the recipe {name!r} (known: {known}). The run folder gets the resolved recipe, metrics, checkpoints, the
+survey and its figures; repeating the command goes on from the last checkpoint. Under torchrun the same command trains on
+all processes."""
+
+
+def run(arguments: list[str]) -> int:
+    """Train, survey, draw and print. Returns the exit status, see `torchpaths.cli.main`."""
+    name, rest = (arguments[0], arguments[1:]) if arguments and not arguments[0].startswith("-") else (DEMO, arguments)
+    if name not in RECIPES:
+        return complain(f"no recipe {name!r}. {near(name, RECIPES)}", MISUSED)
+    recipe = RECIPES[name]()
+    method, rest = _take("--method", rest)
+    if method is not None:
+        if method not in METHODS:
+            return complain(f"no method {method!r}. {near(method, METHODS)}", MISUSED)
+        recipe = _with_method(recipe, METHODS[method])
+    options, recipe = _parse(name, recipe, rest)
+    with speaking(options.json) as console:
+        train(recipe, options.out, resume=options.resume)
+        if os.environ.get("RANK", "0") != "0":  # under torchrun the first process speaks for all
+            return OK
+        found = survey_run(options.out, keep_paths=True)
+        found.survey.save(options.out)
+        drawn = found.draw(options.out / "figures")
+        twin = [survey_run(options.out / "plain").survey] if recipe.twin else []
+        console.print(side_by_side([*twin, found.survey]))
+        console.print(f"run folder: {options.out}", f"figures:    {options.out / 'figures'}", sep="\n", soft_wrap=True)
+    if options.json:
+        beside = {"plain": summary(twin[0])} if twin else {}
+        emit({"folder": str(options.out), "figures": [str(f) for f in drawn], **summary(found.survey), **beside})
+    return OK
+
+
+def _take(flag: str, arguments: list[str]) -> tuple[str | None, list[str]]:
+    """The value of ``flag VALUE`` or ``flag=VALUE``, None where the flag is absent, and the other arguments."""
+    for i, argument in enumerate(arguments):
+        if argument.startswith(f"{flag}="):
+            return argument.partition("=")[2], arguments[:i] + arguments[i + 1 :]
+        if argument == flag:
+            return "".join(arguments[i + 1 : i + 2]), arguments[:i] + arguments[i + 2 :]
+    return None, arguments
+
+
+def _with_method(recipe: Recipe, kind: type[Method] | None) -> Recipe:
+    """The recipe with another method at that method's own defaults. A plain network has no plain twin."""
+    if kind is None:
+        return dataclasses.replace(recipe, method=None, twin=False)
+    return recipe if type(recipe.method) is kind else dataclasses.replace(recipe, method=kind())
+
+
+def _parse(name: str, recipe: Recipe, arguments: list[str]) -> tuple[Any, Recipe]:
+    """The options ``out``, ``resume`` and ``json``, and the recipe with its overrides.
+
+    tyro takes what a field accepts from its annotation, and ``Recipe.method`` is annotated as any method. So it is a
+    field of its own here, annotated as the method it is.
+    """
+    fields: list[tuple[str, Any, Any]] = [
+        ("out", Annotated[pathlib.Path, conf.arg(help="Run folder.")], pathlib.Path("runs") / name),
+        ("resume", Annotated[bool, conf.arg(help="Go on with the run in the folder, if there is one.")], True),
+        ("json", Json, False),
+        ("recipe", Annotated[Recipe, conf.arg(name="")], recipe),
+    ]
+    if recipe.method is not None:
+        about = f"Who decides; --method {'|'.join(METHODS)} chooses another at its defaults."
+        fields.append(("method", Annotated[type(recipe.method), conf.arg(help=about)], recipe.method))
+    kind = dataclasses.make_dataclass("Options", [(n, t, dataclasses.field(default=d)) for n, t, d in fields])
+    options: Any = parse(kind, arguments, f"train {name}", ABOUT.format(name=name, known=", ".join(RECIPES)))
+    if recipe.method is None:
+        return options, options.recipe
+    return options, dataclasses.replace(options.recipe, method=options.method)

@@ -1,0 +1,65 @@
+"""MACs and parameters, counted on what really runs.
+
+MACs are multiply-accumulates of convolutions, linear layers and attention products, half of what
+`torch.utils.flop_counter` reports. Fused attention that the counter does not see is switched off while counting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from torchpaths.errors import PathError
+from torchpaths.junction import Routed
+from torchpaths.path import Cost, Path
+
+
+def count_macs(run: Callable[[], Any]) -> int:
+    """MACs of everything ``run()`` executes. Gradients stay on: the counter follows modules by their graph."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+            run()
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+    return int(counter.get_total_flops()) // 2
+
+
+def count_params(module: nn.Module) -> int:
+    """Parameters, shared ones once."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def cost(net: Routed, x: Tensor, path: Path | None = None) -> Cost:
+    """What one image really executes, measured by running it.
+
+    ``path.cost(net)`` adds up the units' costs without running; this runs the network and counts, so the two check each
+    other.
+
+    Args:
+        net: a routed network.
+        x: one image, ``[1, ...]``.
+        path: a path for the whole batch that names every site; None for all open.
+
+    Returns:
+        MACs executed, and the parameters of what ran.
+
+    Raises:
+        PathError: if ``x`` is not one image, or ``path`` is per sample or leaves sites to decide.
+    """
+    if x.shape[0] != 1:
+        raise PathError(f"cost counts one image, got a batch of {x.shape[0]}; give x[:1].")
+    path = Path.full(net) if path is None else path
+    params = path.cost(net).params
+    was = net.training
+    net.eval()
+    try:
+        macs = count_macs(lambda: net(x, path))
+    finally:
+        net.train(was)
+    return Cost(macs, params)

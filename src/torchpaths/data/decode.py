@@ -1,0 +1,143 @@
+"""From encoded bytes to uint8 arrays of one shape, on threads (Pillow releases the interpreter while it decodes)."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from torchpaths.errors import DataError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_GREY = frozenset({"1", "L", "LA"})
+_DEEP = ("I", "F")  # modes I, I;16, F: more than 8 bits, which Pillow would cut off rather than scale
+
+
+class CorruptImageError(DataError):
+    """An image whose bytes cannot be decoded: what ``skip_corrupt`` skips."""
+
+
+def load(data: bytes | None, where: str) -> Image.Image:
+    """Decode one image in its own size and mode; None stands for a row without bytes.
+
+    Raises:
+        CorruptImageError: if the bytes are no whole image.
+    """
+    if not data:
+        raise CorruptImageError(f"{where}: no image bytes; repair the row, or give skip_corrupt=True to leave it out.")
+    try:
+        image = Image.open(io.BytesIO(data))
+        image.load()
+    except (
+        Exception
+    ) as error:  # Pillow's decoders raise whatever the bytes lead them to: OSError, SyntaxError, IndexError, ...
+        raise CorruptImageError(
+            f"{where}: the image cannot be decoded ({error}); repair it, or give skip_corrupt=True to leave it out."
+        ) from error
+    return image
+
+
+def is_grey(image: Image.Image) -> bool:
+    """Whether an image is stored without colours."""
+    return image.mode in _GREY
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What every image of a set is brought to.
+
+    Attributes:
+        height: rows of pixels.
+        width: columns of pixels.
+        channels: 1 or 3.
+        scale: whether images of another size are scaled and cropped; otherwise they are an error.
+        drop_colour: whether colour images may become grey; otherwise they are an error in a set of one channel.
+    """
+
+    height: int
+    width: int
+    channels: int
+    scale: bool = False
+    drop_colour: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        return self.height, self.width, self.channels
+
+    @property
+    def bytes(self) -> int:
+        """Size of one image."""
+        return self.height * self.width * self.channels
+
+    def __call__(self, image: Image.Image, where: str) -> NDArray[np.uint8]:
+        """A decoded image as uint8 ``[H, W, C]``.
+
+        Args:
+            image: in any size and mode.
+            where: file and row, for errors.
+
+        Raises:
+            DataError: for another size, for colours in a grey set, for more than 8 bits per channel.
+        """
+        if image.mode.startswith(_DEEP):
+            raise DataError(f"{where}: mode {image.mode} holds more than 8 bits per channel; save the image with 8.")
+        if self.channels == 1 and not is_grey(image) and not self.drop_colour:
+            raise DataError(
+                f"{where}: a colour image (mode {image.mode}) in a set that looked grey; "
+                "give channels=3 to read every image as RGB, or channels=1 to read every image as grey."
+            )
+        image = image.convert("RGB" if self.channels == 3 else "L")
+        if image.size != (self.width, self.height):
+            if not self.scale:
+                raise DataError(
+                    f"{where}: {image.height} x {image.width} pixels in a set of {self.height} x {self.width}; "
+                    f"give size= to scale every image, e.g. size={min(self.height, self.width)}."
+                )
+            # The shorter side to the size, then the centre: the usual crop for evaluation.
+            image = ImageOps.fit(image, (self.width, self.height), Image.Resampling.BILINEAR)
+        return np.asarray(image, dtype=np.uint8).reshape(self.shape)
+
+
+def threaded(work: Callable[[T], R], items: Sequence[T], chunk: int = 64) -> list[R]:
+    """``[work(i) for i in items]`` on as many threads as there are cores for this process, in order."""
+    chunks = [items[i : i + chunk] for i in range(0, len(items), chunk)]
+    threads = min(cores(), len(chunks))
+    if threads <= 1:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(threads) as pool:
+        return [result for part in pool.map(lambda part: [work(item) for item in part], chunks) for result in part]
+
+
+def cores() -> int:
+    """Cores this process may use, shared with the other ranks that torchrun started on this machine."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return max(1, usable // _ranks_here())
+
+
+def memory() -> int:
+    """Bytes that decoded images may take: half of the memory that is free now, shared between this machine's ranks."""
+    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(
+        OSError, StopIteration
+    ):  # Linux; elsewhere the physical memory is the best there is to know
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    with contextlib.suppress(OSError, ValueError):  # a container's own limit, unless it reads "max"
+        free = min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return free // 2 // _ranks_here()
+
+
+def _ranks_here() -> int:
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

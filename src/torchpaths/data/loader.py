@@ -1,0 +1,176 @@
+"""``Loader``: batches for training and evaluation, the same whatever the number of ranks and workers.
+
+The order of an epoch is a function of (seed, epoch), an image's augmentation one of (seed, epoch, index). Global batch
+b holds the same images for any number of ranks; rank r takes its contiguous slice. An epoch can start at any batch,
+which is how an interrupted run goes on with the very pixels it would have seen.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from torchpaths.data import noise
+from torchpaths.data.augment import Augment
+from torchpaths.data.images import GROUPS_AT_ONCE, ImageSet
+from torchpaths.errors import DataError
+
+Batch: TypeAlias = tuple[Tensor, Tensor]
+
+
+class Loader:
+    """Batches ``(x, y)``: float32 ``[B, C, H, W]``, normalised, and int64 ``[B]``.
+
+    Args:
+        data: the images.
+        batch_size: images of a global batch, over all ranks; a multiple of ``world``.
+        augment: random changes to the images; None for none.
+        shuffle: a new order every epoch; otherwise the set's own.
+        seed: of order and augmentation.
+        rank: this process's number.
+        world: how many processes share each batch.
+        drop_last: leave out the last batch if it is smaller. Without, ranks share it as evenly as possible: their
+            parts may differ by one image, or be empty, so training across ranks needs ``drop_last=True``.
+        mean: per channel, scale 0 to 1; None takes the set's own. Give the training set's when testing.
+        std: as ``mean``.
+        workers: threads that prepare batches ahead; 0 prepares each when it is asked for.
+
+    Raises:
+        DataError: for a batch size that ``world`` does not divide or that leaves no batch, a rank out of range, a mean
+            or std that does not fit the channels.
+    """
+
+    def __init__(
+        self,
+        data: ImageSet,
+        batch_size: int,
+        *,
+        augment: Augment | None = None,
+        shuffle: bool = False,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        drop_last: bool = False,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        workers: int = 1,
+    ) -> None:
+        if not 0 <= rank < world:
+            raise DataError(f"rank {rank} of {world}: ranks go from 0 to {world - 1}.")
+        if batch_size < 1 or batch_size % world:
+            raise DataError(
+                f"a batch of {batch_size} cannot be shared equally by {world} ranks; choose a multiple of {world}."
+            )
+        if drop_last and batch_size > len(data):
+            raise DataError(
+                f"{data.name} has {len(data)} images, less than one batch of {batch_size}; choose a smaller batch_size."
+            )
+        if workers < 0:
+            raise DataError(f"workers={workers}: give zero or more threads.")
+        self.data = data
+        self.batch_size = batch_size
+        self.augment = augment
+        self.shuffle = shuffle
+        self.seed = seed
+        self.rank = rank
+        self.world = world
+        self.drop_last = drop_last
+        self.mean = tuple(data.mean if mean is None else mean)
+        self.std = tuple(data.std if std is None else std)
+        self.workers = workers
+        self._epoch = 0
+        self._levels = _levels(self.mean, self.std, data.shape[2])
+
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+        whole, rest = divmod(len(self.data), self.batch_size)
+        return whole + (1 if rest and not self.drop_last else 0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """The epoch that plain iteration goes through."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.epoch(self._epoch)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch.
+
+        Args:
+            epoch: from 0.
+            start: the first batch wanted, from 0; those before it cost nothing.
+
+        Raises:
+            DataError: for an epoch below 0, a start beyond the epoch's end, or an image that cannot be read.
+        """
+        if epoch < 0 or not 0 <= start <= len(self):
+            raise DataError(f"epoch {epoch}, batch {start}: epochs count from 0 and have {len(self)} batches here.")
+        return self._batches(epoch, start)
+
+    def indices(self, epoch: int) -> list[NDArray[np.int64]]:
+        """Which images each of this rank's batches holds, by number in the set."""
+        order = self._order(epoch)
+        batches = (order[b * self.batch_size : (b + 1) * self.batch_size] for b in range(len(self)))
+        return [np.array_split(batch, self.world)[self.rank] for batch in batches]
+
+    def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        wanted = self.indices(epoch)[start:]
+        if not self.workers:
+            for indices in wanted:
+                yield self._prepare(epoch, indices)
+            return
+        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="torchpaths-loader")
+        ahead: deque[Future[Batch]] = deque()
+        try:
+            for indices in wanted:
+                ahead.append(pool.submit(self._prepare, epoch, indices))
+                if len(ahead) > 2 * self.workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:  # also when the caller leaves the loop early
+            pool.shutdown(cancel_futures=True)
+
+    def _prepare(self, epoch: int, indices: NDArray[np.int64]) -> Batch:
+        images = self.data.read(indices)
+        if self.augment is not None:
+            images = self.augment(images, seed=self.seed, epoch=epoch, indices=indices)
+        n, height, width, channels = images.shape
+        x = np.empty((n, channels, height, width), np.float32)
+        for channel in range(channels):
+            # A table of the 256 normalised levels: as fast as arithmetic, and bit for bit alike in batches of any size.
+            np.take(self._levels[channel], images[..., channel], out=x[:, channel], mode="clip")
+        return torch.from_numpy(x), torch.from_numpy(self.data.labels[indices])
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        count = len(self.data)
+        if not self.shuffle:
+            return np.arange(count)
+        draws = noise.bits(self.seed, noise.ORDER, epoch, np.arange(count))
+        if self.data.groups is None:
+            return np.argsort(draws, kind="stable")
+        # Reading single rows at random would read a whole row group for each: shuffle groups, then mix a few at a time.
+        groups = noise.bits(self.seed, noise.GROUPS, epoch, np.arange(self.data.groups.max() + 1))
+        place = np.argsort(np.argsort(groups, kind="stable"))[self.data.groups]
+        return np.lexsort((draws, place // GROUPS_AT_ONCE))
+
+
+def _levels(mean: Sequence[float], std: Sequence[float], channels: int) -> NDArray[np.float32]:
+    """float32 ``[channels, 256]``: each pixel value after division by 255 and normalisation, as in torchvision."""
+    if len(mean) != channels or len(std) != channels:
+        raise DataError(
+            f"mean {tuple(mean)} and std {tuple(std)}: the images have {channels} channel(s); give one value for each."
+        )
+    if min(std) <= 0:
+        raise DataError(
+            f"std {tuple(std)}: a channel without spread cannot be normalised; give std yourself, e.g. 1.0."
+        )
+    values = torch.arange(256, dtype=torch.uint8).float() / 255
+    return torch.stack([(values - m) / s for m, s in zip(mean, std, strict=True)]).numpy()

@@ -1,0 +1,111 @@
+"""Who decides: modules from pooled features ``[batch, channels]`` to a `Decision`.
+
+``Gate`` is ConvNet-AIG's (sections 3.2 and 3.3; Eq. 5 to 8): two linear layers score "closed" and "open", Gumbel noise is
+added in training, the larger wins, and the gradient goes through the softmax (straight-through). With two actions the
+difference of two Gumbel variables is one logistic variable, so that is what is drawn, in float32: in half precision the
+noise overflows. The authors' code draws noise in evaluation too; here evaluation is deterministic unless asked otherwise.
+
+``Chance`` is the control that shows what looking at the image is worth: it opens at the same rate, blindly.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from torchpaths.errors import RouteError
+from torchpaths.junction import Decider, Decision
+
+Inference: TypeAlias = Literal["argmax", "sample", "expected"]
+"""What gates do in evaluation: ``argmax`` opens where open is likelier; ``sample`` draws as in training (as the authors'
+code does); ``expected`` runs everything and scales by the probability of being open (the paper's ``*``)."""
+
+
+class Gate(Decider):
+    """ConvNet-AIG's gate for one unit.
+
+    ``Linear(channels, hidden)``, BatchNorm, ReLU, ``Linear(hidden, 2)``. The last layer starts near zero with bias
+    (0.1, 2.0), which opens a unit with probability sigmoid(1.9) = 0.87 whatever the image (the paper: "a rate of 85 %").
+    """
+
+    def __init__(self, channels: int, hidden: int = 16, norm: bool = True, inference: Inference = "argmax") -> None:
+        """
+        Args:
+            channels: of the pooled features.
+            hidden: width ``d`` of the hidden layer.
+            norm: BatchNorm after the first layer; in the authors' code, not in the paper.
+            inference: what happens in evaluation.
+        """
+        super().__init__()
+        if inference not in get_args(Inference):
+            raise RouteError(f"inference={inference!r}; choose one of {', '.join(get_args(Inference))}.")
+        self.fc1 = nn.Linear(channels, hidden)
+        self.norm = nn.BatchNorm1d(hidden) if norm else nn.Identity()
+        self.fc2 = nn.Linear(hidden, 2)
+        self.inference = inference
+        nn.init.kaiming_normal_(self.fc1.weight, nonlinearity="relu")
+        nn.init.zeros_(self.fc1.bias)
+        nn.init.normal_(self.fc2.weight, std=0.001)
+        with torch.no_grad():
+            self.fc2.bias.copy_(torch.tensor([0.1, 2.0]))
+
+    def forward(self, features: Tensor) -> Decision:
+        """
+        Args:
+            features: ``[batch, channels]``.
+
+        Returns:
+            Decision of one unit; ``score`` is the log-odds of being open without noise.
+        """
+        with torch.autocast(features.device.type, enabled=False):
+            hidden = F.relu(self.norm(self.fc1(features.float())))
+            closed, opened = self.fc2(hidden).split(1, dim=1)
+            score = opened - closed
+            if self.training or self.inference == "sample":
+                return _straight_through(score, score + logistic_noise(score))
+            if self.inference == "expected":
+                return Decision(torch.ones_like(score, dtype=torch.bool), torch.sigmoid(score), score)
+            hard = score > 0
+            return Decision(hard, hard.float(), score)
+
+    def extra_repr(self) -> str:
+        return self.inference
+
+    def __repr__(self) -> str:
+        norm = "" if isinstance(self.norm, nn.BatchNorm1d) else ", no norm"
+        return f"Gate({self.fc1.in_features} -> {self.fc1.out_features} -> 2{norm}, {self.inference})"
+
+
+def logistic_noise(like: Tensor) -> Tensor:
+    """Standard logistic noise, the difference of two standard Gumbel variables: finite, float32, of the same shape."""
+    u = torch.rand_like(like, dtype=torch.float32).clamp(2.0**-25, 1 - 2.0**-24)
+    return u.log() - (-u).log1p()
+
+
+def _straight_through(score: Tensor, noisy: Tensor) -> Decision:
+    """Hard forward, soft backward: the arg max of the noisy scores with the gradient of their softmax (Eq. 7 and 8)."""
+    soft = torch.sigmoid(noisy)
+    hard = noisy > 0
+    return Decision(hard, hard.float() + (soft - soft.detach()), score)
+
+
+class Chance(Decider):
+    """Opens with a fixed probability, in training and evaluation, whatever the image: the control for `Gate`."""
+
+    def __init__(self, rate: float) -> None:
+        """
+        Args:
+            rate: probability of being open, in [0, 1].
+        """
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, features: Tensor) -> Decision:
+        drawn = torch.rand(features.shape[0], 1, device=features.device) < self.rate
+        return Decision(drawn, drawn.float())
+
+    def __repr__(self) -> str:
+        return f"Chance({self.rate:.2f})"

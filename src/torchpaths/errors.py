@@ -1,0 +1,55 @@
+"""Errors that say what was wrong, where, and what to do about it.
+
+Every error of the library is one of these. They derive from the built-in error that a caller would already expect
+(``ValueError`` for a bad value, ``RuntimeError`` for a call at the wrong moment), so ``except ValueError`` goes on working.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class PathError(ValueError):
+    """A path that is malformed or belongs to another network."""
+
+
+class BudgetError(ValueError):
+    """A budget out of range, or one that nothing can meet."""
+
+
+class RouteError(ValueError):
+    """A model, a pattern or a block that cannot be routed; nothing was swapped."""
+
+
+class CallError(RuntimeError):
+    """A junction ran at a moment when its decision cannot be known."""
+
+
+class DataError(ValueError):
+    """A data set, file or image that cannot be read as it stands."""
+
+
+class RunError(RuntimeError):
+    """A training run, run folder or checkpoint that cannot be used or continued."""
+
+
+def near(name: str, known: Iterable[str], most: int = 3) -> str:
+    """A clause that lists the known names nearest to ``name``, for the end of an error message.
+
+    Args:
+        name: the name that was not found.
+        known: the names that exist.
+        most: how many to list.
+
+    Returns:
+        ``"Did you mean 'a' or 'b'?"``, or the first known names when none is close, or a remark that there are none.
+    """
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=most, cutoff=0.5)
+    if close:
+        return f"Did you mean {' or '.join(map(repr, close))}?"
+    if not names:
+        return "There are none to choose from."
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"Known: {', '.join(map(repr, names[:most]))}{more}."

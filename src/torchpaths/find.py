@@ -1,0 +1,214 @@
+"""Find every residual block of a model by running it once: no list of architectures, no hooks left behind.
+
+While an example passes through the untouched model, each module's own input is caught, the module is taken apart
+(`split`), put together again and compared bit for bit with what it just gave, and its branches' MACs are counted. What
+does not come apart is kept with the reason. Nothing in the model is changed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from torchpaths.cost import count_macs
+from torchpaths.errors import RouteError, near
+from torchpaths.path import Cost
+from torchpaths.residual import part
+from torchpaths.split import Residual, Split, split
+
+ByHand: TypeAlias = Mapping[str, Residual | Sequence[Residual]]
+"""Blocks taken apart by hand: module name or regular expression -> its residual sums."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A residual block of a model.
+
+    Attributes:
+        module: dotted name.
+        parts: the block taken apart.
+        sites: a name for each of its sums: the module's, with the branch's largest child where there are several.
+        costs: what each branch costs, one image.
+        channels: width of the pooled features before each sum.
+    """
+
+    module: str
+    parts: Split
+    sites: tuple[str, ...]
+    costs: tuple[Cost, ...]
+    channels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search found.
+
+    Attributes:
+        places: residual blocks in order of execution; a block inside another's branch is left to the outer one.
+        refused: modules that look like residual blocks and do not come apart, with the reason.
+    """
+
+    places: tuple[Place, ...]
+    refused: Mapping[str, str]
+
+
+def find_residuals(model: nn.Module, example: Tensor, by_hand: ByHand | None = None) -> Search:
+    """Find the residual blocks of a model.
+
+    Args:
+        model: any model whose forward takes one tensor.
+        example: a batch for it, ``[batch, ...]``; its size is the one the MACs are counted for.
+        by_hand: blocks to be taken apart as given instead of traced.
+
+    Raises:
+        RouteError: if the model does not take the example, or a name given by hand is not there.
+    """
+    hand = _resolve(model, by_hand or {})
+    return _Search(model, example, hand).run()
+
+
+def match(pattern: str, names: Sequence[str], what: str) -> list[str]:
+    """The names that a pattern means: that very name, or all that it matches whole as a regular expression.
+
+    Raises:
+        RouteError: if there is none, with near names, or if it is no regular expression.
+    """
+    if pattern in names:
+        return [pattern]
+    try:
+        found = [n for n in names if re.fullmatch(pattern, n)]
+    except re.error as error:
+        raise RouteError(f"{pattern!r} is neither the name of a {what} nor a regular expression ({error}).") from error
+    if not found:
+        raise RouteError(f"{pattern!r} matches no {what}. {near(pattern, names)}")
+    return found
+
+
+def _resolve(model: nn.Module, by_hand: ByHand) -> dict[str, tuple[Residual, ...]]:
+    names = [name for name, _ in model.named_modules() if name]
+    resolved: dict[str, tuple[Residual, ...]] = {}
+    for pattern, given in by_hand.items():
+        parts = (given,) if isinstance(given, Residual) else tuple(given)
+        resolved.update({name: parts for name in match(pattern, names, "module")})
+    return resolved
+
+
+class _Search:
+    def __init__(self, model: nn.Module, example: Tensor, by_hand: dict[str, tuple[Residual, ...]]) -> None:
+        self.model = model
+        self.example = example
+        self.by_hand = by_hand
+        self.inputs: dict[str, list[Tensor]] = {}
+        self.places: dict[str, Place] = {}
+        self.refused: dict[str, str] = {}
+        self.examining = False
+
+    def run(self) -> Search:
+        handles = []
+        for name, module in self.model.named_modules():
+            if name and (name in self.by_hand or _may_be_residual(module)):
+                handles.append(module.register_forward_pre_hook(self._catch(name), with_kwargs=True))
+                handles.append(module.register_forward_hook(self._examine(name), with_kwargs=True))
+        was = [(m, m.training) for m in self.model.modules()]
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                self.model(self.example)
+        except RouteError:
+            raise
+        except Exception as error:
+            reason = str(error).strip().split("\n")[0]
+            raise RouteError(
+                f"{type(self.model).__name__} does not take the example of shape {tuple(self.example.shape)}: {reason}. "
+                "Give route(model, method, example=x) an x that model(x) accepts."
+            ) from error
+        finally:
+            for handle in handles:
+                handle.remove()
+            for module, training in was:
+                module.training = training
+        missing = [name for name in self.by_hand if name not in self.places]
+        if missing:
+            why = self.refused.get(missing[0], "it did not run")
+            raise RouteError(f"block {missing[0]!r}, given by hand, cannot be used: {why}.")
+        found = {n: p for n, p in self.places.items() if len(self.inputs[n]) == 0}
+        order = [n for n in self.inputs if n in found]
+        outer = [n for n in order if not any(n.startswith(o + ".") for o in order)]
+        refused = {n: r for n, r in self.refused.items() if not any(n.startswith(o + ".") for o in outer)}
+        return Search(tuple(found[n] for n in outer), refused)
+
+    def _catch(self, name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            x = args[0] if args else next(iter(kwargs.values()), None)
+            if isinstance(x, Tensor) and not self.examining:
+                self.inputs.setdefault(name, []).append(x.clone())
+
+        return hook
+
+    def _examine(self, name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            if self.examining or not self.inputs.get(name):
+                return  # a child run again while its parent is being taken apart
+            x = self.inputs[name].pop()
+            if name in self.places:
+                del self.places[name]
+                self.refused[name] = "it runs several times in one forward"
+            elif name not in self.refused:
+                self.examining = True
+                try:
+                    self.places[name] = self._place(name, module, x, output)
+                except RouteError as error:
+                    self.refused[name] = str(error)
+                finally:
+                    self.examining = False
+
+        return hook
+
+    def _place(self, name: str, block: nn.Module, x: Tensor, output: Any) -> Place:
+        if not isinstance(output, Tensor):
+            raise RouteError("it does not return one tensor")
+        batch = self.example.shape[0]
+        if x.shape[0] != batch or output.shape[0] != batch:
+            raise RouteError("the first axis of its input or output is not the batch")
+        if name in self.by_hand:
+            residuals = self.by_hand[name]
+            parts = Split(residuals, params=tuple(() for _ in residuals))
+        else:
+            parts = split(block, x)
+        starts, branches = [], []
+        y = x.clone()
+        for residual in parts.residuals:
+            if residual.pre is not None:
+                y = part(residual.pre)(block, y, x)
+            starts.append(y.clone())
+            branch = part(residual.branch)(block, y, x)
+            branches.append(branch)
+            y = part(residual.post)(block, part(residual.shortcut)(block, y, x) + branch, x)
+        if y.shape != output.shape or not torch.equal(y.nan_to_num(), output.nan_to_num()):
+            raise RouteError("its parts put together again do not give its output")
+        costs = []
+        for residual, start, held in zip(parts.residuals, starts, parts.params, strict=True):
+            macs = count_macs(lambda r=residual, s=start: part(r.branch)(block, s.clone(), x)) // batch  # type: ignore[misc]
+            costs.append(Cost(macs, sum(p.numel() for p in held)))
+        channels = tuple(s.shape[r.axis] for s, r in zip(starts, parts.residuals, strict=True))
+        return Place(name, parts, _names(name, parts), tuple(costs), channels)
+
+
+def _names(module: str, parts: Split) -> tuple[str, ...]:
+    if len(parts.residuals) == 1:
+        return (module,)
+    children = [r.name for r in parts.residuals]
+    if all(children) and len(set(children)) == len(children):
+        return tuple(f"{module}.{child}" for child in children)
+    return tuple(f"{module}.{i}" for i in range(len(children)))
+
+
+def _may_be_residual(module: nn.Module) -> bool:
+    """Whether to try: a module with children and a forward of its own, not one of torch's."""
+    own = not type(module).__module__.startswith("torch.nn.")
+    return own and next(module.children(), None) is not None

@@ -1,0 +1,137 @@
+"""GatedBlocks: convolutional networks with adaptive inference graphs (Veit and Belongie, ECCV 2018).
+
+A gate before each residual block looks at the block's input and decides for each image whether the block runs (Eq. 3 to
+8). Beside the task's loss stands the target-rate loss (Eq. 9): the squared distance of each block's execution rate over
+the mini-batch from its target, ``sum_l (mean z_l - t_l)^2``.
+
+The paper sums over blocks with weight 1; the authors' code averages over blocks (those with target 1 count in the divisor
+only) with weight 2 on CIFAR and 1 on ImageNet. Both are here. Where the authors' code still samples gates whose target is
+1, ours are really open: they have no gate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from torchpaths.deciders import Gate, Inference
+from torchpaths.errors import BudgetError, RouteError, near
+from torchpaths.find import ByHand, match
+from torchpaths.junction import Decider, Routed
+from torchpaths.methods.base import Mean, Method, Plan, Task
+from torchpaths.methods.blocks import plan_blocks
+from torchpaths.path import Budget
+
+_T = None  # stands for the budget's rate in a schedule
+SCHEDULES: dict[str, tuple[float | None, ...]] = {
+    "resnet50": (1, 1, 0.8, 1, _T, _T, _T, 1, _T, _T, _T, _T, _T, 1, 0.7, 1),
+    "resnet101": (1,) * 8 + (_T,) * 25,
+}
+"""Target rates by block that the paper's ImageNet figures were made with (the authors' README)."""
+
+
+@dataclass(frozen=True)
+class GatedBlocks(Method):
+    """Gates that decide for each image which residual blocks run.
+
+    Attributes:
+        budget: target rate ``t``, ``Budget(open=t)``.
+        targets: ``"uniform"`` (every block t), the name of one of the paper's schedules (``"resnet50"``, ``"resnet101"``),
+            or a rate in (0, 1] for each site in order of execution. A target of 1 means no gate: always open.
+        sites: names or regular expressions of the sites to gate; the others stay open. None for all.
+        hidden: width d of a gate's hidden layer.
+        norm: BatchNorm in the gate (in the authors' code, not in the paper).
+        reduction: ``"sum"`` over blocks (Eq. 9) or ``"mean"`` (the authors' code; pair it with their weight).
+        weight: factor of the target-rate loss.
+        inference: what gates do in evaluation, see `Inference`.
+    """
+
+    budget: Budget = Budget(open=0.6)
+    targets: str | tuple[float, ...] = "uniform"
+    sites: tuple[str, ...] | None = None
+    hidden: int = 16
+    norm: bool = True
+    reduction: Literal["sum", "mean"] = "sum"
+    weight: float = 1.0
+    inference: Inference = "argmax"
+
+    def __post_init__(self) -> None:
+        if self.budget.open is None:
+            raise BudgetError(
+                f"GatedBlocks trains towards a rate of open blocks, got {self.budget}; write Budget(open=0.6)."
+            )
+        if isinstance(self.targets, str):
+            if self.targets != "uniform" and self.targets not in SCHEDULES:
+                raise RouteError(
+                    f"targets={self.targets!r} is no schedule. {near(self.targets, ['uniform', *SCHEDULES])}"
+                )
+        elif not self.targets or not all(0 < t <= 1 for t in self.targets):
+            raise BudgetError(f"targets={self.targets!r}: a target rate lies in (0, 1].")
+        if self.reduction not in ("sum", "mean"):
+            raise RouteError(f"reduction={self.reduction!r}; choose 'sum' (the paper) or 'mean' (the authors' code).")
+
+    def find(self, model: nn.Module, example: Tensor, residuals: ByHand | None = None) -> list[Plan]:
+        """A gate before every residual sum whose target is below 1. See `Method.find`."""
+
+        def decide(names: list[str], widths: list[int]) -> list[Decider | None]:
+            rates = self.rates(names)
+            return [
+                Gate(width, self.hidden, self.norm, self.inference) if rate < 1 else None
+                for width, rate in zip(widths, rates, strict=True)
+            ]
+
+        return plan_blocks(model, example, residuals, decide)
+
+    def rates(self, names: list[str]) -> list[float]:
+        """The target rate of each site.
+
+        Args:
+            names: all sites, in order of execution.
+
+        Raises:
+            RouteError: if a schedule or list has another length, or ``sites`` holds a pattern that matches nothing.
+        """
+        assert self.budget.open is not None
+        t = self.budget.open
+        if self.targets == "uniform":
+            rates = [t] * len(names)
+        else:
+            given = SCHEDULES[self.targets] if isinstance(self.targets, str) else self.targets
+            if len(given) != len(names):
+                raise RouteError(
+                    f"targets={self.targets!r} is for {len(given)} blocks, the model has {len(names)} "
+                    f"({names[0]} ... {names[-1]}); give one rate for each."
+                )
+            rates = [t if rate is None else rate for rate in given]
+        if self.sites is None:
+            return rates
+        chosen = {name for pattern in self.sites for name in match(pattern, names, "site")}
+        return [rate if name in chosen else 1.0 for name, rate in zip(names, rates, strict=True)]
+
+    def losses(self, net: Routed, x: Tensor, y: Tensor, task: Task, mean: Mean) -> dict[str, Tensor]:
+        """Eq. 10: the task's loss and the target-rate loss. See `Method.losses`."""
+        logits, trace = net(x)
+        losses = {"task": task(logits, y)}
+        rates = dict(zip(net.sites, self.rates(list(net.sites)), strict=True))
+        gated = [name for name, rate in rates.items() if rate < 1]
+        if gated:
+            opened = mean("rate", torch.cat([trace[name].z.mean(0) for name in gated]))
+            targets = opened.new_tensor([rates[name] for name in gated])
+            losses["rate"] = self.weight * target_rate_loss(
+                opened, targets, len(rates) if self.reduction == "mean" else 1
+            )
+        return losses
+
+
+def target_rate_loss(rates: Tensor, targets: Tensor, divisor: int = 1) -> Tensor:
+    """ConvNet-AIG, Eq. 9: ``sum_l (rate_l - t_l)^2 / divisor``.
+
+    Args:
+        rates: execution rates over the whole mini-batch, ``[gates]``.
+        targets: target rates, ``[gates]``.
+        divisor: 1 for the paper's sum; the number of all blocks for the authors' mean.
+    """
+    return (rates - targets).square().sum() / divisor

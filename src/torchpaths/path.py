@@ -1,0 +1,427 @@
+"""What can be chosen and what it costs: ``Unit``, ``Cost``, ``Budget``, ``Layout`` and ``Path``. Data and arithmetic, no networks.
+
+A *unit* is the smallest part of a network that can be closed; a *site* is a named place that holds one or more units. A
+``Path`` says for some or all sites which units are open, either once for the whole batch (plain bools: closed work is
+really left out) or for each sample (a bool tensor ``[batch, unit]``). Sites a path does not name decide for themselves.
+
+All four papers meet here: a ConvNet-AIG inference graph, a set of active filters, a class's codeword and a depth of an
+adaptive network are the same thing, a ``Path``. Everything downstream (cost, survey, cut, run, draw) knows only paths.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+from torchpaths.errors import BudgetError, PathError, near
+
+if TYPE_CHECKING:
+    from torchpaths.junction import Trace
+
+SCHEMA = "torchpaths.path/1"
+
+Bools: TypeAlias = tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """MACs (multiply-accumulates of convolutions, linear layers and attention products, one image) and parameters."""
+
+    macs: int
+    params: int
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.macs + other.macs, self.params + other.params)
+
+    def __sub__(self, other: Cost) -> Cost:
+        return Cost(self.macs - other.macs, self.params - other.params)
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """The smallest part that can be closed, and what closing it saves.
+
+    Attributes:
+        site: name of its site.
+        index: its place within the site, from 0.
+        cost: what runs only when it is open.
+    """
+
+    site: str
+    index: int
+    cost: Cost
+
+    @property
+    def name(self) -> str:
+        """The site's name, with ``/index`` where the reader needs it: sites of several units."""
+        return self.site if self.index == 0 else f"{self.site}/{self.index}"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much may be open. Exactly one field is set; a budget is a training target and a rule of choice alike.
+
+    Attributes:
+        open: mean share of units open, in (0, 1].
+        macs: a share of the plain network's MACs when at most 1, a number of MACs when above 1.
+        ms: milliseconds per batch on a device that was profiled.
+
+    Raises:
+        BudgetError: if none or several are set, or one is out of range.
+    """
+
+    open: float | None = None
+    macs: float | None = None
+    ms: float | None = None
+
+    def __post_init__(self) -> None:
+        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) is not None}
+        if len(given) != 1:
+            raise BudgetError(
+                f"a Budget takes exactly one of open, macs and ms, got {given or 'none'}; e.g. Budget(open=0.6)."
+            )
+        [(name, value)] = given.items()
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+            raise BudgetError(f"Budget({name}={value!r}): a budget is a finite number above 0.")
+        if name == "open" and value > 1:
+            raise BudgetError(f"Budget(open={value!r}): a share of units lies in (0, 1]; for 60 % write open=0.6.")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The units of a routed network in order of execution, with their costs. The network as paths see it.
+
+    Attributes:
+        units: all units, in order of execution; those of one site are consecutive.
+        fixed: what always runs, deciders included.
+        plain: the original network, without deciders.
+        network: name of the original network's class.
+    """
+
+    units: tuple[Unit, ...]
+    fixed: Cost
+    plain: Cost
+    network: str = ""
+
+    @property
+    def sites(self) -> dict[str, tuple[Unit, ...]]:
+        """Site name -> its units, in order of execution."""
+        found: dict[str, list[Unit]] = {}
+        for unit in self.units:
+            found.setdefault(unit.site, []).append(unit)
+        return {name: tuple(units) for name, units in found.items()}
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits of the units' names and costs: a path or survey of another network differs."""
+        text = json.dumps(
+            [self.network, self.plain.macs, [[u.site, u.index, u.cost.macs, u.cost.params] for u in self.units]]
+        )
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON data, in columns."""
+        return {
+            "network": self.network,
+            "fingerprint": self.fingerprint,
+            "site": [u.site for u in self.units],
+            "index": [u.index for u in self.units],
+            "macs": [u.cost.macs for u in self.units],
+            "params": [u.cost.params for u in self.units],
+            "fixed": dataclasses.asdict(self.fixed),
+            "plain": dataclasses.asdict(self.plain),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Layout:
+        """The inverse of `to_json`.
+
+        Raises:
+            PathError: if the fingerprint does not match the contents.
+        """
+        columns = zip(data["site"], data["index"], data["macs"], data["params"], strict=True)
+        units = tuple(Unit(site, index, Cost(macs, params)) for site, index, macs, params in columns)
+        layout = cls(units, Cost(**data["fixed"]), Cost(**data["plain"]), data["network"])
+        if layout.fingerprint != data["fingerprint"]:
+            raise PathError(
+                f"layout of {layout.network!r}: fingerprint {data['fingerprint']} stands in the file, its contents give {layout.fingerprint}; the file was edited or cut short, write it anew."
+            )
+        return layout
+
+
+class HasLayout(Protocol):
+    """Anything routed: it has a `Layout`."""
+
+    @property
+    def layout(self) -> Layout: ...
+
+
+def _normalise(site: str, value: Any) -> Bools | Tensor:
+    """One site's choice as a tuple of bools (whole batch) or a bool tensor [batch, unit]."""
+    if isinstance(value, Tensor):
+        if value.dtype != torch.bool:
+            raise PathError(
+                f"path[{site!r}]: a tensor of {value.dtype}; a path holds bools, compare first (e.g. rate > 0.5)."
+            )
+        if value.dim() == 2:
+            return value
+        if value.dim() == 1:
+            return tuple(bool(v) for v in value.tolist())
+        raise PathError(
+            f"path[{site!r}]: a tensor of shape {tuple(value.shape)}; give [unit] for the batch or [batch, unit] per sample."
+        )
+    if isinstance(value, bool):
+        return (value,)
+    if not isinstance(value, Sequence) or isinstance(value, (str, bytes)) or len(value) == 0:
+        raise PathError(
+            f"path[{site!r}]: {value!r} is no choice; give a bool, a list with a bool for each unit, or a bool tensor."
+        )
+    if all(isinstance(v, bool) for v in value):
+        return tuple(value)
+    if (
+        all(isinstance(row, Sequence) and row and all(isinstance(v, bool) for v in row) for row in value)
+        and len({len(row) for row in value}) == 1
+    ):
+        return torch.tensor([list(row) for row in value], dtype=torch.bool)
+    raise PathError(f"path[{site!r}]: {value!r} holds something other than True and False, or rows of unequal length.")
+
+
+class Path(Mapping[str, "Bools | Tensor"]):
+    """What is chosen: site -> which of its units are open.
+
+    A value is given as a bool (sites of one unit), a list or 1-d bool tensor (one choice for the batch: closed work is
+    really left out), or a list of lists or bool tensor ``[batch, unit]`` (per sample). Reading gives a tuple of bools or
+    a tensor. Sites left out decide for themselves.
+
+    ``a & b`` and ``a | b`` combine site by site (a site that only one of the two names keeps what that one says) and
+    ``~a`` swaps open and closed. ``path[3]`` of a per-sample path is sample 3's path for a batch.
+
+    Raises:
+        PathError: for values that are no bools, ragged rows, or batches of unequal size.
+    """
+
+    __slots__ = ("_choices", "network")
+
+    def __init__(self, choices: Mapping[str, Any], network: str | None = None) -> None:
+        """
+        Args:
+            choices: site -> bools, see above.
+            network: fingerprint of the network this path was made for, checked where it is used; None for any.
+        """
+        self._choices: dict[str, Bools | Tensor] = {site: _normalise(site, value) for site, value in choices.items()}
+        self.network = network
+        sizes = {len(v) for v in self._choices.values() if isinstance(v, Tensor)}
+        if len(sizes) > 1:
+            raise PathError(
+                f"a path for batches of different sizes {sorted(sizes)}; all tensors of a path belong to one batch."
+            )
+
+    @classmethod
+    def full(cls, net: HasLayout) -> Path:
+        """Everything open: the original network."""
+        return cls({site: (True,) * len(units) for site, units in net.layout.sites.items()}, net.layout.fingerprint)
+
+    @classmethod
+    def of(cls, trace: Trace) -> Path:
+        """What happened, as a choice: per sample ``[batch, unit]``. A site that did not run is absent."""
+        return cls({site: decision.open.detach() for site, decision in trace.items()})
+
+    @property
+    def batch(self) -> int | None:
+        """Samples in a per-sample path; None for a path of the whole batch."""
+        return next((len(v) for v in self._choices.values() if isinstance(v, Tensor)), None)
+
+    def __getitem__(self, key: Any) -> Any:
+        """A site's choice for a site's name; for a sample's number or a slice, the path of that sample or those."""
+        if isinstance(key, str):
+            try:
+                return self._choices[key]
+            except KeyError:
+                raise KeyError(f"no site {key!r} in this path. {near(key, self._choices)}") from None
+        if self.batch is None:
+            raise PathError(
+                f"path[{key!r}]: this path is one for the whole batch and has no samples; index it by a site's name."
+            )
+        return Path({site: v[key] if isinstance(v, Tensor) else v for site, v in self._choices.items()}, self.network)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._choices)
+
+    def __len__(self) -> int:
+        return len(self._choices)
+
+    def __contains__(self, site: object) -> bool:
+        return site in self._choices
+
+    def __invert__(self) -> Path:
+        return Path(
+            {s: ~v if isinstance(v, Tensor) else tuple(not b for b in v) for s, v in self._choices.items()},
+            self.network,
+        )
+
+    def __and__(self, other: Path) -> Path:
+        return self._combine(other, "&")
+
+    def __or__(self, other: Path) -> Path:
+        return self._combine(other, "|")
+
+    def _combine(self, other: Path, how: str) -> Path:
+        if self.network and other.network and self.network != other.network:
+            raise PathError(f"{how} of paths of two networks ({self.network}, {other.network}).")
+        merged: dict[str, Bools | Tensor] = dict(self._choices)
+        for site, b in other._choices.items():
+            a = merged.get(site)
+            if a is None:
+                merged[site] = b
+                continue
+            widths = [v.shape[1] if isinstance(v, Tensor) else len(v) for v in (a, b)]
+            if widths[0] != widths[1]:
+                raise PathError(
+                    f"{how} at site {site!r}: {widths[0]} units against {widths[1]}; the paths belong to different networks."
+                )
+            if isinstance(a, Tensor) and isinstance(b, Tensor) and len(a) != len(b):
+                raise PathError(f"{how} at site {site!r}: batches of {len(a)} and {len(b)}.")
+            if isinstance(a, Tensor) or isinstance(b, Tensor):
+                device = a.device if isinstance(a, Tensor) else b.device  # type: ignore[union-attr]
+                ta, tb = (torch.as_tensor(v, dtype=torch.bool, device=device) for v in (a, b))
+                merged[site] = ta & tb if how == "&" else ta | tb
+            else:
+                merged[site] = tuple((x and y) if how == "&" else (x or y) for x, y in zip(a, b, strict=True))
+        return Path(merged, self.network or other.network)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Path):
+            return NotImplemented
+        if self._choices.keys() != other._choices.keys():
+            return False
+        for a, b in ((v, other._choices[s]) for s, v in self._choices.items()):
+            if isinstance(a, Tensor) != isinstance(b, Tensor):
+                return False
+            if isinstance(a, Tensor) and isinstance(b, Tensor):
+                if a.shape != b.shape or not bool((a == b.to(a.device)).all()):
+                    return False
+            elif a != b:
+                return False
+        return True
+
+    def __hash__(self) -> int:
+        if self.batch is not None:
+            raise TypeError("a per-sample path is not hashable; take one sample's, path[i].")
+        return hash(frozenset(self._choices.items()))
+
+    def __repr__(self) -> str:
+        def show(v: Bools | Tensor) -> str:
+            return (
+                f"bool[{v.shape[0]}, {v.shape[1]}]" if isinstance(v, Tensor) else "".join("1" if b else "0" for b in v)
+            )
+
+        return f"Path({', '.join(f'{s}: {show(v)}' for s, v in self._choices.items())})"
+
+    def to(self, device: torch.device | str) -> Path:
+        """The same path with its tensors on ``device``."""
+        return Path({s: v.to(device) if isinstance(v, Tensor) else v for s, v in self._choices.items()}, self.network)
+
+    def check(self, layout: Layout, batch: int | None = None) -> None:
+        """Raise unless this path fits a network, and a batch of that size.
+
+        Raises:
+            PathError: another network's path, unknown sites (with near names), a wrong number of units or samples.
+        """
+        sites = layout.sites
+        for site, value in self._choices.items():
+            if site not in sites:
+                raise PathError(
+                    f"the path names site {site!r}, which {layout.network} does not have. {near(site, sites)}"
+                )
+            width = value.shape[1] if isinstance(value, Tensor) else len(value)
+            if width != len(sites[site]):
+                raise PathError(
+                    f"the path gives {width} units at site {site!r}, which has {len(sites[site])}; the path belongs to another network."
+                )
+        if self.network is not None and self.network != layout.fingerprint:
+            raise PathError(
+                f"the path was made for network {self.network}, this is {layout.fingerprint} ({layout.network}); choose a path of this one."
+            )
+        if batch is not None and self.batch is not None and self.batch != batch:
+            raise PathError(
+                f"a path for {self.batch} samples met a batch of {batch}; take path[i] to use one sample's for all."
+            )
+
+    def cost(self, net: HasLayout) -> Cost:
+        """What one image costs along this path, deciders included.
+
+        Raises:
+            PathError: for a path of another network, a per-sample path, or one that leaves sites to decide.
+        """
+        if self.batch is not None:
+            raise PathError(
+                "a per-sample path has a cost for each sample: path[i].cost(net), or path.macs(net) for all."
+            )
+        layout = self._complete(net)
+        opened = (u.cost for u in layout.units if self._choices[u.site][u.index])
+        return sum(opened, layout.fixed)
+
+    def macs(self, net: HasLayout) -> Tensor:
+        """MACs of each sample along its path, float64 ``[batch]`` (``[1]`` for a path of the whole batch)."""
+        layout = self._complete(net)
+        total = torch.full((self.batch or 1,), float(layout.fixed.macs), dtype=torch.float64)
+        for unit in layout.units:
+            value = self._choices[unit.site]
+            column = value[:, unit.index].cpu() if isinstance(value, Tensor) else value[unit.index]
+            total += unit.cost.macs * column
+        return total
+
+    def _complete(self, net: HasLayout) -> Layout:
+        layout = net.layout
+        self.check(layout)
+        missing = [site for site in layout.sites if site not in self._choices]
+        if missing:
+            raise PathError(
+                f"the cost of a path that leaves {len(missing)} sites to decide for themselves ({', '.join(missing[:3])}) depends on the image; choose them too, e.g. path & Path.full(net)."
+            )
+        return layout
+
+    def to_json(self) -> str:
+        """As JSON text; per-sample choices as lists of 0 and 1."""
+        sites = {
+            s: v.int().tolist() if isinstance(v, Tensor) else [int(b) for b in v] for s, v in self._choices.items()
+        }
+        return json.dumps({"schema": SCHEMA, "network": self.network, "sites": sites})
+
+    @classmethod
+    def from_json(cls, text: str) -> Path:
+        """The inverse of `to_json`.
+
+        Raises:
+            PathError: if the text is no path of this schema.
+        """
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise PathError(f"no path: not JSON ({error}); the file may be cut short.") from error
+        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+            found = data.get("schema") if isinstance(data, dict) else type(data).__name__
+            raise PathError(f"no path of schema {SCHEMA!r}: found {found!r}.")
+        return cls({site: _bools(site, value) for site, value in data["sites"].items()}, data.get("network"))
+
+
+def _bools(site: str, value: Any) -> Any:
+    """Nested lists of exact 0 and 1 as bools."""
+    if isinstance(value, list):
+        return [_bools(site, v) for v in value]
+    if value not in (0, 1):
+        raise PathError(f"path[{site!r}] holds {value!r}; a path holds 0 and 1.")
+    return bool(value)
+
+
+def choices(path: Path | None) -> Iterable[str]:
+    """The sites a path decides; none for no path."""
+    return () if path is None else path

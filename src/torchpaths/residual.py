@@ -1,0 +1,150 @@
+"""``ResidualJunction``: a residual block whose branches can be closed, ``y = post(shortcut(x) + z * branch(x))``.
+
+ConvNet-AIG, Eq. 3. The multiplier ``z`` stands inside the sum, before any ReLU that follows it, so a gate gets the
+gradient the paper gives it. The junction shares its children, parameters and buffers with the block it replaces (the same
+dictionaries, not copies): state_dict keys stay as they were, and the original block is there for whoever needs its class.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchpaths.errors import CallError
+from torchpaths.junction import Junction, Site
+from torchpaths.split import Piece, Residual, Split
+
+
+@dataclass(frozen=True)
+class Given:
+    """A part that a user wrote by hand, ``function(block, x)``, in the form of a traced one."""
+
+    function: Callable[[nn.Module, Tensor], Tensor]
+    identity: bool = False
+    in_place: bool = True
+
+    def __call__(self, block: nn.Module, x: Tensor, inputs: Tensor) -> Tensor:
+        return self.function(block, x)
+
+
+def part(function: Callable[..., Any]) -> Piece | Given:
+    """A traced part as it is, a function of (block, x) wrapped as one."""
+    return function if isinstance(function, (Piece, Given)) else Given(function)
+
+
+class _Step:
+    """One residual sum of a junction with the unit that closes it."""
+
+    def __init__(self, residual: Residual, site: Site, unit: int) -> None:
+        self.pre = None if residual.pre is None else part(residual.pre)
+        self.branch = part(residual.branch)
+        self.shortcut = part(residual.shortcut)
+        self.post = part(residual.post)
+        self.axis = residual.axis
+        self.site = site
+        self.unit = unit
+
+    def pool(self, x: Tensor) -> Tensor:
+        """Global average over all axes but samples and channels (ConvNet-AIG, Eq. 4): ``[batch, channels]``."""
+        axes = [a for a in range(1, x.dim()) if a != self.axis]
+        return x.mean(axes) if axes else x
+
+
+class ResidualJunction(Junction):
+    """A residual block under one or more sites, one for each of its sums.
+
+    Attributes:
+        block: the block it replaces, not registered: the children are this module's own.
+    """
+
+    block: nn.Module
+
+    def __init__(self, block: nn.Module, parts: Split, sites: tuple[tuple[Site, int], ...]) -> None:
+        """
+        Args:
+            block: the residual block.
+            parts: the block taken apart.
+            sites: for each of its sums, the site and the unit's number in it.
+        """
+        super().__init__(tuple(site for site, _ in sites))
+        self.__dict__["block"] = block
+        self._modules = block._modules
+        self._parameters = block._parameters
+        self._buffers = block._buffers
+        self.training = block.training
+        self.steps = tuple(_Step(r, site, unit) for r, (site, unit) in zip(parts.residuals, sites, strict=True))
+        self.conditions = tuple(zip(parts.conditions, parts.answers, strict=True))
+        self._defaults = {
+            name: p.default
+            for name, p in inspect.signature(block.forward).parameters.items()
+            if p.default is not inspect.Parameter.empty
+        }
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.__dict__["block"], name)
+
+    def train(self, mode: bool = True) -> ResidualJunction:
+        self.block.training = mode
+        super().train(mode)
+        return self
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The block's forward, each branch multiplied by its unit's ``z`` or left out.
+
+        Raises:
+            CallError: for arguments the block's default call does not have, or an input of a kind that takes another
+                way through the block's own forward than the example did.
+        """
+        if args or kwargs:
+            self._expect_defaults(args, kwargs)
+        inputs = x
+        for condition, answer in self.conditions:
+            if bool(condition(self.block, x, inputs)) != answer:
+                raise CallError(
+                    f"block {self.sites[0].modules[0]!r} was routed with an example for which a condition in its forward was "
+                    f"{answer}, for an input of shape {tuple(x.shape)} it is not; route the model with an example of this shape."
+                )
+        for step in self.steps:
+            if step.pre is not None:
+                x = step.pre(self.block, x, inputs)
+            x = self._run(step, x, inputs)
+        return x
+
+    def _run(self, step: _Step, x: Tensor, inputs: Tensor) -> Tensor:
+        block = self.block
+        decision = self.decide(step.site, lambda: step.pool(x))
+        if decision is None or decision.whole is not None:
+            if decision is None or decision.whole is None or decision.whole[step.unit]:
+                # The branch first, as residual blocks are commonly written: in-place layers then act in the same order.
+                branch = step.branch(block, x, inputs)
+                return step.post(block, step.shortcut(block, x, inputs) + branch, inputs)
+            y = step.shortcut(block, x, inputs)
+            if y is x and step.post.in_place:
+                y = y.clone()  # an in-place ReLU in post would overwrite the block's own input
+            return step.post(block, y, inputs)
+        branch = step.branch(block, x, inputs)
+        shortcut = step.shortcut(block, x, inputs)
+        z = decision.z[:, step.unit].to(branch.dtype).view(-1, *(1,) * (branch.dim() - 1))
+        if shortcut.dtype == branch.dtype:
+            total = torch.addcmul(shortcut, branch, z)  # one pass over memory instead of two
+        else:
+            total = shortcut + branch * z
+        return step.post(block, total, inputs)
+
+    def _expect_defaults(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        names = [n for n in inspect.signature(self.block.forward).parameters][1:]
+        for name, value in {**dict(zip(names, args, strict=False)), **kwargs}.items():
+            default = self._defaults.get(name)
+            if value is not default and value != default:
+                raise CallError(
+                    f"block {self.sites[0].modules[0]!r} was called with {name}={value!r}; it was split for its default "
+                    f"({default!r}). Give the block by hand (route(..., residuals=...)) if it needs this argument."
+                )

@@ -1,0 +1,154 @@
+"""One look for all figures: warm paper, one sequential blue, one rust accent, sizes in inches, and files that repeat.
+
+Figures are made through matplotlib's object-oriented interface (no pyplot, no global state), in a font that matplotlib
+ships, so that they come out the same on every machine. Text stays text in SVG.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeVar
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+PAPER, INK, SOFT = "#fcfbf8", "#1b2430", "#5b6673"
+DEEP, FLOW, PALE = "#103456", "#4f7ea3", "#a9c1d4"
+ACCENT, TINT = "#bf4408", "#f6d9c6"
+RULE, HAIRLINE = "#dedad1", "#c4c0b6"
+RATE_MAP = LinearSegmentedColormap.from_list("torchpaths-rate", ["#faf8f3", "#ccdae3", "#89abc4", "#427399", "#103456"])
+DEPTH_MAP = LinearSegmentedColormap.from_list("torchpaths-depth", ["#a9c1d4", "#4f7ea3", "#103456"])
+
+TITLE, TEXT, SMALL = 10.5, 8.0, 7.0
+
+STYLE: dict[str, Any] = {
+    "font.family": ["DejaVu Sans"],
+    "font.size": TEXT,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.facecolor": PAPER,
+    "axes.labelcolor": INK,
+    "axes.labelsize": TEXT,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.unicode_minus": True,
+    "figure.facecolor": PAPER,
+    "savefig.facecolor": PAPER,
+    "savefig.edgecolor": "none",
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "xtick.major.width": 0.8,
+    "ytick.major.width": 0.8,
+    "xtick.major.size": 3.0,
+    "ytick.major.size": 3.0,
+    "hatch.linewidth": 0.5,
+    "hatch.color": HAIRLINE,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "torchpaths",
+    "path.simplify": False,
+}
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """Run a function under the house style, whatever the caller's matplotlib settings are."""
+
+    @functools.wraps(draw)
+    def inside(*args: P.args, **kwargs: P.kwargs) -> R:
+        with matplotlib.rc_context():
+            matplotlib.rcdefaults()
+            matplotlib.rcParams.update(STYLE)  # type: ignore[arg-type]
+            return draw(*args, **kwargs)
+
+    return inside
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of that size in inches, with a canvas that can measure text."""
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def add_axes(figure: Figure, left: float, bottom: float, width: float, height: float, **kwargs: Any) -> Axes:
+    """Axes placed in inches from the figure's lower left corner."""
+    w, h = figure.get_size_inches()
+    return figure.add_axes((left / w, bottom / h, width / w, height / h), **kwargs)
+
+
+def heading(figure: Figure, left: float, title: str, note: str = "") -> None:
+    """A title, and a line in softer ink under it, at the top of a figure; ``left`` in inches."""
+    w, h = figure.get_size_inches()
+    figure.text(left / w, 1 - 0.12 / h, title, size=TITLE, weight="bold", va="top")
+    if note:
+        figure.text(left / w, 1 - 0.36 / h, note, size=TEXT, color=SOFT, va="top")
+
+
+@styled
+def text_width(texts: Sequence[str], size: float, weight: str = "normal") -> float:
+    """Width in inches of the widest of some texts."""
+    figure = new_figure(1, 1)
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    drawn = [figure.text(0, 0, text, size=size, weight=weight) for text in texts]
+    return max((text.get_window_extent(renderer).width for text in drawn), default=0.0) / figure.dpi
+
+
+def shorten(name: str, most: int = 22) -> str:
+    """Long names cut in the middle, where names of data sets differ least."""
+    if len(name) <= most:
+        return name
+    keep = most - 1
+    return f"{name[: (keep + 1) // 2]}…{name[len(name) - keep // 2 :]}"
+
+
+def spread_apart(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Positions of labels moved as little as needed to stand ``gap`` apart, in the same order, within low to high.
+
+    Neighbours that would touch are merged into a block centred on their mean, as in isotonic regression. Where there is
+    no room for all, the gap shrinks.
+    """
+    if not positions:
+        return []
+    gap = min(gap, (high - low) / max(len(positions) - 1, 1))
+    order = sorted(range(len(positions)), key=lambda i: positions[i])
+    blocks: list[list[float]] = []  # [sum of positions less offsets, members]
+    for rank, i in enumerate(order):
+        blocks.append([positions[i] - rank * gap, 1.0])
+        while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] > blocks[-1][0] / blocks[-1][1]:
+            total, members = blocks.pop()
+            blocks[-1][0] += total
+            blocks[-1][1] += members
+    bases = [total / members for total, members in blocks for _ in range(int(members))]
+    top = high - (len(positions) - 1) * gap
+    placed = [0.0] * len(positions)
+    for rank, i in enumerate(order):
+        placed[i] = min(max(bases[rank], low), top) + rank * gap
+    return placed
+
+
+@styled
+def save(figure: Figure, stem: pathlib.Path | str, dpi: int = 200) -> tuple[pathlib.Path, pathlib.Path]:
+    """Write ``stem.png`` and ``stem.svg`` and return their paths. The same figure gives the same bytes each time."""
+    stem = pathlib.Path(stem)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    written = []
+    for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+        data = io.BytesIO()
+        figure.savefig(data, format=kind, dpi=dpi, metadata=metadata)
+        file = stem.with_name(f"{stem.name}.{kind}")
+        file.write_bytes(data.getvalue())
+        written.append(file)
+    return written[0], written[1]

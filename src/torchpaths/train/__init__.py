@@ -1,0 +1,1 @@
+"""Training: objective, recipes, loop and run folders."""

@@ -1,0 +1,209 @@
+"""Checkpoints that survive SIGKILL, a full disk and a flipped bit: safetensors and JSON, written atomically.
+
+    checkpoints/step-00000120/state.safetensors   weights, optimizer, averages, this epoch's losses
+    checkpoints/step-00000120/state.json          step, recipe, SHA-256 of the tensors, scalars
+    checkpoints/index.json                        which folders are the last, the one before it and the best
+
+A checkpoint is written into a temporary folder, flushed to the disk, renamed into place, and only then named in the
+index, which is replaced atomically as well. So at any moment the index names whole checkpoints. Those it does not name
+do not exist: they are removed, or written anew when a resumed run comes to the same step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from torchpaths.errors import RunError
+
+SCHEMA = "torchpaths.checkpoint/1"
+TENSORS = "state.safetensors"
+SCALARS = "state.json"
+INDEX = "index.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """What a run needs to go on.
+
+    Attributes:
+        step: optimizer steps done.
+        tensors: name -> tensor, on the CPU.
+        scalars: JSON values.
+        folder: where it was read from; None for one not yet written.
+    """
+
+    step: int
+    tensors: Mapping[str, Tensor]
+    scalars: Mapping[str, Any]
+    folder: Path | None = None
+
+
+def save(root: Path, checkpoint: Checkpoint, best: bool) -> Path:
+    """Writes a checkpoint, names it the last (and the best) in the index and removes those no longer kept.
+
+    Args:
+        root: the run's folder of checkpoints; made if absent.
+        checkpoint: what to write.
+        best: whether it is the best so far.
+
+    Returns:
+        Its folder.
+
+    Raises:
+        RunError: if the disk is full or refuses; earlier checkpoints are untouched.
+    """
+    name = f"step-{checkpoint.step:08d}"
+    folder, fresh = root / name, root / f".{name}.{os.getpid()}"
+    index = _index(root)
+    with disk(folder, "earlier checkpoints are intact"):
+        root.mkdir(parents=True, exist_ok=True)
+        if name not in index.values():
+            try:
+                _write(fresh, checkpoint)
+                shutil.rmtree(folder, ignore_errors=True)
+                os.replace(fresh, folder)
+            except BaseException:
+                shutil.rmtree(fresh, ignore_errors=True)
+                raise
+            sync_folder(root)
+        last = index.get("last")
+        index = {
+            **index,
+            "last": name,
+            **({"before": last} if last and last != name else {}),
+            **({"best": name} if best else {}),
+        }
+        write_file(root / INDEX, json.dumps(index).encode())
+    for old in root.iterdir():
+        if old.name not in index.values() and old.name.lstrip(".").startswith("step-"):
+            shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def _write(fresh: Path, checkpoint: Checkpoint) -> None:
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir()
+    data = tensors_to_bytes(checkpoint.tensors)
+    scalars = {
+        "schema": SCHEMA,
+        "step": checkpoint.step,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        **checkpoint.scalars,
+    }
+    write_file(fresh / TENSORS, data)
+    write_file(fresh / SCALARS, json.dumps(scalars, indent=1).encode())
+    sync_folder(fresh)
+
+
+def load(root: Path, which: str = "last") -> Checkpoint | None:
+    """The last or the best checkpoint of a run.
+
+    Args:
+        root: the run's folder of checkpoints.
+        which: "last" or "best".
+
+    Returns:
+        None if there is none yet.
+
+    Raises:
+        RunError: if it is truncated, corrupt or of another schema, naming the file and what to do.
+    """
+    index = _index(root)
+    for role in (which, "before") if which == "last" else (which,):
+        if role in index:
+            return read(root / index[role])
+    return None
+
+
+def read(folder: Path) -> Checkpoint:
+    """A checkpoint from its folder; see `load`."""
+    remedy = f"remove {folder} to go on from the checkpoint before it, or start in a new folder"
+    try:
+        scalars = json.loads((folder / SCALARS).read_bytes())
+        data = (folder / TENSORS).read_bytes()
+    except (OSError, ValueError) as error:
+        raise RunError(f"the checkpoint {folder} cannot be read ({error}); {remedy}.") from error
+    if not isinstance(scalars, dict) or scalars.get("schema") != SCHEMA:
+        found = scalars.get("schema") if isinstance(scalars, dict) else type(scalars).__name__
+        raise RunError(f"{folder / SCALARS} is no checkpoint of schema {SCHEMA!r}: found {found!r}; {remedy}.")
+    if hashlib.sha256(data).hexdigest() != scalars.get("sha256"):
+        raise RunError(
+            f"{folder / TENSORS} is truncated or corrupt: its SHA-256 is not the one written with it; {remedy}."
+        )
+    try:
+        tensors = safetensors.torch.load(data)
+    except SafetensorError as error:
+        raise RunError(f"{folder / TENSORS} is no safetensors file ({error}); {remedy}.") from error
+    return Checkpoint(scalars["step"], tensors, scalars, folder)
+
+
+def tensors_to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    """As a safetensors file. Tensors are copied to contiguous CPU memory: channels_last and tied weights are no matter."""
+    return safetensors.torch.save({name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()})
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Writes a file so that at any moment ``path`` holds the old content or the new, whole and on the disk."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(fresh, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flushes a folder's entries (names) to the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def disk(path: Path, intact: str) -> Iterator[None]:
+    """Turns what the disk may answer into a `RunError` that says what is safe and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunError(
+                f"the disk is full: {path} could not be written; {intact}. Free some space and run again to resume."
+            ) from error
+        raise RunError(
+            f"{path} could not be written ({error}); {intact}. Make the folder writable and run again."
+        ) from error
+
+
+def _index(root: Path) -> dict[str, str]:
+    """Role (last, before, best) -> name of a checkpoint that is there."""
+    path = root / INDEX
+    try:
+        index = json.loads(path.read_bytes())
+        return {str(role): str(name) for role, name in index.items() if (root / str(name)).is_dir()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError) as error:
+        example = '{"last": "step-00000100"}'
+        raise RunError(
+            f"{path} cannot be read ({error}); write the name of a checkpoint beside it into it: {example}."
+        ) from error

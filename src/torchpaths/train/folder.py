@@ -1,0 +1,164 @@
+"""Run folders, read: ``load_run`` opens one, ``evaluate_run`` surveys its network; and the network a recipe stands for."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+
+from torchpaths.data import ImageSet, Loader, open_data
+from torchpaths.errors import RunError
+from torchpaths.junction import Routed
+from torchpaths.models import create_model, load_weights
+from torchpaths.route import route
+from torchpaths.survey import Survey, survey
+from torchpaths.train import checkpoint
+from torchpaths.train.distributed import joined
+from torchpaths.train.recipe import Json, Recipe
+from torchpaths.train.seed import seed_evaluation
+
+Weights: TypeAlias = Literal["final", "ema", "best", "last"]
+"""Which weights of a run: the final ones, their average, or those of its best or last checkpoint."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, opened.
+
+    Attributes:
+        folder: where it is.
+        recipe: how it was made.
+        net: the network with the weights asked for, in evaluation mode.
+        classes: class names, by label.
+        mean: per-channel mean for normalisation, scale 0 to 1.
+        std: per-channel standard deviation.
+    """
+
+    folder: pathlib.Path
+    recipe: Recipe
+    net: Routed
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def images(self, split: str = "test") -> ImageSet:
+        """The run's data set."""
+        return open_images(self.recipe, split)
+
+    def loader(self, split: str = "test", batch: int = 256) -> Loader:
+        """Its images in order, normalised as in training, without augmentation."""
+        return Loader(self.images(split), batch, mean=self.mean, std=self.std)
+
+
+def load_run(folder: pathlib.Path | str, weights: Weights = "final") -> Run:
+    """Opens a run folder.
+
+    Args:
+        folder: a run folder.
+        weights: "final", their average "ema", or those of the "best" or "last" checkpoint of a run that goes on.
+
+    Raises:
+        RunError: if the folder is no run, the run has no such weights (yet), or they are damaged.
+    """
+    folder = pathlib.Path(folder)
+    recipe = read_recipe(folder)
+    data = read_json(folder / "run.json")["data"]
+    net = build(recipe, data["classes"], data["shape"], pretrained=False)
+    if weights in ("best", "last"):
+        found = checkpoint.load(folder / "checkpoints", weights)
+        if found is None:
+            raise RunError(f"the run {folder} has no {weights} checkpoint yet; train it further.")
+        tensors = {n.removeprefix("net."): t for n, t in found.tensors.items() if n.startswith("net.")}
+    elif weights in ("final", "ema"):
+        file = folder / ("weights.safetensors" if weights == "final" else "ema.safetensors")
+        if not file.is_file():
+            hint = (
+                "resume it, or load its 'last' checkpoint"
+                if weights == "final"
+                else "its recipe has no ema, or it is not finished"
+            )
+            raise RunError(f"the run {folder} has no {file.name}: {hint}.")
+        try:
+            tensors = load_tensors(file.read_bytes())
+        except SafetensorError as error:
+            raise RunError(
+                f"{file} is truncated or corrupt ({error}); remove it and resume the run to have it written again."
+            ) from error
+    else:
+        raise RunError(f"weights={weights!r}; choose 'final', 'ema', 'best' or 'last'.")
+    try:
+        net.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise RunError(f"the weights in {folder} do not fit the network of its recipe: {error}") from error
+    return Run(folder, recipe, net.eval(), tuple(data["classes"]), tuple(data["mean"]), tuple(data["std"]))
+
+
+def evaluate_run(
+    folder: pathlib.Path | str, split: str = "test", weights: Weights = "final"
+) -> Survey:
+    """A survey of a run's network over a split of its data set: accuracy, MACs, units open.
+
+    Raises:
+        RunError: see `load_run`.
+        DataError: if the images cannot be read.
+    """
+    run = load_run(folder, weights)
+    with joined(run.recipe.device) as world:
+        run.net.to(world.device)
+        seed_evaluation(run.recipe.seed, 0)
+        return survey(run.net, run.loader(split), classes=run.classes)
+
+
+def read_recipe(folder: pathlib.Path) -> Recipe:
+    """A run's recipe.
+
+    Raises:
+        RunError: if the folder is no run folder.
+    """
+    if not (folder / "recipe.json").is_file():
+        raise RunError(f"{folder} is no run folder: it has no recipe.json. Give the folder that training wrote to.")
+    return Recipe.from_json(read_json(folder / "recipe.json"))
+
+
+def open_images(recipe: Recipe, split: str) -> ImageSet:
+    """A split of the recipe's data set."""
+    return open_data(recipe.data, split, recipe.skip_corrupt, recipe.size)
+
+
+def build(recipe: Recipe, classes: tuple[str, ...], shape: tuple[int, int, int], pretrained: bool = True) -> Routed:
+    """The recipe's network, routed, with the weights it starts from.
+
+    Args:
+        recipe: model, weights, method and seed.
+        classes: class names.
+        shape: (H, W, C) of an image.
+        pretrained: load the recipe's weights, if it has any.
+    """
+    torch.manual_seed(recipe.seed)
+    height, width, channels = shape
+    model = create_model(recipe.model, len(classes), channels=channels)
+    if pretrained and recipe.weights is not None:
+        load_weights(model, recipe.weights)
+    # Noise and not zeros, so that comparing outputs while routing would show a difference.
+    example = torch.randn(2, channels, height, width, generator=torch.Generator().manual_seed(0))
+    return route(model, recipe.method, example=example)
+
+
+def write_json(path: pathlib.Path, value: Json) -> None:
+    with checkpoint.disk(path, "what was there before is intact"):
+        checkpoint.write_file(path, (json.dumps(value, indent=1) + "\n").encode())
+
+
+def read_json(path: pathlib.Path) -> Json:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read ({error}); it may be damaged. Train again in a new folder.") from error
+    if not isinstance(value, dict):
+        raise RunError(f"{path} holds a {type(value).__name__}, not an object; it may be damaged.")
+    return value

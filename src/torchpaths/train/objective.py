@@ -1,0 +1,127 @@
+"""``Objective``: everything a training step computes, as one module, ``(x, y) -> {"task": loss, ...}``; and exact means
+over the global batch.
+
+Because every pass and loss happens in one ``forward``, DDP can wrap it and ``torch.compile`` compile it.
+
+Some losses are not means over samples. ConvNet-AIG's target-rate loss (eq. 9) is ``(t - R)^2`` with R the rate over the
+whole batch; averaging it over micro-batches or ranks is another loss, wrong by 110 % in one measurement, because it
+punishes chance deviations of each part. With r the part's own rate,
+
+    mean(r) = R + (r - r.detach())
+
+has the value R and the gradient of r, so every part computes the same f(R), and the average of the parts' gradients,
+``f'(R) mean(dr)``, is the gradient of f(R) of the whole batch, exactly, for parts of equal size. R is an all-reduce over
+the ranks; under gradient accumulation a first pass without gradients, drawing the same noise, records r for every part.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from torchpaths.errors import RunError
+from torchpaths.junction import Routed
+from torchpaths.methods.base import Method
+from torchpaths.train.distributed import mean_over_ranks
+
+
+class WholeBatch:
+    """Means over the global batch of one step: all micro-batches of all ranks, which must be of equal size.
+
+    Without accumulation, ``WholeBatch()`` reduces over the ranks as it is called. With it, every micro-batch runs once
+    inside ``with whole.recording(net):``, then ``whole.settle()``, then every micro-batch again with gradients and the
+    same noise. A quantity given to it must not depend on another mean: in the first pass that one is not known yet.
+    """
+
+    def __init__(self) -> None:
+        self._recording = False
+        self._part: dict[str, Tensor] = {}
+        self._parts: list[dict[str, Tensor]] = []
+        self._means: dict[str, Tensor] | None = None
+
+    def __call__(self, name: str, local: Tensor) -> Tensor:
+        """``local``'s mean over the global batch, with the gradient of ``local``. Same shape as ``local``.
+
+        Raises:
+            RunError: if the recorded pass did not ask for ``name``.
+        """
+        if self._recording:
+            self._part[name] = local.detach()
+            return local
+        if self._means is None:
+            whole = mean_over_ranks(local)
+        elif name in self._means:
+            whole = self._means[name]
+        else:
+            raise RunError(
+                f"the mean {name!r} was not asked for in the first pass over the micro-batches (only "
+                f"{', '.join(self._means) or 'none'}): a method's losses must ask for the same means in every pass."
+            )
+        return whole + (local - local.detach())
+
+    @contextmanager
+    def recording(self, net: nn.Module) -> Iterator[None]:
+        """A micro-batch's first pass: no gradients, and ``net``'s buffers (running statistics) do not move."""
+        buffers = list(net.buffers())
+        before = [b.clone() for b in buffers]
+        # A fresh dict for every pass: its (empty) shape is what a compiled forward depends on.
+        self._part, self._recording = {}, True
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self._recording = False
+            with torch.no_grad():
+                for buffer, old in zip(buffers, before, strict=True):
+                    buffer.copy_(old)
+        self._parts.append(self._part)
+
+    def settle(self) -> bool:
+        """Ends the first pass: means over what was recorded and over the ranks.
+
+        Returns:
+            Whether any mean was asked for. If not, the losses are plain averages and the first pass can be left out.
+        """
+        names = self._parts[0] if self._parts else {}
+        self._means = {name: mean_over_ranks(torch.stack([p[name] for p in self._parts]).mean(0)) for name in names}
+        return bool(self._means)
+
+
+class Objective(nn.Module):
+    """A routed network and a method as one differentiable function of a batch.
+
+    Args:
+        net: the network.
+        method: whose losses to compute; None for the plain network's task loss.
+        smoothing: label smoothing of the cross-entropy, in [0, 1).
+    """
+
+    def __init__(self, net: Routed, method: Method | None, smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.net = net
+        self.method = method
+        self.task = functools.partial(nn.functional.cross_entropy, label_smoothing=smoothing)
+
+    def forward(self, x: Tensor, y: Tensor, whole: WholeBatch | None = None) -> dict[str, Tensor]:
+        """
+        Args:
+            x: images ``[B, C, H, W]``.
+            y: labels, int64 ``[B]``.
+            whole: means over the global batch; None where this batch is all this rank has in this step.
+
+        Returns:
+            Weighted scalar losses by name, always with "task"; train on their sum, averaged over micro-batches and ranks.
+        """
+        if self.method is None:
+            logits, _ = self.net(x)
+            return {"task": self.task(logits, y)}
+        return self.method.losses(self.net, x, y, self.task, whole if whole is not None else WholeBatch())
+
+
+def total(losses: Iterable[Tensor]) -> Tensor:
+    """The sum that is trained on."""
+    return torch.stack([loss.float() for loss in losses]).sum()

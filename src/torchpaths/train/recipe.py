@@ -1,0 +1,279 @@
+"""``Recipe``: everything a training run depends on, as one frozen dataclass; written to and read from JSON.
+
+A run is a pure function of its recipe (and the machine's arithmetic). The run folder keeps it resolved, so two runs can be
+compared field by field and a resumed run can be checked against the one it continues.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from torchpaths.data import Augment
+from torchpaths.errors import RunError, near
+from torchpaths.methods.base import Method
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything a training run depends on.
+
+    Raises:
+        RunError: for a value out of range, naming the field and the remedy.
+    """
+
+    model: str
+    """Network by name, see `torchpaths.models.create_model`: "cifar_resnet56", "timm/resnet50", "torchvision/resnet50"."""
+    data: str
+    """Data set: "digits", a folder with train and test Parquet files, or the root of an ImageFolder."""
+    method: Method | None = None
+    """Who decides which parts are open; None trains the plain network."""
+    weights: Path | None = None
+    """safetensors file of the plain network's weights to start from; None starts from scratch."""
+    size: int | None = None
+    """Side in pixels to which images are brought; None leaves them as they are."""
+    skip_corrupt: bool = False
+    """Leave out images that cannot be decoded, with a warning; otherwise one is an error, with its file and row."""
+    epochs: int = 30
+    """Passes over the training images."""
+    batch: int = 128
+    """Images per optimizer step, over all processes and micro-batches. An incomplete last batch is left out."""
+    accumulate: int = 1
+    """Micro-batches per step and process; the losses stay exact, memory falls, time grows by up to a forward pass."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """SGD with momentum, or AdamW."""
+    lr: float = 0.1
+    """Learning rate after warm-up, for the global batch as it stands: it is never rescaled behind your back."""
+    momentum: float = 0.9
+    """SGD's momentum; AdamW's first beta."""
+    nesterov: bool = False
+    """Nesterov's form of the momentum (SGD only)."""
+    weight_decay: float = 5e-4
+    """On every parameter, gates and norms included, as in the papers."""
+    schedule: Literal["step", "cosine"] = "step"
+    """Step decay at the milestones, or half a cosine down to final_lr."""
+    milestones: tuple[float, ...] = ()
+    """Epochs at which the step schedule multiplies the learning rate by gamma; ascending."""
+    gamma: float = 0.1
+    """Factor of the step schedule at a milestone."""
+    warmup: float = 0.0
+    """Epochs of linear warm-up."""
+    final_lr: float = 0.0
+    """Where the cosine ends."""
+    smoothing: float = 0.0
+    """Label smoothing."""
+    ema: float | None = None
+    """Decay per step of an exponential moving average of the weights, e.g. 0.999; None for none."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the forward pass; bf16 is autocast, weights stay fp32."""
+    channels_last: bool = False
+    """Memory format of images and weights; faster for most convolutions."""
+    compile: bool = False
+    """torch.compile the objective: minutes at the start, faster steps after."""
+    deterministic: bool = True
+    """On a GPU, only kernels that give the same bits every time, so that resuming is bitwise; False lets cuDNN choose."""
+    device: Literal["cpu", "cuda"] | None = None
+    """Where to train; None takes the GPU where there is one."""
+    augment: Augment = field(default_factory=Augment)
+    """Augmentation of training images."""
+    mean: tuple[float, ...] | None = None
+    """Per-channel mean for normalisation, scale 0 to 1; None takes the data set's own."""
+    std: tuple[float, ...] | None = None
+    """Per-channel standard deviation for normalisation; None takes the data set's own."""
+    seed: int = 0
+    """Initial weights, order, augmentation and noise follow from it."""
+    eval_every: int = 1
+    """Epochs between evaluations; each is followed by a checkpoint. The last epoch is always evaluated."""
+    checkpoint_steps: int | None = None
+    """Steps between further checkpoints; None for none."""
+    checkpoint_minutes: float | None = 10.0
+    """Minutes after which a further checkpoint is written, at the next log line; None for none."""
+    log_every: int = 50
+    """Steps per line of metrics."""
+    twin: bool = False
+    """Also train the plain network by the same recipe, into OUT/plain."""
+
+    def __post_init__(self) -> None:
+        for f in ("epochs", "batch", "accumulate", "eval_every", "log_every"):
+            self._whole(f, 1)
+        for f in ("checkpoint_steps", "size"):
+            if getattr(self, f) is not None:
+                self._whole(f, 1)
+        self._whole("seed", 0)
+        self._number("lr", above=0)
+        self._number("gamma", above=0)
+        for f in ("weight_decay", "warmup", "final_lr"):
+            self._number(f)
+        self._number("momentum", below=1)
+        self._number("smoothing", below=1)
+        if self.ema is not None:
+            self._number("ema", above=0, below=1)
+        if self.checkpoint_minutes is not None:
+            self._number("checkpoint_minutes", above=0)
+        for f, kinds in (
+            ("optimizer", ("sgd", "adamw")),
+            ("schedule", ("step", "cosine")),
+            ("precision", ("fp32", "bf16")),
+        ):
+            self._one_of(f, kinds)
+        if self.device is not None:
+            self._one_of("device", ("cpu", "cuda"))
+        self._together()
+
+    def _together(self) -> None:
+        """What fields must be between each other."""
+        if self.method is not None and not isinstance(self.method, Method):
+            raise RunError(
+                f"method {self.method!r} is no Method; give an instance, e.g. GatedBlocks(budget=Budget(open=0.6))."
+            )
+        if self.batch % self.accumulate:
+            raise RunError(
+                f"batch {self.batch} does not split into accumulate={self.accumulate} micro-batches of equal size."
+            )
+        if list(self.milestones) != sorted(self.milestones) or any(m <= 0 for m in self.milestones):
+            raise RunError(f"milestones {self.milestones} must ascend, in epochs above 0.")
+        if self.milestones and self.schedule != "step":
+            raise RunError(
+                f"milestones {self.milestones} belong to schedule 'step', not {self.schedule!r}; leave them out."
+            )
+        if self.final_lr and self.schedule != "cosine":
+            raise RunError(
+                f"final_lr={self.final_lr:g} belongs to schedule 'cosine'; the step schedule ends where gamma leads."
+            )
+        if self.final_lr > self.lr:
+            raise RunError(f"final_lr={self.final_lr:g} is above lr={self.lr:g}.")
+        if self.warmup >= self.epochs:
+            raise RunError(f"warmup of {self.warmup:g} epochs fills all {self.epochs}; make it shorter.")
+        if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
+            raise RunError("nesterov needs optimizer 'sgd' with a momentum above 0.")
+        if (self.mean is None) != (self.std is None):
+            raise RunError("mean and std override the data set's normalisation together; give both or neither.")
+        if self.mean is not None and self.std is not None and (len(self.mean) != len(self.std) or min(self.std) <= 0):
+            raise RunError(
+                f"mean {self.mean} and std {self.std} need one number per channel, std above 0, scale 0 to 1."
+            )
+        if self.twin and self.method is None:
+            raise RunError(
+                "twin=True trains the plain network beside a routed one, but method is None: this is the plain one."
+            )
+
+    def _whole(self, name: str, least: int) -> None:
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise RunError(f"{name}={value!r}: a whole number of at least {least}.")
+
+    def _number(self, name: str, above: float | None = None, below: float = math.inf) -> None:
+        value = getattr(self, name)
+        good = (
+            isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value < below
+        )
+        if not good or (value < 0 if above is None else value <= above):
+            least = "at least 0" if above is None else f"above {above:g}"
+            raise RunError(f"{name}={value!r}: a number {least}{'' if below == math.inf else f' and below {below:g}'}.")
+
+    def _one_of(self, name: str, kinds: tuple[str, ...]) -> None:
+        value = getattr(self, name)
+        if value not in kinds:
+            raise RunError(f"{name}={value!r} is unknown. {near(str(value), kinds)}")
+
+    def to_json(self) -> Json:
+        """Every field as JSON values; nested dataclasses name their class."""
+        return {f.name: _encode(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Recipe:
+        """The inverse of `to_json`.
+
+        Raises:
+            RunError: for unknown fields or classes, and values out of range.
+        """
+        names = {f.name for f in dataclasses.fields(cls)}
+        for name in data:
+            if name not in names:
+                raise RunError(f"a recipe has no field {name!r}. {near(name, names)}")
+        values = {name: _decode(value) for name, value in data.items()}
+        if values.get("weights") is not None:
+            values["weights"] = Path(values["weights"])
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise RunError(f"not a whole recipe: {error}.") from error
+
+    def override(self, changes: Mapping[str, Any]) -> Recipe:
+        """This recipe with some fields changed.
+
+        Raises:
+            RunError: for unknown fields (with near names) and values out of range.
+        """
+        names = [f.name for f in dataclasses.fields(self)]
+        for name in changes:
+            if name not in names:
+                raise RunError(f"a recipe has no field {name!r}. {near(name, names)}")
+        return dataclasses.replace(self, **changes)
+
+
+def differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The fields in which two recipes in JSON form differ, as ``"lr: 0.1 -> 0.2"``; nested ones with dots."""
+    found: list[str] = []
+    for name in dict.fromkeys([*a, *b]):
+        old, new = a.get(name), b.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += differences(old, new, f"{prefix}{name}.")
+        elif old != new:
+            found.append(f"{prefix}{name}: {_short(old)} -> {_short(new)}")
+    return found
+
+
+def _short(value: Any) -> str:
+    return str(value["class"]).rpartition(":")[2] if isinstance(value, dict) and "class" in value else repr(value)
+
+
+def _encode(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        kind = type(value)
+        fields = {f.name: _encode(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
+        return {"class": f"{kind.__module__}:{kind.__qualname__}", **fields}
+    if isinstance(value, (list, tuple)):
+        return [_encode(v) for v in value]
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise RunError(
+        f"a recipe cannot keep {value!r} ({type(value).__name__}): fields hold numbers, text, tuples and dataclasses."
+    )
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_decode(v) for v in value)
+    if not isinstance(value, dict):
+        return value
+    name = str(value.get("class"))
+    module, _, qualname = name.partition(":")
+    try:
+        kind: Any = importlib.import_module(module) if module else None
+        for part in qualname.split("."):
+            kind = getattr(kind, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise RunError(
+            f"the recipe names class {name!r}, which cannot be imported ({error}); install or import what defines it."
+        ) from error
+    # A run folder may come from a stranger: it can name values of this library and methods, not any callable.
+    if not (
+        isinstance(kind, type)
+        and dataclasses.is_dataclass(kind)
+        and (issubclass(kind, Method) or module.startswith("torchpaths."))
+    ):
+        raise RunError(f"the recipe names {name!r}, which is neither a method nor a value of torchpaths.")
+    try:
+        return kind(**{k: _decode(v) for k, v in value.items() if k != "class"})
+    except TypeError as error:
+        raise RunError(f"the recipe's {name} was written by another version: {error}.") from error

@@ -1,0 +1,127 @@
+"""Recipes: typed functions that give a `Recipe`. Any field can be overridden with `resolve`, or on the command line."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torchpaths.data import Augment
+from torchpaths.errors import RunError, near
+from torchpaths.methods.base import Method
+from torchpaths.methods.gated_blocks import GatedBlocks
+from torchpaths.path import Budget
+from torchpaths.train.recipe import Recipe
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def digits(target: float = 0.6) -> Recipe:
+    """The demo: a gated ResNet-20 on scikit-learn's own 8 x 8 scans of digits, and its plain twin. No download; a minute
+    or two on two cores.
+
+    Args:
+        target: share of blocks to open.
+    """
+    return Recipe(
+        model="cifar_resnet20",
+        data="digits",
+        method=GatedBlocks(budget=Budget(open=target), reduction="mean", weight=2.0),
+        epochs=30,
+        batch=64,
+        lr=0.1,
+        weight_decay=5e-4,
+        nesterov=True,
+        schedule="cosine",
+        warmup=2,
+        augment=Augment(pad=1),
+        eval_every=5,
+        log_every=20,
+        twin=True,
+    )
+
+
+def cifar10_resnet56(
+    data: Path = Path("data/cifar10"),
+    weights: Path = Path("data/weights/cifar10_resnet56.safetensors"),
+    target: float = 0.6,
+    epochs: int = 30,
+    method: Method | None = None,
+) -> Recipe:
+    """Gates for a trained ResNet-56 (shortcut A), by fine-tuning on CIFAR-10.
+
+    Normalisation is the one the weights were trained with. The learning rate starts at a tenth of training from scratch,
+    since only the gates are new.
+
+    Args:
+        data: folder with train.parquet and test.parquet.
+        weights: of the plain network.
+        target: share of blocks to open.
+        epochs: passes over the 50,000 images.
+        method: another way of deciding, e.g. ``RandomDrop(0.6)`` as the control; None for gates at ``target``.
+    """
+    return Recipe(
+        model="cifar_resnet56",
+        data=str(data),
+        weights=weights,
+        method=method or GatedBlocks(budget=Budget(open=target), reduction="mean", weight=2.0),
+        epochs=epochs,
+        batch=128,
+        lr=0.01,
+        weight_decay=5e-4,
+        nesterov=True,
+        schedule="cosine",
+        augment=Augment(pad=4, flip=True),
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        channels_last=True,
+    )
+
+
+def cifar10_resnet110(data: Path = Path("data/cifar10"), target: float = 0.7) -> Recipe:
+    """ConvNet-AIG 110 as in the paper, from scratch: 350 epochs, batch 256, SGD with momentum 0.9, weight decay 5e-4,
+    learning rate 0.1 divided by 10 at epochs 150 and 250, projection shortcuts, rate loss averaged over blocks with
+    weight 2 as in the authors' code. Paper: 5.76 % error at 82 % of the layers; plain 6.61 %.
+
+    Args:
+        data: folder with train.parquet and test.parquet.
+        target: share of blocks to open.
+    """
+    return Recipe(
+        model="cifar_resnet110b",
+        data=str(data),
+        method=GatedBlocks(budget=Budget(open=target), reduction="mean", weight=2.0),
+        epochs=350,
+        batch=256,
+        lr=0.1,
+        weight_decay=5e-4,
+        schedule="step",
+        milestones=(150, 250),
+        augment=Augment(pad=4, flip=True),
+        precision="bf16",
+        channels_last=True,
+        twin=True,
+    )
+
+
+RECIPES: dict[str, Callable[..., Recipe]] = {f.__name__: f for f in (digits, cifar10_resnet56, cifar10_resnet110)}
+"""Recipes by name."""
+
+
+def resolve(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """A recipe by name, with some of its function's arguments or of its fields changed.
+
+    Args:
+        name: one of `RECIPES`.
+        overrides: argument or field -> value; arguments (``target``) first, since fields follow from them.
+
+    Raises:
+        RunError: for an unknown recipe or field (with near names), or a value out of range.
+    """
+    if name not in RECIPES:
+        raise RunError(f"there is no recipe {name!r}. {near(name, RECIPES)}")
+    make = RECIPES[name]
+    changes = dict(overrides or {})
+    arguments = {k: changes.pop(k) for k in list(changes) if k in inspect.signature(make).parameters}
+    return make(**arguments).override(changes)

@@ -1,0 +1,94 @@
+"""What a person sees of a run: a bar with rate and time left on a terminal, plain lines elsewhere, nothing if quiet."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from torchpaths.train.recipe import Json
+
+QUIET_SECONDS = 30.0
+"""Off a terminal: at most one line about progress within so many seconds, besides those on evaluated epochs."""
+
+
+class Report:
+    """Tells how a run goes, on the standard error stream.
+
+    Args:
+        name: of the run.
+        steps: of the whole run.
+        quiet: say nothing at all.
+        console: where to; the standard error stream if None.
+    """
+
+    def __init__(self, name: str, steps: int, quiet: bool, console: Console | None = None) -> None:
+        self.name = name
+        self.steps = steps
+        self.console = console or Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self._said = time.monotonic()
+        self._bar: Progress | None = None
+        if self.console.is_terminal and not quiet:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+            )
+            # Two redraws per second: the drawing thread shares the cores with training.
+            self._bar = Progress(*columns, console=self.console, refresh_per_second=2)
+            self._task = self._bar.add_task(name, total=steps, rate="")
+
+    def __enter__(self) -> Report:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def say(self, text: str) -> None:
+        """A line."""
+        self._said = time.monotonic()
+        self.console.print(f"{self.name}: {text}", markup=False)
+
+    def at(self, step: int) -> None:
+        """Moves the bar, without looking at the device."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step)
+
+    def window(self, row: Json) -> None:
+        """Tells of a window of steps."""
+        losses = ", ".join(f"{name} {value:.4f}" for name, value in row["losses"].items())
+        rate = f"{row['images_per_second']:,.0f} images/s"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=row["step"], description=f"{self.name} {losses}", rate=rate)
+        elif time.monotonic() - self._said >= QUIET_SECONDS:
+            left = (self.steps - row["step"]) * row["seconds"] / max(1, row["steps"])
+            self.say(f"step {row['step']} of {self.steps}, {losses}, {rate}, {clock(left)} left")
+
+    def epoch(self, row: Json, epochs: int) -> None:
+        """Tells of an evaluated epoch, with a warning for every collapsed gate."""
+        average = f" ({row['ema_accuracy']:.2%} averaged)" if "ema_accuracy" in row else ""
+        losses = ", ".join(f"{name} {value:.4f}" for name, value in row["losses"].items())
+        self.say(
+            f"epoch {row['epoch'] + 1} of {epochs}: accuracy {row['accuracy']:.2%}{average}, {row['open']:.1%} of units open, "
+            f"{row['macs_share']:.1%} of the MACs, {losses}"
+        )
+        for warning in row["warnings"]:
+            self.say(f"warning: {warning}")
+
+
+def clock(seconds: float) -> str:
+    """``"1:02:03"``."""
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours}:{m:02}:{s:02}"

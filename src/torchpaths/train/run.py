@@ -1,0 +1,275 @@
+"""Run folders: ``train`` makes or resumes one, ``load_run`` opens one, ``evaluate_run`` surveys its network.
+
+recipe.json           the resolved recipe
+run.json              versions, commit, machine, data set
+metrics.jsonl         a line for each window of steps and each evaluated epoch
+checkpoints/          see `torchpaths.train.checkpoint`
+weights.safetensors   final weights; ema.safetensors, their average, where the recipe asks for one
+summary.json          what came out
+plain/                the plain network trained by the same recipe, where the recipe asks for a twin
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from torchpaths.data import ImageSet, Loader
+from torchpaths.errors import RunError
+from torchpaths.survey import Survey, gate_health, survey
+from torchpaths.train import checkpoint
+from torchpaths.train.distributed import World, barrier, joined
+from torchpaths.train.environment import describe
+from torchpaths.train.folder import Run, build, evaluate_run, load_run, open_images, read_json, read_recipe, write_json
+from torchpaths.train.loop import Hooks, Loop
+from torchpaths.train.metrics import Metrics
+from torchpaths.train.recipe import Json, Recipe
+from torchpaths.train.report import Report
+from torchpaths.train.seed import seed_evaluation
+from torchpaths.train.state import State, check_same_recipe
+
+__all__ = ["Run", "evaluate_run", "load_run", "plain_twin", "read_recipe", "resolved", "train"]
+
+SCHEMA = "torchpaths.run/1"
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What training one network needs of the data set; shared by a network and its plain twin."""
+
+    train: ImageSet
+    test: ImageSet
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def json(self) -> Json:
+        named = {"name": self.train.name, "images": [len(self.train), len(self.test)], "classes": self.train.classes}
+        return {**named, "shape": self.train.shape, "mean": self.mean, "std": self.std}
+
+
+def train(recipe: Recipe, out: pathlib.Path | str, resume: bool = True, quiet: bool = False) -> Json:
+    """Trains a network by a recipe into a run folder, or goes on where a killed run left off, bitwise.
+
+    Under torchrun every process calls this alike; rank 0 writes. torch's global generator is seeded.
+
+    Args:
+        recipe: how; relative paths in it are resolved.
+        out: the run folder; made if absent.
+        resume: go on with what is in the folder. False refuses a folder that holds a run.
+        quiet: no progress.
+
+    Returns:
+        What came out, as in summary.json: accuracy, macs_share, open, ...; with a twin, "plain" holds the same of it.
+
+    Raises:
+        RunError: for a folder that holds something else or another recipe's run, a batch that does not divide, a loss
+            that is not finite, a checkpoint that cannot be read, a full disk. What was saved before stays.
+        DataError: for images that cannot be read.
+        RouteError: for a method that does not fit the model.
+    """
+    out, recipe = pathlib.Path(out), resolved(recipe)
+    with joined(recipe.device) as world, _arithmetic(recipe, world):
+        _check_divides(recipe, world)
+        data = _open(recipe)
+        summary = _train(recipe, out, world, data, resume, quiet)
+        if recipe.twin:
+            plain = _train(plain_twin(recipe), out / "plain", world, data, resume, quiet)
+            summary = {**summary, "plain": plain}
+            if world.main:
+                write_json(out / "summary.json", summary)
+        barrier()
+    return summary
+
+
+def plain_twin(recipe: Recipe) -> Recipe:
+    """The recipe of the plain network beside a routed one: everything else alike."""
+    return dataclasses.replace(recipe, method=None, twin=False)
+
+
+def resolved(recipe: Recipe) -> Recipe:
+    """The recipe with absolute paths, so that the run folder can be read from anywhere."""
+    data = pathlib.Path(recipe.data)
+    changes: dict[str, Any] = {"data": str(data.resolve())} if data.exists() else {}
+    if recipe.weights is not None:
+        changes["weights"] = pathlib.Path(recipe.weights).resolve()
+    return dataclasses.replace(recipe, **changes)
+
+
+def _open(recipe: Recipe) -> _Data:
+    train, test = open_images(recipe, "train"), open_images(recipe, "test")
+    if train.shape != test.shape or train.classes != test.classes:
+        raise RunError(
+            f"{recipe.data}: training images are {train.shape} in {len(train.classes)} classes, test images {test.shape} in "
+            f"{len(test.classes)}; they must be alike. Set size to bring images to one size."
+        )
+    mean, std = recipe.mean or train.mean, recipe.std or train.std
+    if len(mean) != train.shape[2]:
+        raise RunError(
+            f"mean and std have {len(mean)} channels, the images {train.shape[2]}; give one number per channel."
+        )
+    if len(train) < recipe.batch:
+        raise RunError(f"batch {recipe.batch} is more than the {len(train)} training images; choose a smaller one.")
+    return _Data(train, test, tuple(mean), tuple(std))
+
+
+def _check_divides(recipe: Recipe, world: World) -> None:
+    if recipe.batch % (world.size * recipe.accumulate):
+        raise RunError(
+            f"batch {recipe.batch} does not split evenly over {world.size} processes with accumulate={recipe.accumulate}; "
+            f"choose a multiple of {world.size * recipe.accumulate}."
+        )
+
+
+def _arithmetic(recipe: Recipe, world: World) -> Any:
+    return torch.backends.cudnn.flags(
+        enabled=True, benchmark=not recipe.deterministic, deterministic=recipe.deterministic
+    )
+
+
+def _train(recipe: Recipe, out: pathlib.Path, world: World, data: _Data, resume: bool, quiet: bool) -> Json:
+    """One network into one folder."""
+    if world.main:
+        _prepare(recipe, out, world, data, resume)
+    barrier()
+    done = out / "summary.json"
+    if done.is_file():
+        summary: Json = read_json(done)
+        return summary
+    net = build(recipe, data.train.classes, data.train.shape).to(world.device)
+    if recipe.channels_last:
+        net = net.to(memory_format=torch.channels_last)
+    state = State.fresh(net, recipe)
+    found = checkpoint.load(out / "checkpoints")
+    if found is not None:
+        state.restore(found, recipe)
+    loader = Loader(
+        data.train,
+        recipe.batch,
+        augment=recipe.augment,
+        shuffle=True,
+        seed=recipe.seed,
+        rank=world.rank,
+        world=world.size,
+        drop_last=True,
+        mean=data.mean,
+        std=data.std,
+    )
+    kept = found.scalars["metrics"] if found is not None else 0
+    metrics = Metrics(out / "metrics.jsonl", kept) if world.main else None
+    report = Report(out.name, recipe.epochs * len(loader), quiet or not world.main)
+    try:
+        with report:
+            if found is not None:
+                report.say(f"resumed at step {state.step} of {recipe.epochs * len(loader)}")
+            Loop(recipe, world, state, loader, _hooks(recipe, out, world, data, metrics, report)).run()
+    finally:
+        if metrics is not None:
+            metrics.close()
+    summary = _summary(recipe, state)
+    if world.main:
+        _finish(out, state, summary)
+    barrier()
+    return summary
+
+
+def _hooks(
+    recipe: Recipe, out: pathlib.Path, world: World, data: _Data, metrics: Metrics | None, report: Report
+) -> Hooks:
+    test = Loader(data.test, 256, mean=data.mean, std=data.std)
+
+    def window(row: Json) -> None:
+        if metrics is not None:
+            metrics.write(row)
+            report.window(row)
+
+    def evaluate(state: State, epoch: int) -> Json:
+        # Rank 0 alone: a survey's counts are then those of one process, exactly. The others wait at the next reduction.
+        return _evaluation(recipe, state, test) if world.main else {"accuracy": 0.0}
+
+    def ended(row: Json) -> None:
+        if metrics is not None:
+            metrics.write(row)
+            report.epoch(row, recipe.epochs)
+
+    def save(state: State, best: bool) -> None:
+        if metrics is not None:
+            checkpoint.save(out / "checkpoints", state.capture(recipe, metrics=metrics.sync(), world=world.size), best)
+
+    return Hooks(report.at, window, evaluate, ended, save)
+
+
+def _evaluation(recipe: Recipe, state: State, loader: Loader) -> Json:
+    """A row of metrics: accuracy, MACs, the rate of each unit, the health of its gates; of the average where there is one."""
+
+    def once() -> Survey:
+        seed_evaluation(recipe.seed, state.step)
+        return survey(state.net, loader)
+
+    plain = found = once()
+    row: Json = {"accuracy": plain.accuracy}
+    if state.ema is not None:
+        with state.ema.in_place(state.net):
+            found = once()
+        row["ema_accuracy"] = found.accuracy
+    health, units = gate_health(found), found.layout.units
+    return {
+        **row,
+        "macs": found.macs,
+        "macs_share": found.macs / found.layout.plain.macs,
+        "open": float(found.rates.mean()),
+        "rates": {unit.name: float(rate) for unit, rate in zip(units, found.rates, strict=True)},
+        "gates": {g.unit: {"rate": g.rate, "entropy": g.entropy, "dependence": g.dependence} for g in health.gates},
+        "warnings": health.warnings,
+    }
+
+
+def _prepare(recipe: Recipe, out: pathlib.Path, world: World, data: _Data, resume: bool) -> None:
+    """Makes the run folder, or checks that what is there is this recipe's run."""
+    if (out / "recipe.json").is_file():
+        if not resume:
+            raise RunError(f"{out} already holds a run; resume it, or choose a new folder.")
+        check_same_recipe(read_json(out / "recipe.json"), recipe, f"the run {out}")
+        if (out / "run.json").is_file():
+            return
+    elif out.exists() and (
+        not out.is_dir() or any(p.name != "plain" and not p.name.startswith(".") for p in out.iterdir())
+    ):
+        raise RunError(f"{out} exists and is no run folder; choose a new folder, nothing in this one was touched.")
+    with checkpoint.disk(out, "nothing was trained yet"):
+        out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "recipe.json", recipe.to_json())
+    write_json(out / "run.json", {"schema": SCHEMA, "seed": recipe.seed, "data": data.json, **describe(world)})
+
+
+def _summary(recipe: Recipe, state: State) -> Json:
+    latest: Mapping[str, Any] = state.latest or {}
+    return {
+        "schema": SCHEMA,
+        "model": recipe.model,
+        "method": None if recipe.method is None else type(recipe.method).__name__,
+        "epochs": recipe.epochs,
+        "steps": state.step,
+        "seconds": state.seconds,
+        "best_accuracy": state.best,
+        "plain_macs": state.net.layout.plain.macs,
+        **{
+            k: latest[k]
+            for k in ("accuracy", "ema_accuracy", "macs", "macs_share", "open", "losses", "warnings")
+            if k in latest
+        },
+    }
+
+
+def _finish(out: pathlib.Path, state: State, summary: Json) -> None:
+    """Writes the final weights, and the summary last: its presence says that the run is whole."""
+    with checkpoint.disk(out, "the last checkpoint is intact"):
+        checkpoint.write_file(out / "weights.safetensors", checkpoint.tensors_to_bytes(state.net.state_dict()))
+        if state.ema is not None:
+            checkpoint.write_file(out / "ema.safetensors", checkpoint.tensors_to_bytes(state.ema.average))
+    write_json(out / "summary.json", summary)

@@ -1,0 +1,28 @@
+"""Where randomness comes from: seeds that are pure functions of (seed, step, rank, micro-batch), and nothing else.
+
+A run that is killed and resumed must draw the same noise as one that was never interrupted. So no generator's state is
+carried along: torch's global generator is seeded anew before every forward pass. (A ``torch.Generator`` argument would
+do too, but breaks ``torch.compile(fullgraph=True)``.)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+_EVALUATION = 2**32 - 1  # stands for a rank that no process has
+
+
+def mixed(*parts: int) -> int:
+    """A well mixed 63-bit seed from non-negative numbers; the order counts."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def seed_noise(seed: int, step: int, rank: int, micro: int) -> None:
+    """Seeds torch's generators for one micro-batch of one step on one rank."""
+    torch.manual_seed(mixed(seed, step, rank, micro))
+
+
+def seed_evaluation(seed: int, step: int) -> None:
+    """Seeds torch's generators for an evaluation after so many steps; no training step shares its noise."""
+    seed_noise(seed, step, _EVALUATION, 0)

@@ -1,0 +1,146 @@
+"""``State``: what a run is at a step, to and from a checkpoint. What is not here is a function of the recipe and the step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchpaths.errors import RunError
+from torchpaths.junction import Routed
+from torchpaths.train.checkpoint import Checkpoint
+from torchpaths.train.ema import Ema
+from torchpaths.train.recipe import Json, Recipe, differences
+
+
+@dataclass
+class State:
+    """A run at a step.
+
+    Attributes:
+        net: the network.
+        optimizer: over its parameters, in the order of ``net.named_parameters()``.
+        ema: the average of its weights, if any.
+        step: optimizer steps done.
+        terms: names of the losses; empty before the first step.
+        losses: float32 ``[steps of the epoch, terms]``, this epoch's losses as far as it went; None before the first step.
+        best: highest accuracy so far, in 0 to 1; None before the first evaluation.
+        seconds: time spent training, over all sessions.
+        latest: the last evaluation's row of metrics.
+    """
+
+    net: Routed
+    optimizer: torch.optim.Optimizer
+    ema: Ema | None
+    step: int = 0
+    terms: tuple[str, ...] = ()
+    losses: Tensor | None = None
+    best: float | None = None
+    seconds: float = 0.0
+    latest: Json | None = None
+
+    @classmethod
+    def fresh(cls, net: Routed, recipe: Recipe) -> State:
+        """A run before its first step."""
+        ema = None if recipe.ema is None else Ema(net, recipe.ema)
+        return cls(net, make_optimizer(net, recipe), ema)
+
+    def capture(self, recipe: Recipe, **scalars: Any) -> Checkpoint:
+        """This state as a checkpoint; ``scalars`` are further JSON values to keep."""
+        tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
+        for name, parameter in self.net.named_parameters():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer.{name}.{key}"] = value
+        if self.ema is not None:
+            tensors |= {f"ema.{name}": value for name, value in self.ema.average.items()}
+        if self.losses is not None:
+            tensors["losses"] = self.losses
+        kept = {
+            "recipe": recipe.to_json(),
+            "terms": self.terms,
+            "best": self.best,
+            "seconds": self.seconds,
+            "latest": self.latest,
+        }
+        return Checkpoint(self.step, tensors, {**kept, **scalars})
+
+    def restore(self, checkpoint: Checkpoint, recipe: Recipe) -> None:
+        """Becomes the checkpoint's state, bitwise.
+
+        Raises:
+            RunError: if it belongs to another recipe or network, naming what differs; nothing was changed.
+        """
+        where = checkpoint.folder
+        check_same_recipe(checkpoint.scalars["recipe"], recipe, f"the checkpoint {where}")
+        own = self.capture(recipe).tensors
+        wanted = {k: v for k, v in own.items() if k.startswith(("net.", "ema."))}
+        found = {k: v for k, v in checkpoint.tensors.items() if k.startswith(("net.", "ema."))}
+        wrong = [
+            *(f"{k} is missing" for k in wanted.keys() - found.keys()),
+            *(f"{k} is unknown" for k in found.keys() - wanted.keys()),
+            *(
+                f"{k} is {list(found[k].shape)} for {list(v.shape)}"
+                for k, v in wanted.items()
+                if k in found and found[k].shape != v.shape
+            ),
+        ]
+        if wrong:
+            shown = "; ".join(sorted(wrong)[:3])
+            raise RunError(
+                f"the checkpoint {where} belongs to another network ({len(wrong)} tensors differ: {shown}); start in a new folder."
+            )
+        self._fill(checkpoint)
+        scalars = checkpoint.scalars
+        self.step, self.terms, self.best = checkpoint.step, tuple(scalars["terms"]), scalars["best"]
+        self.seconds, self.latest = scalars["seconds"], scalars["latest"]
+
+    @torch.no_grad()
+    def _fill(self, checkpoint: Checkpoint) -> None:
+        device = next(self.net.parameters()).device
+        for name, value in self.net.state_dict().items():
+            value.copy_(checkpoint.tensors[f"net.{name}"])
+        if self.ema is not None:
+            for name, value in self.ema.average.items():
+                value.copy_(checkpoint.tensors[f"ema.{name}"])
+        for name, parameter in self.net.named_parameters():
+            start = f"optimizer.{name}."
+            kept = {k.removeprefix(start): v for k, v in checkpoint.tensors.items() if k.startswith(start)}
+            # Moments take their parameter's memory format, as they had when they were made: foreach kernels need it.
+            self.optimizer.state[parameter] = {
+                k: torch.empty_like(parameter).copy_(v) if v.shape == parameter.shape and v.dim() else v
+                for k, v in kept.items()
+            }
+        losses = checkpoint.tensors.get("losses")
+        self.losses = None if losses is None else losses.to(device)
+
+
+def check_same_recipe(kept: Json, recipe: Recipe, what: str) -> None:
+    """Raises unless a run kept with one recipe may be continued by another; how often to save or log may differ."""
+    changed = [d for d in differences(kept, recipe.to_json()) if d.partition(":")[0] not in _FREE]
+    if changed:
+        raise RunError(
+            f"{what} was made by another recipe: {'; '.join(changed)}. Repeat its recipe to resume it, or choose a new "
+            "folder for this one."
+        )
+
+
+_FREE = ("checkpoint_steps", "checkpoint_minutes", "twin")
+
+
+def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimizer over all parameters of a network, with foreach kernels: few launches for many tensors."""
+    parameters = list(net.parameters())
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters,
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov,
+            weight_decay=recipe.weight_decay,
+            foreach=True,
+        )
+    betas = (recipe.momentum, 0.999)
+    return torch.optim.AdamW(parameters, lr=recipe.lr, betas=betas, weight_decay=recipe.weight_decay, foreach=True)

@@ -1,0 +1,106 @@
+"""Small stand-ins for the tests of training: a residual network without batch statistics and a method without noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from torchpaths.find import ByHand
+from torchpaths.junction import Routed
+from torchpaths.methods.base import Mean, Method, Plan, Task
+from torchpaths.methods.blocks import plan_blocks
+from torchpaths.route import route
+from torchpaths.train.recipe import Recipe
+
+
+class ToyBlock(nn.Module):
+    """``relu(x + conv(x))``."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+        self.relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.relu(self.conv(x) + x)
+        return out
+
+
+class ToyNet(nn.Module):
+    """Two residual blocks, no batch normalisation: samples do not touch each other."""
+
+    def __init__(self, channels: int = 1, classes: int = 3, width: int = 4) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(channels, width, 3, padding=1)
+        self.block1 = ToyBlock(width)
+        self.block2 = ToyBlock(width)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.flatten(self.pool(self.block2(self.block1(self.stem(x))))))
+        return out
+
+
+@dataclass(frozen=True)
+class Level(Method):
+    """Pulls the batch's mean class probabilities towards a level: a loss that is no mean over samples, without noise."""
+
+    target: float = 0.25
+    weight: float = 3.0
+
+    def find(self, model: nn.Module, example: Tensor, residuals: ByHand | None = None) -> list[Plan]:
+        return plan_blocks(model, example, residuals, lambda names, widths: [None] * len(names))
+
+    def losses(self, net: Routed, x: Tensor, y: Tensor, task: Task, mean: Mean) -> dict[str, Tensor]:
+        logits, _ = net(x)
+        level = mean("level", logits.softmax(1).mean(0))
+        return {"task": task(logits, y), "level": self.weight * (level - self.target).square().sum()}
+
+
+@dataclass(frozen=True)
+class Burst(Method):
+    """A loss that becomes NaN, in the manner of an exploding run, once the weights have moved for ``after`` steps."""
+
+    after: int = 3
+
+    def find(self, model: nn.Module, example: Tensor, residuals: ByHand | None = None) -> list[Plan]:
+        return plan_blocks(model, example, residuals, lambda names, widths: [None] * len(names))
+
+    def losses(self, net: Routed, x: Tensor, y: Tensor, task: Task, mean: Mean) -> dict[str, Tensor]:
+        logits, _ = net(x)
+        # Batch normalisation counts the training passes, which makes this a function of the step alone.
+        counted = next(b for name, b in net.named_buffers() if name.endswith("num_batches_tracked"))
+        factor = torch.where(counted > self.after, torch.nan, 0.0)
+        return {"task": task(logits, y), "burst": factor * logits.square().mean()}
+
+
+def toy(method: Method | None = None, double: bool = True, seed: int = 0) -> Routed:
+    """A routed toy network; double precision unless told otherwise."""
+    torch.manual_seed(seed)
+    net = route(ToyNet(), method, example=torch.zeros(2, 1, 6, 6))
+    return net.double() if double else net
+
+
+def batch(size: int = 8, seed: int = 1) -> tuple[Tensor, Tensor]:
+    """Noise images, float64 ``[size, 1, 6, 6]``, and labels of three classes."""
+    made = torch.Generator().manual_seed(seed)
+    x = torch.randn(size, 1, 6, 6, generator=made, dtype=torch.float64)
+    return x, torch.randint(0, 3, (size,), generator=made)
+
+
+def tiny(**changes: object) -> Recipe:
+    """A run of the smallest kind: ResNet-20 on digits for one epoch in 5 steps."""
+    fields = {
+        "model": "cifar_resnet20",
+        "data": "digits",
+        "epochs": 1,
+        "batch": 256,
+        "lr": 0.05,
+        "device": "cpu",
+        "checkpoint_minutes": None,
+    }
+    return Recipe(**{**fields, **changes})  # type: ignore[arg-type]
