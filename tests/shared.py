@@ -1,4 +1,4 @@
-"""What several tests share: the real images and weights, where they are present, and small image files made on the spot.
+"""What several tests share: where the real images and weights are, and small image files made on the spot.
 
 Tests that need the real files skip, with the reason, where they are absent.
 """

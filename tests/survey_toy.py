@@ -1,4 +1,4 @@
-"""A routed network whose trace and scores can be read off its input, so that every number of a survey is known by hand."""
+"""A routed network whose trace and scores can be read off its input: every number of a survey is known by hand."""
 
 from __future__ import annotations
 
@@ -82,4 +82,4 @@ def loader(sizes: tuple[int, ...] = (10,)) -> list[tuple[Tensor, Tensor]]:
     """The ten images in batches of those sizes."""
     x = torch.stack([image(opened, prediction) for opened, prediction, _ in IMAGES])
     y = torch.tensor([label for _, _, label in IMAGES])
-    return list(zip(x.split(list(sizes)), y.split(list(sizes)), strict=True))
+    return list(zip(torch.split(x, list(sizes)), torch.split(y, list(sizes)), strict=True))

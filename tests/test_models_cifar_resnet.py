@@ -6,9 +6,9 @@ import math
 
 import pytest
 import torch
-from shared import SHARED, needs_shared
 from torch import fx, nn
 
+from shared import SHARED, needs_shared
 from torchpaths.data import Loader, open_data
 from torchpaths.errors import RunError
 from torchpaths.models import BasicBlock, PadShortcut, cifar_resnet, load_weights
@@ -45,7 +45,7 @@ def test_resnet20_with_the_published_weights_is_right_on_exactly_9173_of_10000_c
 
 
 @needs_shared
-@pytest.mark.parametrize(("depth", "right"), [(32, R32), (44, R44), (56, R56)])
+@pytest.mark.parametrize(("depth", "right"), [(32, 928), (44, 933), (56, 926)])
 def test_the_deeper_published_weights_are_right_on_the_same_of_the_first_1000_images(depth: int, right: int) -> None:
     assert correct(depth, 1_000) == right
 

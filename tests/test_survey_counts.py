@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from survey_toy import CLASSES, IMAGES, LAYOUT, UNITS, Toy, image, loader
 from torch import Tensor, nn
 
+from survey_toy import CLASSES, IMAGES, LAYOUT, UNITS, Toy, image, loader
 from torchpaths.errors import DataError, PathError, RunError
 from torchpaths.junction import Decision, Trace
 from torchpaths.path import Path
@@ -52,15 +52,17 @@ def test_macs_are_what_always_runs_plus_the_open_units(toy: Survey) -> None:
     assert toy.macs == pytest.approx(MACS.mean(), rel=1e-14)
     assert toy.macs_std == pytest.approx(MACS.std(), rel=1e-12)
     for c in (0, 1):
-        assert toy.macs_by_class[c] == pytest.approx(MACS[LABELS == c].mean(), rel=1e-14)
-        assert toy.macs_std_by_class[c] == pytest.approx(MACS[LABELS == c].std(), rel=1e-12)
+        assert toy.macs_by_class[c] == pytest.approx(MACS[c == LABELS].mean(), rel=1e-14)
+        assert toy.macs_std_by_class[c] == pytest.approx(MACS[c == LABELS].std(), rel=1e-12)
 
 
 def test_the_histogram_counts_images_by_units_executed(toy: Survey) -> None:
     executed = OPEN.sum(1)
     for c in (0, 1):
-        np.testing.assert_array_equal(toy.histogram[c], np.bincount(executed[LABELS == c], minlength=UNITS + 1))
-        np.testing.assert_allclose(toy.executed_by_class[c], [executed[LABELS == c].mean(), executed[LABELS == c].std()])
+        np.testing.assert_array_equal(toy.histogram[c], np.bincount(executed[c == LABELS], minlength=UNITS + 1))
+        np.testing.assert_allclose(
+            toy.executed_by_class[c], [executed[c == LABELS].mean(), executed[c == LABELS].std()]
+        )
     assert toy.executed == pytest.approx((executed.mean(), executed.std()))
 
 
@@ -82,14 +84,15 @@ def test_samples_keep_path_prediction_and_macs_in_the_loaders_order(toy: Survey)
     assert survey(Toy(), loader()).samples is None
 
 
-@pytest.mark.parametrize("sizes", [(1,) * 10, (4, 3, 3), (9, 1)])
-def test_a_survey_does_not_depend_on_how_images_are_cut_into_batches(toy: Survey, sizes: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("size", [1, 4, 20])
+def test_a_survey_does_not_depend_on_how_images_are_cut_into_batches(size: int) -> None:
     # "1011" and "1001" alone in a batch skip layer2.0, so only images that open layer1.1 are compared.
     x, y = loader()[0]
     deep = (x[:, 1] > 0).nonzero().flatten()
     x, y = x[deep].repeat(3, 1), y[deep].repeat(3)
+    assert len(x) == 21
     whole = survey(Toy(), [(x, y)], keep_paths=True)
-    parts = survey(Toy(), list(zip(x.split(sizes[0]), y.split(sizes[0]), strict=True)), keep_paths=True)
+    parts = survey(Toy(), list(zip(torch.split(x, size), torch.split(y, size), strict=True)), keep_paths=True)
     assert_same(whole, parts)
 
 
@@ -97,7 +100,12 @@ def assert_same(a: Survey, b: Survey) -> None:
     """All fields, bit for bit."""
     for name in ("images", "correct", "opened", "histogram", "macs_by_class", "macs_std_by_class"):
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name), strict=True)
-    assert (a.distinct_paths, a.top_paths, a.decided, a.classes) == (b.distinct_paths, b.top_paths, b.decided, b.classes)
+    assert (a.distinct_paths, a.top_paths, a.decided, a.classes) == (
+        b.distinct_paths,
+        b.top_paths,
+        b.decided,
+        b.classes,
+    )
     assert (a.samples is None) == (b.samples is None)
     if a.samples is not None and b.samples is not None:
         for name in ("packed", "labels", "predictions", "macs"):

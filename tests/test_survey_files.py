@@ -8,9 +8,9 @@ import pathlib
 from typing import Any
 
 import pytest
+
 from survey_toy import LAYOUT, Toy, loader
 from test_survey_counts import assert_same
-
 from torchpaths.errors import DataError
 from torchpaths.path import Cost
 from torchpaths.survey import Survey, survey
@@ -23,7 +23,9 @@ def toy() -> Survey:
 
 
 @pytest.mark.parametrize("keep_paths", [True, False])
-def test_what_is_loaded_equals_what_was_saved_bit_for_bit(tmp_path: pathlib.Path, toy: Survey, keep_paths: bool) -> None:
+def test_what_is_loaded_equals_what_was_saved_bit_for_bit(
+    tmp_path: pathlib.Path, toy: Survey, keep_paths: bool
+) -> None:
     saved = toy if keep_paths else dataclasses.replace(toy, samples=None)
     file = saved.save(tmp_path / "new" / "folder")
     assert file == tmp_path / "new" / "folder" / "survey.json"
@@ -131,7 +133,7 @@ def test_arrays_cut_changed_or_missing_are_a_clear_error(tmp_path: pathlib.Path,
         with pytest.raises(DataError, match=rf"{beside.name}: not the arrays that survey.json was written with"):
             Survey.load(tmp_path)
     beside.unlink()
-    with pytest.raises(DataError, match="arrays are missing.*copy both files"):
+    with pytest.raises(DataError, match=r"arrays are missing.*copy both files"):
         Survey.load(tmp_path)
 
 

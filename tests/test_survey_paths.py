@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from survey_toy import LAYOUT, Toy, loader
 
+from survey_toy import LAYOUT, Toy, loader
 from torchpaths.errors import BudgetError, PathError
 from torchpaths.path import Budget, Cost, Layout, Path, Unit
 from torchpaths.survey import Survey, survey
@@ -33,7 +33,9 @@ def test_a_class_is_named_or_numbered(toy: Survey) -> None:
     toy.path(0).check(LAYOUT)
 
 
-@pytest.mark.parametrize(("share", "opened"), [(0.25, "1000"), (0.5, "1100"), (0.74, "1100"), (0.75, "1110"), (1, "1111")])
+@pytest.mark.parametrize(
+    ("share", "opened"), [(0.25, "1000"), (0.5, "1100"), (0.74, "1100"), (0.75, "1110"), (1, "1111")]
+)
 def test_a_budget_of_units_opens_the_most_open_ones_first(toy: Survey, share: float, opened: str) -> None:
     assert bits(toy.path("cat", Budget(open=share))) == opened
 
@@ -85,7 +87,7 @@ def test_a_budget_in_milliseconds_names_the_remedy(toy: Survey) -> None:
 
 
 def test_an_unknown_class_is_an_error_with_near_names(toy: Survey) -> None:
-    with pytest.raises(PathError, match="no class 'trick'.*Did you mean 'truck'"):
+    with pytest.raises(PathError, match=r"no class 'trick'.*Did you mean 'truck'"):
         toy.path("trick")
     for number in (3, -1):
         with pytest.raises(PathError, match=f"no class {number}.*0 to 2"):

@@ -61,7 +61,9 @@ def test_a_truncated_or_corrupt_checkpoint_is_named_and_the_one_before_can_be_us
     flipped = whole[:-2] + bytes([whole[-2] ^ 64]) + whole[-1:]
     for data in (whole[: len(whole) // 2], b"", flipped) if file == TENSORS else (whole[:20], b""):
         damaged.write_bytes(data)
-        with pytest.raises(RunError, match=r"step-00000002.*remove .*step-00000002 to go on from the checkpoint before"):
+        with pytest.raises(
+            RunError, match=r"step-00000002.*remove .*step-00000002 to go on from the checkpoint before"
+        ):
             load(tmp_path)
     for part in damaged.parent.iterdir():
         part.unlink()
@@ -83,7 +85,9 @@ def test_a_checkpoint_of_another_schema_is_refused(tmp_path: Path) -> None:
     folder = save(tmp_path, made(1), best=False)
     scalars = json.loads((folder / SCALARS).read_text())
     (folder / SCALARS).write_text(json.dumps({**scalars, "schema": "torchpaths.checkpoint/9"}))
-    with pytest.raises(RunError, match="no checkpoint of schema 'torchpaths.checkpoint/1': found 'torchpaths.checkpoint/9'"):
+    with pytest.raises(
+        RunError, match="no checkpoint of schema 'torchpaths.checkpoint/1': found 'torchpaths.checkpoint/9'"
+    ):
         load(tmp_path)
 
 
@@ -103,7 +107,9 @@ def test_a_full_disk_leaves_the_checkpoint_before_intact(
         fsync(handle)
 
     monkeypatch.setattr(checkpoint.os, "fsync", full)
-    with pytest.raises(RunError, match=r"the disk is full: .*step-00000002.*earlier checkpoints are intact. Free some space"):
+    with pytest.raises(
+        RunError, match=r"the disk is full: .*step-00000002.*earlier checkpoints are intact. Free some space"
+    ):
         save(tmp_path, made(2), best=True)
     monkeypatch.undo()
     found = load(tmp_path)
@@ -203,5 +209,7 @@ def test_a_checkpoint_of_another_network_is_refused_with_the_tensors_that_differ
     save(tmp_path, Checkpoint(2, wrong, captured.scalars), best=False)
     found = load(tmp_path)
     assert found is not None
-    with pytest.raises(RunError, match=r"another network \(2 tensors differ: .*head.bias is missing; .*\[9, 4\] for \[3, 4\]"):
+    with pytest.raises(
+        RunError, match=r"another network \(2 tensors differ: .*head.bias is missing; .*\[9, 4\] for \[3, 4\]"
+    ):
         State.fresh(toy(Level(), double=False), recipe).restore(found, recipe)

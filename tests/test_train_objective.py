@@ -122,7 +122,9 @@ def test_accumulated_gates_train_on_the_loss_written_over_all_micro_batches_at_o
             def epoch(self, epoch: int, start: int = 0):  # type: ignore[no-untyped-def]
                 yield x, y
 
-        nothing = Hooks(lambda s: None, lambda r: None, lambda s, e: {"accuracy": 0.0}, lambda r: None, lambda s, b: None)
+        nothing = Hooks(
+            lambda s: None, lambda r: None, lambda s, e: {"accuracy": 0.0}, lambda r: None, lambda s, b: None
+        )
         return Loop(recipe, World(), state, One(), nothing), state
 
     loop, trained = network()

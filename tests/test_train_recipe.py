@@ -92,7 +92,9 @@ def test_resolve_takes_arguments_of_the_recipe_and_fields_alike() -> None:
     assert recipe.method == GatedBlocks(budget=Budget(open=0.5), reduction="mean", weight=2.0)
 
 
-@pytest.mark.parametrize("name", ["os:system", "pathlib:Path", "nowhere.at.all:Thing", "torchpaths.path:Missing", "", ":"])
+@pytest.mark.parametrize(
+    "name", ["os:system", "pathlib:Path", "nowhere.at.all:Thing", "torchpaths.path:Missing", "", ":"]
+)
 def test_a_recipe_from_a_stranger_cannot_name_any_class(name: str) -> None:
     data = {**tiny().to_json(), "method": {"class": name}}
     with pytest.raises(RunError, match=r"the recipe names"):

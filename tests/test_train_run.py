@@ -97,7 +97,9 @@ def test_a_finished_run_is_not_trained_again(finished: Path, monkeypatch: pytest
 
 def test_a_run_of_another_recipe_is_refused_with_the_fields_that_differ(finished: Path) -> None:
     other = tiny(method=dataclasses.replace(GATED, weight=1.0), epochs=3, ema=0.8, log_every=2)
-    with pytest.raises(RunError, match=r"method.weight: 2.0 -> 1.0; epochs: 2 -> 3. Repeat its recipe.*or choose a new folder"):
+    with pytest.raises(
+        RunError, match=r"method.weight: 2.0 -> 1.0; epochs: 2 -> 3. Repeat its recipe.*or choose a new folder"
+    ):
         train(other, finished, quiet=True)
 
 
@@ -134,9 +136,13 @@ def test_bad_input_is_an_error_that_says_what_to_change(
         train(tiny(**changes), tmp_path / "run", quiet=True)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_with_step_and_term_and_keeps_the_good_checkpoint(tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_stops_the_run_with_step_and_term_and_keeps_the_good_checkpoint(
+    tmp_path: Path,
+) -> None:
     recipe = tiny(method=Burst(after=7), epochs=3, checkpoint_steps=3, log_every=50)
-    with pytest.raises(RunError, match=r"the loss 'burst' became nan at step 8 \(epoch 2, step 3 of 5\).*lower lr \(now 0.05\)"):
+    with pytest.raises(
+        RunError, match=r"the loss 'burst' became nan at step 8 \(epoch 2, step 3 of 5\).*lower lr \(now 0.05\)"
+    ):
         train(recipe, tmp_path / "run", quiet=True)
     # Checkpoints were due at steps 3, 5 (end of the epoch), 6 and 9: the last good one is 6.
     found = checkpoint.load(tmp_path / "run" / "checkpoints")
@@ -256,7 +262,14 @@ def test_a_metrics_file_is_cut_back_to_what_the_checkpoint_knew(tmp_path: Path) 
 def test_off_a_terminal_a_run_is_told_in_plain_lines_with_warnings() -> None:
     text = io.StringIO()
     report = Report("demo", 10, quiet=False, console=Console(file=text, width=200))
-    row = {"epoch": 1, "losses": {"task": 0.5}, "accuracy": 0.9, "open": 0.6, "macs_share": 0.62, "warnings": ["a: [never] open"]}
+    row = {
+        "epoch": 1,
+        "losses": {"task": 0.5},
+        "accuracy": 0.9,
+        "open": 0.6,
+        "macs_share": 0.62,
+        "warnings": ["a: [never] open"],
+    }
     with report:
         report.epoch(row, 5)
     assert text.getvalue().splitlines() == [

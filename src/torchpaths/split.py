@@ -15,11 +15,14 @@ Each part becomes a `Piece`, ordinary Python code over the block's own children,
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import itertools
 import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any, TypeAlias
 
 import torch
@@ -63,10 +66,17 @@ class Piece:
         return self  # immutable
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != "_function"}
+        # A module cannot be pickled, its name can; generated code cannot either, its source can.
+        used = {k: v for k, v in self.names.items() if k in self._function.__code__.co_names}
+        modules = {k: v.__name__ for k, v in used.items() if isinstance(v, ModuleType)}
+        names = {k: v for k, v in used.items() if k not in modules}
+        kept = {"source": self.source, "identity": self.identity, "in_place": self.in_place}
+        return {**kept, "names": names, "modules": modules}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        modules = {k: importlib.import_module(name) for k, name in state.pop("modules").items()}
         self.__dict__.update(state)
+        self.names = {**state["names"], **modules}
         self._compile()
 
 
@@ -243,7 +253,7 @@ class _Splitter:
             raise RouteError("its forward returns more than one tensor")
         end = output.args[0]
         cuts = self._cut_points(root, end)
-        sums = [(start, node) for start, node in zip(cuts, cuts[1:], strict=False) if self._is_sum(node, start)]
+        sums = [(start, node) for start, node in itertools.pairwise(cuts) if self._is_sum(node, start)]
         if not sums:
             raise RouteError("it holds no sum of two operands that both come from its input")
         residuals, params = [], []

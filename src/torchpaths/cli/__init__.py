@@ -8,6 +8,7 @@ through rich; with ``--json`` standard output holds one JSON object and everythi
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -76,10 +77,15 @@ def _guarded(run: Callable[[list[str]], int], arguments: list[str]) -> int:
     )
     try:
         return run(arguments)
+    except BrokenPipeError:  # the reader, say `head`, has what it wanted; the rest goes nowhere, also at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except explained as error:
         return complain(str(error), FAILED)
     except KeyboardInterrupt:
-        return complain("stopped by Ctrl-C. A training run continues from its last checkpoint: repeat the command.", INTERRUPTED)
+        return complain(
+            "stopped by Ctrl-C. A training run continues from its last checkpoint: repeat the command.", INTERRUPTED
+        )
 
 
 def complain(message: str, status: int) -> int:

@@ -9,10 +9,11 @@ from typing import Annotated
 from tyro import conf
 
 from torchpaths.cli import OK
-from torchpaths.cli.options import Json, Split, Weights, emit, parse, speaking
+from torchpaths.cli.options import Json, Split, emit, parse, speaking
 from torchpaths.cli.runs import summary, survey_run
 from torchpaths.cli.tables import side_by_side
 from torchpaths.deciders import Inference
+from torchpaths.train.folder import Weights
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Options:
     weights: Weights = "final"
     """The final weights, their moving average, or those of the best or last checkpoint."""
     inference: Inference | None = None
-    """What gates do, instead of what the recipe says: open where that is likelier, draw, or run all scaled by the rate."""
+    """What gates do, instead of what the recipe says: open where likelier, draw, or run all scaled by the rate."""
     skip_corrupt: Annotated[bool, conf.FlagCreatePairsOff] = False
     """Leave out images that cannot be decoded instead of stopping at the first."""
     json: Json = False

@@ -19,7 +19,6 @@ Json: TypeAlias = Annotated[
 ]
 
 Split: TypeAlias = Literal["train", "test", "validation"]
-Weights: TypeAlias = Literal["final", "ema", "best", "last"]
 
 
 def parse(kind: type[T], arguments: Sequence[str], verb: str, about: str) -> T:

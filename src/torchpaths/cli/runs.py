@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import pathlib
 from dataclasses import dataclass
@@ -11,12 +10,12 @@ from typing import Any
 
 import torch
 
-from torchpaths.cli.options import Weights
 from torchpaths.data import ImageSet, Loader
 from torchpaths.deciders import Gate, Inference
 from torchpaths.errors import DataError, RunError
 from torchpaths.survey import Survey, survey
-from torchpaths.train.run import Run, load_run, open_images
+from torchpaths.train.folder import Run, Weights, load_run, open_images, read_json
+from torchpaths.train.seed import seed_evaluation
 
 
 @dataclass(frozen=True)
@@ -68,14 +67,16 @@ def survey_run(
         DataError: for images that cannot be read or do not belong to this network.
     """
     run = load_run(folder, weights)
-    recipe = dataclasses.replace(run.recipe, data=data or run.recipe.data, skip_corrupt=skip_corrupt or run.recipe.skip_corrupt)
+    recipe = dataclasses.replace(
+        run.recipe, data=data or run.recipe.data, skip_corrupt=skip_corrupt or run.recipe.skip_corrupt
+    )
     images = open_images(recipe, split)
     _check_belongs(images, run)
     if inference is not None:
         _infer(run, inference)
     gpu = torch.cuda.is_available() and recipe.device != "cpu"
     run.net.to("cuda" if gpu else "cpu")
-    torch.manual_seed(recipe.seed)
+    seed_evaluation(recipe.seed, 0)
     loader = Loader(images, 256, mean=run.mean, std=run.std)
     found = survey(run.net, loader, classes=run.classes, keep_paths=keep_paths, progress=True)
     method = () if recipe.method is None else (type(recipe.method).__name__,)
@@ -85,24 +86,38 @@ def survey_run(
 
 def _check_belongs(images: ImageSet, run: Run) -> None:
     """Raise unless these images are of the size and classes that the run was trained on."""
-    if images.classes != run.classes:
-        theirs, own = (", ".join(names[:3]) + (", ..." if len(names) > 3 else "") for names in (images.classes, run.classes))
-        raise DataError(f"{images.name} has {len(images.classes)} classes ({theirs}), the run {run.folder} was trained on {len(run.classes)} ({own}); give a data set of the same classes in the same order.")
-    shape = tuple(json.loads((run.folder / "run.json").read_text())["data"]["shape"])
+    trained = f"the run {run.folder} was trained on"
+    if len(images.classes) != len(run.classes):
+        raise DataError(
+            f"{images.name} has {len(images.classes)} classes, {trained} {len(run.classes)}; give one of the "
+            "same classes."
+        )
+    for label, (theirs, own) in enumerate(zip(images.classes, run.classes, strict=True)):
+        if theirs != own:
+            raise DataError(
+                f"class {label} of {images.name} is {theirs!r}, {trained} {own!r} there; give a data set of the "
+                "same classes in the same order."
+            )
+    shape = tuple(read_json(run.folder / "run.json")["data"]["shape"])
     if images.shape != shape:
-        raise DataError(f"the images of {images.name} are {images.shape} (height, width, channels), the run {run.folder} was trained on {shape}; give images of that size, or train with --size.")
+        raise DataError(
+            f"the images of {images.name} are {images.shape} (height, width, channels), {trained} {shape}; give images "
+            "of that size and mode."
+        )
 
 
 def _infer(run: Run, inference: Inference) -> None:
     gates = [decider for decider in run.net.deciders.values() if isinstance(decider, Gate)]
     if not gates:
-        raise RunError(f"the run {run.folder} has no gates, so --inference {inference} means nothing for it; leave it out.")
+        raise RunError(
+            f"the run {run.folder} has no gates, so --inference {inference} means nothing for it; leave it out."
+        )
     for gate in gates:
         gate.inference = inference
 
 
 def summary(found: Survey) -> dict[str, Any]:
-    """A survey's numbers as JSON values: accuracy (0 to 1), MACs of one image, units open; in all, by class and by unit."""
+    """A survey as JSON values: accuracy (0 to 1), MACs of one image, units open; in all, by class and by unit."""
     plain = found.layout.plain.macs
     mean, deviation = found.executed
     return {

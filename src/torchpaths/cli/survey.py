@@ -10,10 +10,11 @@ from typing import Annotated
 from tyro import conf
 
 from torchpaths.cli import OK
-from torchpaths.cli.options import Json, Split, Weights, emit, parse, speaking
+from torchpaths.cli.options import Json, Split, emit, parse, speaking
 from torchpaths.cli.runs import summary, survey_run
 from torchpaths.cli.tables import side_by_side
 from torchpaths.survey import gate_health
+from torchpaths.train.folder import Weights
 
 
 @dataclass(frozen=True)
@@ -58,5 +59,7 @@ def run(arguments: list[str]) -> int:
     if options.json:
         gates = {gate.unit: dataclasses.asdict(gate) for gate in health.gates}
         files = {"survey": str(file), "figures": [str(path) for path in drawn]}
-        emit({"folder": str(options.run), **files, **summary(found.survey), "gates": gates, "warnings": health.warnings})
+        emit(
+            {"folder": str(options.run), **files, **summary(found.survey), "gates": gates, "warnings": health.warnings}
+        )
     return OK

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from rich import box
 from rich.table import Table
 
 from torchpaths.survey import Survey
 
 MOST_CLASSES = 20
-"""A table shows all classes up to so many, and above that the five that open the fewest units and the five with the most."""
+"""Up to so many classes are all shown; of more, the five that open the fewest units and the five that open the most."""
 
 
 def side_by_side(surveys: Sequence[Survey]) -> Table:
@@ -20,19 +21,29 @@ def side_by_side(surveys: Sequence[Survey]) -> Table:
         surveys: of networks of the same classes over the same images; rows are ordered as the last one needs it.
     """
     last = surveys[-1]
-    images = int(last.images.sum())
-    table = Table(title=f"{last.title}, {last.split} split, {images:,} images", title_justify="left", pad_edge=False)
-    table.add_column("class")
+    table = Table(
+        title=f"{last.title}, {last.split} split, {last.images.sum():,} images",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("\nclass")
     for found in surveys:
-        name = found.method[0] if found.method else "plain"
-        for column in ("accuracy", f"of {len(found.layout.units)} units open", "MACs"):
-            table.add_column(f"{name}\n{column}", justify="right")
+        table.add_column(f"{found.method[0] if found.method else 'plain'}\naccuracy", justify="right")
+        table.add_column("\nunits open", justify="right")
+        table.add_column("\nMACs", justify="right")
     rows, left_out = _rows(last)
     for i, row in enumerate(rows):
-        table.add_row(last.classes[row], *(cell for found in surveys for cell in _class(found, row)), end_section=i == len(rows) - 1)
+        table.add_row(
+            last.classes[row],
+            *(cell for found in surveys for cell in _class(found, row)),
+            end_section=i == len(rows) - 1,
+        )
     table.add_row("all", *(cell for found in surveys for cell in _all(found)), style="bold")
+    table.add_row("of plain", *(cell for found in surveys for cell in _shares(found)))
     if left_out:
-        table.caption = f"{left_out} classes between the five that open the fewest units and the five that open the most are left out"
+        table.caption = (
+            f"{left_out} classes left out, between those that open the fewest units and those that open the most"
+        )
     return table
 
 
@@ -51,15 +62,17 @@ def _rows(found: Survey) -> tuple[list[int], int]:
 def _class(found: Survey, row: int) -> tuple[str, str, str]:
     if found.images[row] == 0:
         return "–", "–", "–"
-    return _cells(float(found.accuracy_by_class[row]), float(found.executed_by_class[row, 0]), float(found.macs_by_class[row]), found)
+    units, macs = float(found.executed_by_class[row, 0]), float(found.macs_by_class[row])
+    return f"{found.accuracy_by_class[row]:.2%}", f"{units:.2f}", count(macs)
 
 
 def _all(found: Survey) -> tuple[str, str, str]:
-    return _cells(found.accuracy, found.executed[0], found.macs, found)
+    return f"{found.accuracy:.2%}", f"{found.executed[0]:.2f}", count(found.macs)
 
 
-def _cells(accuracy: float, units: float, macs: float, found: Survey) -> tuple[str, str, str]:
-    return f"{accuracy:.2%}", f"{units:.2f}", f"{count(macs)} ({macs / found.layout.plain.macs:.1%})"
+def _shares(found: Survey) -> tuple[str, str, str]:
+    """What of the plain network's units and MACs that is."""
+    return "", f"{found.executed[0] / len(found.layout.units):.1%}", f"{found.macs / found.layout.plain.macs:.1%}"
 
 
 def count(macs: float) -> str:

@@ -1,4 +1,4 @@
-"""``torchpaths train [RECIPE]``: train by a recipe, any field of which can be overridden; without one, the digits demo."""
+"""``torchpaths train [RECIPE]``: train by a recipe, any field of it overridden; without one, the digits demo."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from torchpaths.train.run import train
 DEMO = "digits"
 METHODS: dict[str, type[Method] | None] = {"GatedBlocks": GatedBlocks, "RandomDrop": RandomDrop, "none": None}
 
-ABOUT = """Train by the recipe {name!r} (known: {known}). The run folder gets the resolved recipe, metrics, checkpoints, the
-survey and its figures; repeating the command goes on from the last checkpoint. Under torchrun the same command trains on
-all processes."""
+ABOUT = """Train by the recipe {name!r} (known: {known}).
+The run folder gets the resolved recipe, metrics, checkpoints, the survey and its figures; repeating the command goes on
+from the last checkpoint. Under torchrun the same command trains on all processes."""
 
 
 def run(arguments: list[str]) -> int:

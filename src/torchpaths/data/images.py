@@ -116,15 +116,19 @@ class ImageSet:
 
     @cached_property
     def _moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        pixels = self._pixels if isinstance(self._pixels, np.ndarray) else self.read(_spread(len(self), _SAMPLED))
+        rows = np.arange(len(self)) if self.in_memory else _spread(len(self), _SAMPLED)
+        # Exact, from whole counts: the same on every machine, and no float copy of the images.
+        counts = np.zeros((self.shape[2], 256), np.int64)
+        for start in range(0, len(rows), _SAMPLED):
+            part = self.read(rows[start : start + _SAMPLED])
+            for channel, count in enumerate(counts):
+                count += np.bincount(part[..., channel].reshape(-1), minlength=256)
         levels = np.arange(256) / 255
         means, stds = [], []
-        for channel in range(self.shape[2]):
-            # Exact, from whole counts: the same on every machine, and no float copy of the images.
-            counts = np.bincount(pixels[..., channel].reshape(-1), minlength=256)
-            mean = float(counts @ levels / counts.sum())
+        for count in counts:
+            mean = float(count @ levels / count.sum())
             means.append(mean)
-            stds.append(float(np.sqrt(counts @ (levels - mean) ** 2 / counts.sum())))
+            stds.append(float(np.sqrt(count @ (levels - mean) ** 2 / count.sum())))
         return tuple(means), tuple(stds)
 
     def __repr__(self) -> str:

@@ -117,7 +117,7 @@ class ParquetImages:
                 table = self._readers[file].read_row_group(number, columns=[f"{image}.bytes"])
             except (pa.ArrowException, OSError) as error:
                 raise DataError(
-                    f"{self._files[file]}, row group {number} cannot be read ({error}); "
+                    f"{self._files[file]}, row group {number} cannot be read ({_brief(error)}); "
                     "the file is damaged, copy it again."
                 ) from error
             self._held[group] = pc.struct_field(table.column(image).combine_chunks(), "bytes")
@@ -144,7 +144,7 @@ class ParquetImages:
                 column = reader.read(columns=[label]).column(label)
             except (pa.ArrowException, OSError) as error:
                 raise DataError(
-                    f"{file}: labels cannot be read ({error}); the file is damaged, copy it again."
+                    f"{file}: labels cannot be read ({_brief(error)}); the file is damaged, copy it again."
                 ) from error
             if not pa.types.is_integer(column.type):
                 raise DataError(
@@ -174,7 +174,9 @@ def _open(file: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(file)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{file} is no whole Parquet file ({error}); it may be truncated, copy it again.") from error
+        raise DataError(
+            f"{file} is no whole Parquet file ({_brief(error)}); it may be truncated, copy it again."
+        ) from error
 
 
 def _features(schema: pa.Schema) -> dict[str, Any]:
@@ -209,3 +211,8 @@ def _class_names(schema: pa.Schema, label: str) -> tuple[str, ...]:
     described = _features(schema).get(label)
     names = described.get("names") if isinstance(described, dict) else None
     return tuple(map(str, names)) if isinstance(names, list) else ()
+
+
+def _brief(error: Exception) -> str:
+    """Arrow's message on one line."""
+    return " ".join(str(error).split())

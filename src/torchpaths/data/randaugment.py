@@ -27,7 +27,7 @@ def _shear(image: Image.Image, x: float, y: float) -> Image.Image:
 
 
 def _translate(image: Image.Image, x: float, y: float) -> Image.Image:
-    pixels = [round(x), round(y)]
+    pixels = [int(x), int(y)]
     moved: Image.Image = tv.affine(image, angle=0.0, translate=pixels, scale=1.0, shear=[0.0, 0.0])
     return moved
 

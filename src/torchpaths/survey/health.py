@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import entr
 
 from torchpaths.errors import PathError, near
 from torchpaths.survey.result import Floats, Survey
@@ -77,8 +78,7 @@ def _numbers(rate: float, entropy: float, dependence: float, spread: float) -> s
 
 def entropy(p: NDArray[np.float64]) -> Floats:
     """Entropy in bits of a yes-or-no decision with probability ``p``, elementwise; 0 at 0 and 1."""
-    q = np.clip(np.stack([p, 1 - p]), np.finfo(np.float64).tiny, 1)
-    return np.asarray(np.maximum(-(q * np.log2(q)).sum(0), 0.0), dtype=np.float64)
+    return np.asarray((entr(p) + entr(1 - p)) / np.log(2), dtype=np.float64)
 
 
 def gate_health(survey: Survey, gates: Collection[str] | None = None) -> Health:

@@ -200,7 +200,7 @@ def _index(root: Path) -> dict[str, str]:
     try:
         index = json.loads(path.read_bytes())
         return {str(role): str(name) for role, name in index.items() if (root / str(name)).is_dir()}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError, AttributeError) as error:
         example = '{"last": "step-00000100"}'

@@ -98,9 +98,7 @@ def load_run(folder: pathlib.Path | str, weights: Weights = "final") -> Run:
     return Run(folder, recipe, net.eval(), tuple(data["classes"]), tuple(data["mean"]), tuple(data["std"]))
 
 
-def evaluate_run(
-    folder: pathlib.Path | str, split: str = "test", weights: Weights = "final"
-) -> Survey:
+def evaluate_run(folder: pathlib.Path | str, split: str = "test", weights: Weights = "final") -> Survey:
     """A survey of a run's network over a split of its data set: accuracy, MACs, units open.
 
     Raises:

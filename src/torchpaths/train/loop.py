@@ -213,7 +213,7 @@ class Loop:
             "epoch": epoch,
             "step": state.step,
             "first": state.step - done + first,
-            "steps": steps,
+            "steps": done - first,
             "lr": learning_rate(recipe, state.step - 1, self.steps),
             "losses": dict(zip(state.terms, state.losses[first:done].mean(0).tolist(), strict=True)),
             "seconds": seconds,

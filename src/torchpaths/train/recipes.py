@@ -27,8 +27,8 @@ def digits(target: float = 0.6) -> Recipe:
     return Recipe(
         model="cifar_resnet20",
         data="digits",
-        method=GatedBlocks(budget=Budget(open=target), reduction="mean", weight=2.0),
-        epochs=30,
+        method=GatedBlocks(budget=Budget(open=target)),
+        epochs=60,
         batch=64,
         lr=0.1,
         weight_decay=5e-4,
@@ -36,7 +36,7 @@ def digits(target: float = 0.6) -> Recipe:
         schedule="cosine",
         warmup=2,
         augment=Augment(pad=1),
-        eval_every=5,
+        eval_every=10,
         log_every=20,
         twin=True,
     )

@@ -83,7 +83,6 @@ def train(recipe: Recipe, out: pathlib.Path | str, resume: bool = True, quiet: b
             summary = {**summary, "plain": plain}
             if world.main:
                 write_json(out / "summary.json", summary)
-        barrier()
     return summary
 
 
@@ -139,8 +138,7 @@ def _train(recipe: Recipe, out: pathlib.Path, world: World, data: _Data, resume:
     barrier()
     done = out / "summary.json"
     if done.is_file():
-        summary: Json = read_json(done)
-        return summary
+        return read_json(done)
     net = build(recipe, data.train.classes, data.train.shape).to(world.device)
     if recipe.channels_last:
         net = net.to(memory_format=torch.channels_last)
@@ -171,11 +169,11 @@ def _train(recipe: Recipe, out: pathlib.Path, world: World, data: _Data, resume:
     finally:
         if metrics is not None:
             metrics.close()
-    summary = _summary(recipe, state)
     if world.main:
-        _finish(out, state, summary)
+        _finish(out, state, _summary(recipe, state))
     barrier()
-    return summary
+    # As it was written, by rank 0: only that rank evaluates.
+    return read_json(done)
 
 
 def _hooks(

@@ -108,10 +108,10 @@ def _classes(axes: Axes, survey: Survey, rows: list[int], limits: tuple[float, f
     """A strip for each class: its histogram, its mean and, where there is room, its standard deviation."""
     values = survey.executed_by_class
     tallest = max(float((survey.histogram[c] / survey.images[c]).max()) for c in rows)
-    at = np.arange(survey.histogram.shape[1])
     for i, c in enumerate(rows):
         share = survey.histogram[c] / survey.images[c] / tallest
-        axes.bar(at, -0.84 * share, bottom=i + 0.42, width=0.9, color=PALE, zorder=1)
+        taken = np.flatnonzero(share)
+        axes.bar(taken, -0.84 * share[taken], bottom=i + 0.42, width=0.9, color=PALE, zorder=1)
         axes.axhline(i + 0.42, color=RULE, lw=0.5, zorder=0)
         mean, std = values[c]
         if row < 0.2:

@@ -1,0 +1,132 @@
+"""The laws every method keeps, as checks that a test calls with a network of that method."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import torchpaths as tp
+from torchpaths.junction import Decision, Junction
+
+
+def random_path(net: tp.Routed, batch: int | None = None, seed: int = 0) -> tp.Path:
+    """A path whose units are open or closed by chance, for the batch or per sample."""
+    draw = torch.Generator().manual_seed(seed)
+    shape = () if batch is None else (batch,)
+    return tp.Path(
+        {s: torch.rand(*shape, len(site.units), generator=draw) < 0.5 for s, site in net.sites.items()},
+        net.layout.fingerprint,
+    )
+
+
+def check_full_path_is_the_original(net: tp.Routed, original: nn.Module, x: Tensor) -> None:
+    with torch.no_grad():
+        expected = original(x)
+        assert torch.equal(net(x, tp.Path.full(net))[0], expected)
+        assert torch.equal(net.model(x), expected), "outside any call a junction is open"
+    assert list(net.model.state_dict()) == list(original.state_dict())
+
+
+def check_forced_is_reported(net: tp.Routed, x: Tensor) -> None:
+    for path in (random_path(net), random_path(net, len(x))):
+        with torch.no_grad():
+            _, trace = net(x, path)
+        reported = tp.Path.of(trace)
+        assert set(reported) == set(net.sites)
+        for site in net.sites:
+            forced = torch.as_tensor(path[site]).expand(len(x), -1)
+            assert torch.equal(reported[site], forced)
+
+
+def check_replaying_a_trace_gives_the_same_output(net: tp.Routed, x: Tensor) -> None:
+    net.eval()
+    with torch.no_grad():
+        y, trace = net(x)
+        again, _ = net(x, tp.Path.of(trace))
+    torch.testing.assert_close(again, y, rtol=0, atol=0)
+
+
+def check_leaving_out_is_masking(net: tp.Routed, x: Tensor) -> None:
+    """A path of plain bools leaves work out, the same path per sample multiplies by 0: the output is the same."""
+    whole = random_path(net)
+    masked = tp.Path({s: torch.tensor([v]).expand(len(x), -1) for s, v in whole.items()})
+    with torch.no_grad():
+        torch.testing.assert_close(net(x, whole)[0], net(x, masked)[0], rtol=1e-5, atol=1e-5)
+
+
+def check_samples_do_not_touch_each_other(net: tp.Routed, x: Tensor) -> None:
+    path = random_path(net, len(x))
+    with torch.no_grad():
+        together = net(x, path)[0]
+        alone = torch.cat([net(x[i : i + 1], path[i])[0] for i in range(len(x))])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+
+
+def check_nothing_is_left_after_a_call(net: tp.Routed, x: Tensor) -> None:
+    net(x)
+    assert all(j.call is None for j in net.modules() if isinstance(j, Junction))
+    with pytest.raises(Exception, match=r"."):
+        net(x[:, :1])  # a wrong number of channels fails in the middle of the call
+    assert all(j.call is None for j in net.modules() if isinstance(j, Junction))
+
+
+def check_compiled_is_eager(net: tp.Routed, x: Tensor) -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    for path in (None, tp.Path.full(net), random_path(net), random_path(net, len(x))):
+        with torch.no_grad():
+            expected, trace = net(x, path)
+            got, reported = compiled(x, path)
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+        assert list(reported) == list(trace)
+        assert all(torch.equal(reported[s].open, trace[s].open) for s in trace)
+
+
+def check_copies_are_the_same(net: tp.Routed, x: Tensor) -> None:
+    path = random_path(net, len(x))
+    with torch.no_grad():
+        expected = net(x, path)[0]
+        for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+            assert torch.equal(other(x, path)[0], expected)
+            assert torch.equal(other(x)[0], net(x)[0])
+            assert not {id(p) for p in other.parameters()} & {id(p) for p in net.parameters()}
+            for parameter in other.parameters():
+                parameter.zero_()
+        assert torch.equal(net(x, path)[0], expected), "a copy shares weights with the original"
+
+
+def check_state_dict_round_trip(net: tp.Routed, fresh: tp.Routed, x: Tensor) -> None:
+    assert list(fresh.state_dict()) == list(net.state_dict())
+    fresh.load_state_dict(net.state_dict())
+    with torch.no_grad():
+        assert torch.equal(fresh(x)[0], net(x)[0])
+
+
+def check_every_decider_gets_a_gradient(net: tp.Routed, losses: dict[str, Tensor]) -> None:
+    net.zero_grad()
+    sum(losses.values(), torch.zeros(())).backward()  # type: ignore[no-untyped-call]
+    missing = [n for n, p in net.deciders.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert not missing
+    flat = [n for n, d in net.deciders.items() if all(bool((p.grad == 0).all()) for p in d.parameters())]  # type: ignore[union-attr]
+    assert not flat, "deciders whose gradient is exactly zero"
+
+
+def check_cost_is_what_runs(net: tp.Routed, x: Tensor) -> None:
+    deciders = sum(
+        m.in_features * m.out_features for d in net.deciders.values() for m in d.modules() if isinstance(m, nn.Linear)
+    )
+    for path in (tp.Path.full(net), random_path(net), random_path(net, seed=1), ~tp.Path.full(net)):
+        # A forced path asks no decider, so what runs is the path's cost without theirs.
+        assert tp.cost(net, x[:1], path).macs == path.cost(net).macs - deciders
+    full = tp.Path.full(net).cost(net)
+    assert full.params == sum(p.numel() for p in net.parameters())
+
+
+def check_decision_is_well_formed(decision: Decision, batch: int, units: int) -> None:
+    assert decision.open.shape == decision.z.shape == (batch, units)
+    assert decision.open.dtype == torch.bool
+    assert decision.z.dtype == torch.float32

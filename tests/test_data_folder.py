@@ -1,0 +1,70 @@
+"""Claims about images in a folder per class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared import encode, pictures
+from torchpaths.data import open_data
+from torchpaths.errors import DataError
+
+
+def fill(root: Path, classes: dict[str, int], seed: int = 0) -> None:
+    for name, count in classes.items():
+        (root / name).mkdir(parents=True)
+        for i, p in enumerate(pictures(count, seed=seed + len(name))):
+            (root / name / f"{i}.png").write_bytes(encode(p))
+
+
+@pytest.mark.parametrize("limit", [None, 10])
+def test_folders_are_classes_in_order_of_their_names(tmp_path: Path, limit: int | None) -> None:
+    fill(tmp_path / "train", {"dog": 3, "ant": 2})
+    data = open_data(tmp_path, "train", limit=limit)
+    assert data.in_memory == (limit is None)
+    assert data.classes == ("ant", "dog")
+    assert data.labels.tolist() == [0, 0, 1, 1, 1]
+    assert np.array_equal(data.read([4, 0]), [pictures(3, seed=3)[2], pictures(2, seed=3)[0]])
+
+
+@pytest.mark.parametrize("name", ["test", "val"])
+def test_the_test_split_is_numbered_as_the_training_set_also_where_it_lacks_classes(tmp_path: Path, name: str) -> None:
+    fill(tmp_path / "train", {"ant": 1, "bee": 1, "cat": 1})
+    fill(tmp_path / name, {"cat": 2})
+    data = open_data(tmp_path, "test")
+    assert (data.classes, data.labels.tolist()) == (("ant", "bee", "cat"), [2, 2])
+
+
+def test_classes_that_training_lacks_are_refused(tmp_path: Path) -> None:
+    fill(tmp_path / "train", {"ant": 1})
+    fill(tmp_path / "test", {"ant": 1, "zebra": 1})
+    with pytest.raises(DataError, match=r"has classes that .*train lacks: zebra"):
+        open_data(tmp_path, "test")
+
+
+def test_a_corrupt_file_is_named_or_left_out(tmp_path: Path) -> None:
+    fill(tmp_path / "train", {"ant": 3})
+    (tmp_path / "train" / "ant" / "1.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"1\.png: no image bytes"):
+        open_data(tmp_path, "train")
+    with pytest.warns(UserWarning, match="left out 1 of 3 images"):
+        assert len(open_data(tmp_path, "train", skip_corrupt=True)) == 2
+
+
+def test_a_file_that_went_away_is_named(tmp_path: Path) -> None:
+    fill(tmp_path / "train", {"ant": 3})
+    data = open_data(tmp_path, "train", limit=10)
+    (tmp_path / "train" / "ant" / "2.png").unlink()
+    with pytest.raises(DataError, match=r"2\.png cannot be read"):
+        data.read([2])
+
+
+def test_folders_without_classes_or_images_are_errors_with_the_layout_expected(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    with pytest.raises(DataError, match="put the images into one folder per class"):
+        open_data(tmp_path, "train")
+    (tmp_path / "train" / "ant").mkdir()
+    with pytest.raises(DataError, match=r"no images; known file types: \.jpg"):
+        open_data(tmp_path, "train")

@@ -1,0 +1,76 @@
+"""Every law of ``laws.py`` for every method on toy networks of timm, torchvision and our own."""
+
+from __future__ import annotations
+
+import copy
+
+import laws
+import pytest
+import torch
+from torch.nn import functional as F
+from toys import TOYS, toy
+
+import torchpaths as tp
+from torchpaths.methods.base import Method
+
+METHODS: dict[str, Method | None] = {
+    "open": None,
+    "gated": tp.GatedBlocks(budget=tp.Budget(open=0.6)),
+    "gated without norm": tp.GatedBlocks(norm=False),
+    "random": tp.RandomDrop(0.7),
+}
+COMPILED = ("timm/test_resnet", "timm/swin", "torchvision/vit", "own/cifar_resnet20")
+
+
+@pytest.mark.parametrize("network", TOYS)
+@pytest.mark.parametrize("method", METHODS)
+def test_laws(network: str, method: str) -> None:
+    original, x = toy(network)
+    net = tp.route(copy.deepcopy(original), METHODS[method], example=x)
+    stir(net)
+    laws.check_full_path_is_the_original(net, original, x)
+    laws.check_forced_is_reported(net, x)
+    laws.check_leaving_out_is_masking(net, x)
+    laws.check_samples_do_not_touch_each_other(net, x)
+    laws.check_nothing_is_left_after_a_call(net, x)
+    laws.check_cost_is_what_runs(net, x)
+    if method != "random":  # draws in evaluation too
+        laws.check_replaying_a_trace_gives_the_same_output(net, x)
+        laws.check_copies_are_the_same(net, x)
+        fresh = tp.route(toy(network, seed=1)[0], METHODS[method], example=x)
+        laws.check_state_dict_round_trip(net, fresh, x)
+    with torch.no_grad():
+        _, trace = net(x)
+    for name, decision in trace.items():
+        laws.check_decision_is_well_formed(decision, len(x), len(net.sites[name].units))
+
+
+@pytest.mark.parametrize("network", COMPILED)
+def test_compiled_as_one_graph_it_answers_as_eager(network: str) -> None:
+    original, x = toy(network)
+    net = tp.route(original, tp.GatedBlocks(), example=x)
+    stir(net)
+    laws.check_compiled_is_eager(net.eval(), x)
+
+
+@pytest.mark.parametrize("network", TOYS)
+def test_every_gate_gets_a_gradient_from_both_losses(network: str) -> None:
+    original, x = toy(network)
+    method = tp.GatedBlocks(budget=tp.Budget(open=0.6))
+    net = tp.route(original, method, example=x)
+    stir(net)
+    net.train()
+    y = torch.tensor([0, 1, 2, 3])
+    for name in ("task", "rate"):
+        torch.manual_seed(0)
+        losses = method.losses(net, x, y, F.cross_entropy, lambda _, local: local)
+        laws.check_every_decider_gets_a_gradient(net, {name: losses[name]})
+
+
+def stir(net: tp.Routed) -> None:
+    """Gates that look at the image: their initial ones open everything."""
+    torch.manual_seed(2)
+    for decider in net.deciders.modules():
+        if isinstance(decider, tp.Gate):
+            decider.fc2.weight.data.normal_(0, 2.0)
+            decider.fc2.bias.data.zero_()

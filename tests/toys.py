@@ -1,0 +1,58 @@
+"""Tiny networks of timm, torchvision and our own, on which the laws are tested."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import timm
+import torch
+from timm.models.swin_transformer import SwinTransformer
+from torch import Tensor, nn
+from torchvision.models import VisionTransformer
+from torchvision.models.convnext import CNBlockConfig, ConvNeXt
+from torchvision.models.mobilenetv2 import MobileNetV2
+from torchvision.models.resnet import BasicBlock, ResNet
+
+from torchpaths.models import cifar_resnet
+
+
+def _timm(name: str) -> Callable[[], nn.Module]:
+    return lambda: timm.create_model(name, num_classes=5)
+
+
+TOYS: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "timm/test_resnet": (_timm("test_resnet"), 32),
+    "timm/test_vit": (_timm("test_vit"), 160),
+    "timm/test_convnext": (_timm("test_convnext"), 32),
+    "timm/swin": (
+        lambda: SwinTransformer(32, 2, 3, 5, embed_dim=16, depths=(2, 1), num_heads=(2, 2), window_size=4),
+        32,
+    ),
+    "torchvision/mobilenet": (lambda: MobileNetV2(5, 0.25, [[1, 16, 1, 1], [6, 24, 2, 2], [6, 32, 2, 2]]), 32),
+    "torchvision/resnet": (lambda: ResNet(BasicBlock, [1, 2, 1, 1], num_classes=5), 32),
+    "torchvision/vit": (
+        lambda: VisionTransformer(32, 8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32, num_classes=5),
+        32,
+    ),
+    "torchvision/convnext": (
+        lambda: ConvNeXt([CNBlockConfig(8, 16, 2), CNBlockConfig(16, None, 2)], num_classes=5),
+        32,
+    ),
+    "own/cifar_resnet20": (lambda: cifar_resnet(20, classes=5), 32),
+}
+"""Name -> (makes the network, side of its images)."""
+
+
+def toy(name: str, seed: int = 0) -> tuple[nn.Module, Tensor]:
+    """A network with weights that are not the initial ones' special cases, and a batch of 4 for it."""
+    make, side = TOYS[name]
+    torch.manual_seed(seed)
+    model = make()
+    for parameter in model.parameters():  # zero-initialised norms and layer scales would hide a wrong branch
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    for buffer_name, buffer in model.named_buffers():
+        if buffer_name.endswith("running_mean"):
+            buffer.normal_(0, 0.1)
+        if buffer_name.endswith("running_var"):
+            buffer.uniform_(0.5, 1.5)
+    return model.eval(), torch.randn(4, 3, side, side)
