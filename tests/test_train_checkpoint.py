@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from torchpaths.errors import RunError
-from torchpaths.train import checkpoint
 from torchpaths.train.checkpoint import SCALARS, TENSORS, Checkpoint, load, save
 from torchpaths.train.state import State
 from train_toys import Level, batch, tiny, toy
@@ -86,7 +85,7 @@ def test_a_checkpoint_of_another_schema_is_refused(tmp_path: Path) -> None:
     scalars = json.loads((folder / SCALARS).read_text())
     (folder / SCALARS).write_text(json.dumps({**scalars, "schema": "torchpaths.checkpoint/9"}))
     with pytest.raises(
-        RunError, match="no checkpoint of schema 'torchpaths.checkpoint/1': found 'torchpaths.checkpoint/9'"
+        RunError, match=r"no checkpoint of schema 'torchpaths.checkpoint/1': found 'torchpaths.checkpoint/9'"
     ):
         load(tmp_path)
 
@@ -106,7 +105,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_intact(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         fsync(handle)
 
-    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(
         RunError, match=r"the disk is full: .*step-00000002.*earlier checkpoints are intact. Free some space"
     ):
@@ -129,7 +128,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_the_index_does_not_name_is_written_anew(tmp_path: Path) -> None:
-    """A process killed between renaming and indexing leaves a checkpoint whose metrics length belongs to a lost future."""
+    """Killed between renaming and indexing, a process leaves a checkpoint whose metrics belong to a lost future."""
     save(tmp_path, made(1), best=False)
     index = (tmp_path / "index.json").read_bytes()
     save(tmp_path, Checkpoint(2, {}, {"note": "lost"}), best=False)
@@ -154,7 +153,7 @@ def trained(recipe: Any, steps: int = 2) -> State:
     state = State.fresh(toy(Level(), double=False), recipe)
     for step in range(steps):
         x, y = batch(seed=step)
-        torch.nn.functional.cross_entropy(state.net(x.float())[0], y).backward()
+        torch.nn.functional.cross_entropy(state.net(x.float())[0], y).backward()  # type: ignore[no-untyped-call]
         state.optimizer.step()
         state.optimizer.zero_grad()
         if state.ema is not None:
@@ -175,7 +174,7 @@ def test_optimizer_and_average_go_on_from_a_checkpoint_bitwise(tmp_path: Path, o
     assert resumed.step == 2
     for one in (state, resumed):
         x, y = batch(seed=9)
-        torch.nn.functional.cross_entropy(one.net(x.float())[0], y).backward()
+        torch.nn.functional.cross_entropy(one.net(x.float())[0], y).backward()  # type: ignore[no-untyped-call]
         one.optimizer.step()
         assert one.ema is not None
         one.ema.update(one.net)

@@ -76,7 +76,8 @@ def distributed_helpers(rank: int, port: int, out: Path, _: int) -> None:
             train(tiny(batch=255), out.parent / "uneven", quiet=True)
         except RunError as error:
             refused = str(error)
-        out.with_name(f"rank{rank}").write_text(f"{mean.tolist()} {agreed} {norm.running_mean[0]} {refused}")  # type: ignore[index]
+        shared = norm.running_mean.tolist()[0]  # type: ignore[union-attr]
+        out.with_name(f"rank{rank}").write_text(f"{mean.tolist()} {agreed} {shared} {refused}")
 
 
 def together(target: Any, out: Path, accumulate: int = 1) -> None:

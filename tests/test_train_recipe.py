@@ -23,6 +23,7 @@ from train_toys import tiny
         ({"batch": True}, "batch=True: a whole number"),
         ({"batch": 12.0}, "batch=12.0: a whole number"),
         ({"seed": -1}, "seed=-1: a whole number of at least 0"),
+        ({"threads": 0}, "threads=0: a whole number of at least 1"),
         ({"size": 0}, "size=0: a whole number of at least 1"),
         ({"checkpoint_steps": 0}, "checkpoint_steps=0"),
         ({"checkpoint_minutes": 0}, "checkpoint_minutes=0: a number above 0"),
@@ -75,13 +76,13 @@ def test_differences_name_nested_fields_with_old_and_new_value() -> None:
 
 
 def test_unknown_recipes_and_fields_are_errors_with_near_names() -> None:
-    with pytest.raises(RunError, match="there is no recipe 'digit'. Did you mean 'digits'"):
+    with pytest.raises(RunError, match=r"there is no recipe 'digit'. Did you mean 'digits'"):
         resolve("digit")
-    with pytest.raises(RunError, match="no field 'epoch'. Did you mean 'epochs'"):
+    with pytest.raises(RunError, match=r"no field 'epoch'. Did you mean 'epochs'"):
         resolve("digits", {"epoch": 3})
-    with pytest.raises(RunError, match="no field 'learning'"):
+    with pytest.raises(RunError, match=r"no field 'learning'"):
         Recipe.from_json({"model": "m", "data": "d", "learning": 1})
-    with pytest.raises(RunError, match="not a whole recipe: .*data"):
+    with pytest.raises(RunError, match=r"not a whole recipe: .*data"):
         Recipe.from_json({"model": "m"})
 
 

@@ -34,8 +34,8 @@ from train_toys import tiny
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["torchpaths.train.run", "torch._dynamo", "sklearn.datasets", "train_toys", "pytest"])
 
-# Everything that could carry state from step to step: noise, augmentation, momentum, an average, accumulation, an order.
-RECIPE = dict(
+# All that could carry state from step to step: noise, order, augmentation, momentum, an average, accumulation.
+RECIPE: dict[str, Any] = dict(  # noqa: C408
     method=GatedBlocks(budget=Budget(open=0.6)),
     epochs=3,
     batch=128,
@@ -59,7 +59,7 @@ def start(recipe: Recipe, out: Path, world: int = 1) -> list[BaseProcess]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    processes = []
+    processes: list[BaseProcess] = []
     for rank in range(world):
         places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_PORT": port}
         environment = {k: str(v) for k, v in places.items()} | {"MASTER_ADDR": "127.0.0.1"}

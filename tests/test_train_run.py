@@ -168,7 +168,7 @@ def test_a_full_disk_in_the_middle_of_a_run_loses_nothing_that_was_saved(
 
     def full(path: Path, data: bytes) -> None:
         nonlocal calls
-        calls += path.name == checkpoint.TENSORS
+        calls += int(path.name == checkpoint.TENSORS)
         if calls == 3:
             path.write_bytes(data[: len(data) // 2])
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -224,13 +224,20 @@ def test_an_average_follows_its_formula_and_leaves_the_network_as_it_was() -> No
     expected = start.clone()
     for _ in range(3):
         with torch.no_grad():
-            weight += 1
+            weight.add_(1)
         ema.update(net)
-        expected = 0.75 * expected + 0.25 * weight.detach()
+        expected.mul_(0.75).add_(weight.detach(), alpha=0.25)
     torch.testing.assert_close(ema.average[name], expected)
     with ema.in_place(net):
         torch.testing.assert_close(weight.detach(), expected)
     assert torch.equal(weight.detach(), start + 3)
+
+
+def test_a_run_takes_the_threads_its_recipe_asks_for_and_gives_them_back(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    train(tiny(threads=before + 1), tmp_path / "run", quiet=True)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["threads"] == before + 1
+    assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize("changes", [{"precision": "bf16", "channels_last": True}, {"optimizer": "adamw", "lr": 0.003}])

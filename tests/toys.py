@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import timm
 import torch
+from timm.models.convnext import ConvNeXt as TimmConvNeXt
 from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
@@ -22,8 +23,7 @@ def _timm(name: str) -> Callable[[], nn.Module]:
 
 TOYS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "timm/test_resnet": (_timm("test_resnet"), 32),
-    "timm/test_vit": (_timm("test_vit"), 160),
-    "timm/test_convnext": (_timm("test_convnext"), 32),
+    "timm/convnext": (lambda: TimmConvNeXt(num_classes=5, depths=(1, 1, 1, 1), dims=(4, 8, 8, 8)), 32),
     "timm/swin": (
         lambda: SwinTransformer(32, 2, 3, 5, embed_dim=16, depths=(2, 1), num_heads=(2, 2), window_size=4),
         32,

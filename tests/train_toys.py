@@ -47,7 +47,7 @@ class ToyNet(nn.Module):
 
 @dataclass(frozen=True)
 class Level(Method):
-    """Pulls the batch's mean class probabilities towards a level: a loss that is no mean over samples, without noise."""
+    """Pulls the batch's mean class probabilities to a level: a loss without noise that is no mean over samples."""
 
     target: float = 0.25
     weight: float = 3.0

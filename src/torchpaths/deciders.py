@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from torchpaths.errors import RouteError
+from torchpaths.gradients import StraightThrough
 from torchpaths.junction import Decider, Decision
 
 Inference: TypeAlias = Literal["argmax", "sample", "expected"]
@@ -46,6 +47,8 @@ class Gate(Decider):
         self.norm = nn.BatchNorm1d(hidden) if norm else nn.Identity()
         self.fc2 = nn.Linear(hidden, 2)
         self.inference = inference
+        self._difference: Tensor
+        self.register_buffer("_difference", torch.tensor([[-1.0], [1.0]]), persistent=False)  # open minus closed
         nn.init.kaiming_normal_(self.fc1.weight, nonlinearity="relu")
         nn.init.zeros_(self.fc1.bias)
         nn.init.normal_(self.fc2.weight, std=0.001)
@@ -62,17 +65,15 @@ class Gate(Decider):
         """
         with torch.autocast(features.device.type, enabled=False):
             hidden = F.relu(self.norm(self.fc1(features.float())))
-            closed, opened = self.fc2(hidden).split(1, dim=1)
-            score = opened - closed
+            score = self.fc2(hidden) @ self._difference
             if self.training or self.inference == "sample":
-                return _straight_through(score, score + logistic_noise(score))
+                noisy = score + logistic_noise(score)
+                z: Tensor = StraightThrough.apply(noisy)  # type: ignore[no-untyped-call]
+                return Decision(noisy.detach() > 0, z, score)
             if self.inference == "expected":
                 return Decision(torch.ones_like(score, dtype=torch.bool), torch.sigmoid(score), score)
             hard = score > 0
             return Decision(hard, hard.float(), score)
-
-    def extra_repr(self) -> str:
-        return self.inference
 
     def __repr__(self) -> str:
         norm = "" if isinstance(self.norm, nn.BatchNorm1d) else ", no norm"
@@ -81,15 +82,8 @@ class Gate(Decider):
 
 def logistic_noise(like: Tensor) -> Tensor:
     """Standard logistic noise, the difference of two standard Gumbel variables: finite, float32, of the same shape."""
-    u = torch.rand_like(like, dtype=torch.float32).clamp(2.0**-25, 1 - 2.0**-24)
-    return u.log() - (-u).log1p()
-
-
-def _straight_through(score: Tensor, noisy: Tensor) -> Decision:
-    """Hard forward, soft backward: the arg max of the noisy scores with the gradient of their softmax (Eq. 7 and 8)."""
-    soft = torch.sigmoid(noisy)
-    hard = noisy > 0
-    return Decision(hard, hard.float() + (soft - soft.detach()), score)
+    # rand gives multiples of 2^-24 from 0 on: its 0 becomes half a step, so that the noise stays finite.
+    return torch.logit(torch.rand_like(like, dtype=torch.float32), eps=2.0**-25)
 
 
 class Chance(Decider):

@@ -20,6 +20,10 @@ from torchpaths.errors import CallError
 from torchpaths.path import Bools, Layout, Path, Unit
 
 
+Pooling: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""``x -> (x, its pooled features [batch, channels])``: a place's own, since only it knows its layout."""
+
+
 @dataclass(frozen=True)
 class Decision:
     """One site's decision for one batch.
@@ -79,25 +83,27 @@ class Call:
         self.grad = grad
         self.trace: Trace = {}
 
-    def decide(self, site: Site, features: Callable[[], Tensor]) -> Decision:
-        """The site's decision in this call: taken once, by whoever asks first.
+    def decide(self, site: Site, x: Tensor, pool: Pooling) -> tuple[Tensor, Decision]:
+        """The site's decision in this call, taken once, by whoever asks first; and ``x``, to be used from here on.
 
         Args:
             site: the place.
-            features: gives the pooled features ``[batch, channels]``; called only if the site's decider is needed.
+            x: the features there.
+            pool: ``x -> (x, pooled features [batch, channels])``; called only if the site's decider is needed.
         """
         made = self.trace.get(site.name)
         if made is not None:
-            return made
+            return x, made
         if self.path is not None and site.name in self.path:
             choice = self.path[site.name]
             decision = self._sampled(choice) if isinstance(choice, Tensor) else self._whole(choice)
         elif site.decider is None:
             decision = self._whole((True,) * len(site.units))
         else:
-            decision = site.decider(features())
+            x, features = pool(x)
+            decision = site.decider(features)
         self.trace[site.name] = decision
-        return decision
+        return x, decision
 
     def _whole(self, choice: Bools) -> Decision:
         opened = torch.tensor(choice, device=self.device).expand(self.batch, len(choice))
@@ -121,8 +127,8 @@ class Junction(nn.Module, ABC):
         self.sites = sites
         self.call: Call | None = None
 
-    def decide(self, site: Site, features: Callable[[], Tensor]) -> Decision | None:
-        """The decision for one of this junction's sites; None (open) outside any call.
+    def decide(self, site: Site, x: Tensor, pool: Pooling) -> tuple[Tensor, Decision | None]:
+        """The decision for one of this junction's sites, None (open) outside any call; and ``x`` to go on with.
 
         Raises:
             CallError: when activation checkpointing runs this junction again after its call has ended, or runs it
@@ -136,13 +142,13 @@ class Junction(nn.Module, ABC):
                     "checkpointing around parts of a routed model cannot see the path. Checkpoint the whole routed "
                     "network's call instead, torch.utils.checkpoint.checkpoint(net, x, path, use_reentrant=False)."
                 )
-            return None
+            return x, None
         if call.grad and self.training and not torch.is_grad_enabled():
             raise CallError(
                 f"site {site.name!r} ran without gradients inside a call with them: reentrant checkpointing drops the "
                 "trace's gradient. Use torch.utils.checkpoint.checkpoint(..., use_reentrant=False) around the whole call."
             )
-        return call.decide(site, features)
+        return call.decide(site, x, pool)
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor: ...

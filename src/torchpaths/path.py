@@ -14,8 +14,9 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import torch
@@ -53,16 +54,18 @@ class Unit:
         site: name of its site.
         index: its place within the site, from 0.
         cost: what runs only when it is open.
+        siblings: units of the site, itself included.
     """
 
     site: str
     index: int
     cost: Cost
+    siblings: int = 1
 
     @property
     def name(self) -> str:
-        """The site's name, with ``/index`` where the reader needs it: sites of several units."""
-        return self.site if self.index == 0 else f"{self.site}/{self.index}"
+        """The site's name, with ``/index`` in sites of several units."""
+        return self.site if self.siblings == 1 else f"{self.site}/{self.index}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,28 +107,26 @@ class Layout:
         fixed: what always runs, deciders included.
         plain: the original network, without deciders.
         network: name of the original network's class.
+        sites: site name -> its units, in order of execution.
+        fingerprint: 16 hexadecimal digits of the units' names and costs: a path or survey of another network differs.
     """
 
     units: tuple[Unit, ...]
     fixed: Cost
     plain: Cost
     network: str = ""
+    sites: dict[str, tuple[Unit, ...]] = field(init=False, repr=False, compare=False)
+    fingerprint: str = field(init=False, compare=False)
 
-    @property
-    def sites(self) -> dict[str, tuple[Unit, ...]]:
-        """Site name -> its units, in order of execution."""
-        found: dict[str, list[Unit]] = {}
+    def __post_init__(self) -> None:
+        # Worked out once: a path is checked against both in every call, also in compiled ones.
+        sites: dict[str, list[Unit]] = {}
         for unit in self.units:
-            found.setdefault(unit.site, []).append(unit)
-        return {name: tuple(units) for name, units in found.items()}
-
-    @property
-    def fingerprint(self) -> str:
-        """16 hexadecimal digits of the units' names and costs: a path or survey of another network differs."""
-        text = json.dumps(
-            [self.network, self.plain.macs, [[u.site, u.index, u.cost.macs, u.cost.params] for u in self.units]]
-        )
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+            sites.setdefault(unit.site, []).append(unit)
+        object.__setattr__(self, "sites", {name: tuple(units) for name, units in sites.items()})
+        described = [[u.site, u.index, u.cost.macs, u.cost.params] for u in self.units]
+        text = json.dumps([self.network, self.plain.macs, described])
+        object.__setattr__(self, "fingerprint", hashlib.sha256(text.encode()).hexdigest()[:16])
 
     def to_json(self) -> dict[str, Any]:
         """As JSON data, in columns."""
@@ -148,7 +149,8 @@ class Layout:
             PathError: if the fingerprint does not match the contents.
         """
         columns = zip(data["site"], data["index"], data["macs"], data["params"], strict=True)
-        units = tuple(Unit(site, index, Cost(macs, params)) for site, index, macs, params in columns)
+        counts = Counter(data["site"])
+        units = tuple(Unit(site, index, Cost(macs, params), counts[site]) for site, index, macs, params in columns)
         layout = cls(units, Cost(**data["fixed"]), Cost(**data["plain"]), data["network"])
         if layout.fingerprint != data["fingerprint"]:
             raise PathError(
@@ -421,7 +423,3 @@ def _bools(site: str, value: Any) -> Any:
         raise PathError(f"path[{site!r}] holds {value!r}; a path holds 0 and 1.")
     return bool(value)
 
-
-def choices(path: Path | None) -> Iterable[str]:
-    """The sites a path decides; none for no path."""
-    return () if path is None else path

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from torchpaths.errors import CallError
+from torchpaths.gradients import Mix, Pool
 from torchpaths.junction import Junction, Site
 from torchpaths.split import Piece, Residual, Split
 
@@ -49,10 +49,11 @@ class _Step:
         self.site = site
         self.unit = unit
 
-    def pool(self, x: Tensor) -> Tensor:
-        """Global average over all axes but samples and channels (ConvNet-AIG, Eq. 4): ``[batch, channels]``."""
-        axes = [a for a in range(1, x.dim()) if a != self.axis]
-        return x.mean(axes) if axes else x
+    def pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``x`` and its average over all axes but samples and channels (ConvNet-AIG, Eq. 4), ``[batch, channels]``."""
+        axes = tuple(a for a in range(1, x.dim()) if a != self.axis)
+        pooled: tuple[Tensor, Tensor] = Pool.apply(x, axes) if axes else (x, x)  # type: ignore[no-untyped-call]
+        return pooled
 
 
 class ResidualJunction(Junction):
@@ -76,6 +77,7 @@ class ResidualJunction(Junction):
         self._modules = block._modules
         self._parameters = block._parameters
         self._buffers = block._buffers
+        self._non_persistent_buffers_set = block._non_persistent_buffers_set
         self.training = block.training
         self.steps = tuple(_Step(r, site, unit) for r, (site, unit) in zip(parts.residuals, sites, strict=True))
         self.conditions = tuple(zip(parts.conditions, parts.answers, strict=True))
@@ -95,6 +97,12 @@ class ResidualJunction(Junction):
         self.block.training = mode
         super().train(mode)
         return self
+
+    def _save_to_state_dict(self, *args: Any) -> None:
+        self.block._save_to_state_dict(*args)  # the block's class may have its own way
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self.block._load_from_state_dict(*args)
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The block's forward, each branch multiplied by its unit's ``z`` or left out.
@@ -120,7 +128,7 @@ class ResidualJunction(Junction):
 
     def _run(self, step: _Step, x: Tensor, inputs: Tensor) -> Tensor:
         block = self.block
-        decision = self.decide(step.site, lambda: step.pool(x))
+        x, decision = self.decide(step.site, x, step.pool)
         if decision is None or decision.whole is not None:
             if decision is None or decision.whole is None or decision.whole[step.unit]:
                 # The branch first, as residual blocks are commonly written: in-place layers then act in the same order.
@@ -134,7 +142,7 @@ class ResidualJunction(Junction):
         shortcut = step.shortcut(block, x, inputs)
         z = decision.z[:, step.unit].to(branch.dtype).view(-1, *(1,) * (branch.dim() - 1))
         if shortcut.dtype == branch.dtype:
-            total = torch.addcmul(shortcut, branch, z)  # one pass over memory instead of two
+            total = Mix.apply(shortcut, branch, z)  # type: ignore[no-untyped-call]
         else:
             total = shortcut + branch * z
         return step.post(block, total, inputs)

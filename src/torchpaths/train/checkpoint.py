@@ -151,7 +151,7 @@ def read(folder: Path) -> Checkpoint:
 
 
 def tensors_to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
-    """As a safetensors file. Tensors are copied to contiguous CPU memory: channels_last and tied weights are no matter."""
+    """As a safetensors file. Tensors are copied to contiguous CPU memory, whatever their layout, tied or not."""
     return safetensors.torch.save({name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()})
 
 

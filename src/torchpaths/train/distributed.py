@@ -59,7 +59,7 @@ def joined(device: str | None = None) -> Iterator[World]:
             raise RunError("device 'cuda' was asked for and torch sees no GPU; leave device out to train on the CPU.")
         if local >= torch.cuda.device_count():
             raise RunError(
-                f"local rank {local} has no GPU: {torch.cuda.device_count()} for it; use --nproc-per-node of at most that."
+                f"local rank {local} has no GPU: {torch.cuda.device_count()} in sight; lower --nproc-per-node."
             )
         torch.cuda.set_device(local)
     world = World(rank, size, torch.device(kind, local) if kind == "cuda" else torch.device(kind))

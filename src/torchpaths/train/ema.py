@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights (Polyak averaging), kept beside the network and evaluated in its place."""
+"""An exponential moving average of the weights (Polyak averaging), kept beside the network, evaluated in its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run folders, read: ``load_run`` opens one, ``evaluate_run`` surveys its network; and the network a recipe stands for."""
+"""Run folders, read: ``load_run`` opens one, ``evaluate_run`` surveys its network; and the network of a recipe."""
 
 from __future__ import annotations
 

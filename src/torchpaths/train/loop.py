@@ -1,8 +1,8 @@
 """The training loop: plain, and without a wait for the device except once in a window of steps.
 
 Losses stay on the device, a row for each step of the epoch. Once in ``log_every`` steps, and before anything is saved,
-they are averaged over the ranks, read, checked to be finite and written down. So a loss that is not finite stops the run
-before it can reach a checkpoint, and the error still knows the very step.
+they are averaged over the ranks, read, checked to be finite and written down. So a loss that is not finite stops the
+run before it can reach a checkpoint, and the error still knows the very step.
 """
 
 from __future__ import annotations
@@ -178,7 +178,8 @@ class Loop:
         if bad:
             row, term = bad[0]
             i = self._settled + row
-            at = f"at step {state.step - done + i + 1} (epoch {(state.step - 1) // self.steps + 1}, step {i + 1} of {self.steps})"
+            epoch = (state.step - 1) // self.steps + 1
+            at = f"at step {state.step - done + i + 1} (epoch {epoch}, step {i + 1} of {self.steps})"
             self._stop(f"the loss {state.terms[term]!r} became {rows[row, term].item()} {at}")
         self._settled = done
 
@@ -188,7 +189,7 @@ class Loop:
         if r.precision != "fp32":
             cures.append("train in fp32")
         raise RunError(
-            f"{what}. Training stopped; the last checkpoint is from before that. In a new folder: {', or '.join(cures)}."
+            f"{what}. Training stopped; checkpoints from before that are kept. In a new folder, {', or '.join(cures)}."
         )
 
     def _check_weights(self) -> None:

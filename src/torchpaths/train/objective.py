@@ -10,8 +10,8 @@ punishes chance deviations of each part. With r the part's own rate,
     mean(r) = R + (r - r.detach())
 
 has the value R and the gradient of r, so every part computes the same f(R), and the average of the parts' gradients,
-``f'(R) mean(dr)``, is the gradient of f(R) of the whole batch, exactly, for parts of equal size. R is an all-reduce over
-the ranks; under gradient accumulation a first pass without gradients, drawing the same noise, records r for every part.
+``f'(R) mean(dr)``, is the gradient of f(R) of the whole batch, exactly, for parts of equal size. R is an all-reduce
+over the ranks; under gradient accumulation a first pass without gradients, with the same noise, records r of each part.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Objective(nn.Module):
             whole: means over the global batch; None where this batch is all this rank has in this step.
 
         Returns:
-            Weighted scalar losses by name, always with "task"; train on their sum, averaged over micro-batches and ranks.
+            Weighted scalar losses by name, always with "task"; train on their sum, averaged over parts and ranks.
         """
         if self.method is None:
             logits, _ = self.net(x)

@@ -1,7 +1,7 @@
 """``Recipe``: everything a training run depends on, as one frozen dataclass; written to and read from JSON.
 
-A run is a pure function of its recipe (and the machine's arithmetic). The run folder keeps it resolved, so two runs can be
-compared field by field and a resumed run can be checked against the one it continues.
+A run is a pure function of its recipe (and the machine's arithmetic). The run folder keeps it resolved, so two runs can
+be compared field by field and a resumed run can be checked against the one it continues.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Recipe:
     """
 
     model: str
-    """Network by name, see `torchpaths.models.create_model`: "cifar_resnet56", "timm/resnet50", "torchvision/resnet50"."""
+    """Network by name, as for `torchpaths.models.create_model`: "cifar_resnet56", "timm/resnet50" and so on."""
     data: str
     """Data set: "digits", a folder with train and test Parquet files, or the root of an ImageFolder."""
     method: Method | None = None
@@ -78,9 +78,11 @@ class Recipe:
     compile: bool = False
     """torch.compile the objective: minutes at the start, faster steps after."""
     deterministic: bool = True
-    """On a GPU, only kernels that give the same bits every time, so that resuming is bitwise; False lets cuDNN choose."""
+    """On a GPU, only kernels that give the same bits every time: resuming is bitwise; False lets cuDNN choose."""
     device: Literal["cpu", "cuda"] | None = None
     """Where to train; None takes the GPU where there is one."""
+    threads: int | None = None
+    """CPU threads of each process; None leaves torch's own choice. Sums are rounded differently for another number."""
     augment: Augment = field(default_factory=Augment)
     """Augmentation of training images."""
     mean: tuple[float, ...] | None = None
@@ -103,7 +105,7 @@ class Recipe:
     def __post_init__(self) -> None:
         for f in ("epochs", "batch", "accumulate", "eval_every", "log_every"):
             self._whole(f, 1)
-        for f in ("checkpoint_steps", "size"):
+        for f in ("checkpoint_steps", "size", "threads"):
             if getattr(self, f) is not None:
                 self._whole(f, 1)
         self._whole("seed", 0)

@@ -18,8 +18,8 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def digits(target: float = 0.6) -> Recipe:
-    """The demo: a gated ResNet-20 on scikit-learn's own 8 x 8 scans of digits, and its plain twin. No download; a minute
-    or two on two cores.
+    """The demo: a gated ResNet-20 on scikit-learn's own 8 x 8 scans of digits, and its plain twin. No download; about a
+    minute on two cores.
 
     Args:
         target: share of blocks to open.
@@ -35,6 +35,8 @@ def digits(target: float = 0.6) -> Recipe:
         nesterov=True,
         schedule="cosine",
         warmup=2,
+        # Images this small keep one core busy; a second thread would mostly wait, and crawl where cores are shared.
+        threads=1,
         augment=Augment(pad=1),
         eval_every=10,
         log_every=20,
@@ -51,8 +53,8 @@ def cifar10_resnet56(
 ) -> Recipe:
     """Gates for a trained ResNet-56 (shortcut A), by fine-tuning on CIFAR-10.
 
-    Normalisation is the one the weights were trained with. The learning rate starts at a tenth of training from scratch,
-    since only the gates are new.
+    Normalisation is the one the weights were trained with. The learning rate starts at a tenth of training from
+    scratch, since only the gates are new.
 
     Args:
         data: folder with train.parquet and test.parquet.

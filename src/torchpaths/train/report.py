@@ -80,8 +80,8 @@ class Report:
         average = f" ({row['ema_accuracy']:.2%} averaged)" if "ema_accuracy" in row else ""
         losses = ", ".join(f"{name} {value:.4f}" for name, value in row["losses"].items())
         self.say(
-            f"epoch {row['epoch'] + 1} of {epochs}: accuracy {row['accuracy']:.2%}{average}, {row['open']:.1%} of units open, "
-            f"{row['macs_share']:.1%} of the MACs, {losses}"
+            f"epoch {row['epoch'] + 1} of {epochs}: accuracy {row['accuracy']:.2%}{average}, "
+            f"{row['open']:.1%} of units open, {row['macs_share']:.1%} of the MACs, {losses}"
         )
         for warning in row["warnings"]:
             self.say(f"warning: {warning}")

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +75,7 @@ def train(recipe: Recipe, out: pathlib.Path | str, resume: bool = True, quiet: b
         RouteError: for a method that does not fit the model.
     """
     out, recipe = pathlib.Path(out), resolved(recipe)
-    with joined(recipe.device) as world, _arithmetic(recipe, world):
+    with joined(recipe.device) as world, _arithmetic(recipe):
         _check_divides(recipe, world)
         data = _open(recipe)
         summary = _train(recipe, out, world, data, resume, quiet)
@@ -104,8 +105,8 @@ def _open(recipe: Recipe) -> _Data:
     train, test = open_images(recipe, "train"), open_images(recipe, "test")
     if train.shape != test.shape or train.classes != test.classes:
         raise RunError(
-            f"{recipe.data}: training images are {train.shape} in {len(train.classes)} classes, test images {test.shape} in "
-            f"{len(test.classes)}; they must be alike. Set size to bring images to one size."
+            f"{recipe.data}: training images {train.shape} in {len(train.classes)} classes, test images {test.shape} "
+            f"in {len(test.classes)}; they must be alike. Set size to bring images to one size."
         )
     mean, std = recipe.mean or train.mean, recipe.std or train.std
     if len(mean) != train.shape[2]:
@@ -120,15 +121,23 @@ def _open(recipe: Recipe) -> _Data:
 def _check_divides(recipe: Recipe, world: World) -> None:
     if recipe.batch % (world.size * recipe.accumulate):
         raise RunError(
-            f"batch {recipe.batch} does not split evenly over {world.size} processes with accumulate={recipe.accumulate}; "
-            f"choose a multiple of {world.size * recipe.accumulate}."
+            f"batch {recipe.batch} does not split evenly over {world.size} processes with accumulate="
+            f"{recipe.accumulate}; choose a multiple of {world.size * recipe.accumulate}."
         )
 
 
-def _arithmetic(recipe: Recipe, world: World) -> Any:
-    return torch.backends.cudnn.flags(
-        enabled=True, benchmark=not recipe.deterministic, deterministic=recipe.deterministic
-    )
+@contextmanager
+def _arithmetic(recipe: Recipe) -> Iterator[None]:
+    """cuDNN's choices and the number of threads as the recipe asks, for the length of a run."""
+    threads = torch.get_num_threads()
+    fixed = recipe.deterministic
+    with torch.backends.cudnn.flags(enabled=True, benchmark=not fixed, deterministic=fixed):
+        if recipe.threads is not None:
+            torch.set_num_threads(recipe.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
 
 def _train(recipe: Recipe, out: pathlib.Path, world: World, data: _Data, resume: bool, quiet: bool) -> Json:
@@ -203,7 +212,7 @@ def _hooks(
 
 
 def _evaluation(recipe: Recipe, state: State, loader: Loader) -> Json:
-    """A row of metrics: accuracy, MACs, the rate of each unit, the health of its gates; of the average where there is one."""
+    """A row of metrics: accuracy, MACs, each unit's rate, the health of its gates; of the average if there is one."""
 
     def once() -> Survey:
         seed_evaluation(recipe.seed, state.step)

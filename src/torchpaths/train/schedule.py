@@ -20,8 +20,8 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
         steps_per_epoch: optimizer steps in an epoch.
 
     Returns:
-        During warm-up ``lr (step + 1) / warmup steps``; then ``lr gamma^k`` after k milestones, or the cosine from ``lr``
-        at the end of the warm-up to ``final_lr`` at the last step.
+        During warm-up ``lr (step + 1) / warmup steps``; then ``lr gamma^k`` after k milestones, or the cosine from
+        ``lr`` at the end of the warm-up to ``final_lr`` at the last step.
     """
     warmup = round(recipe.warmup * steps_per_epoch)
     if step < warmup:

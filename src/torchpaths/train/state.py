@@ -1,4 +1,4 @@
-"""``State``: what a run is at a step, to and from a checkpoint. What is not here is a function of the recipe and the step."""
+"""``State``: what a run is at a step, to and from a checkpoint. All else is a function of the recipe and the step."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class State:
         ema: the average of its weights, if any.
         step: optimizer steps done.
         terms: names of the losses; empty before the first step.
-        losses: float32 ``[steps of the epoch, terms]``, this epoch's losses as far as it went; None before the first step.
+        losses: float32 ``[steps of the epoch, terms]``, the epoch's losses as far as it went; None before the first.
         best: highest accuracy so far, in 0 to 1; None before the first evaluation.
         seconds: time spent training, over all sessions.
         latest: the last evaluation's row of metrics.
@@ -90,7 +90,8 @@ class State:
         if wrong:
             shown = "; ".join(sorted(wrong)[:3])
             raise RunError(
-                f"the checkpoint {where} belongs to another network ({len(wrong)} tensors differ: {shown}); start in a new folder."
+                f"the checkpoint {where} belongs to another network ({len(wrong)} tensors differ: {shown}); "
+                "start in a new folder."
             )
         self._fill(checkpoint)
         scalars = checkpoint.scalars
