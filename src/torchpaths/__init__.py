@@ -20,46 +20,46 @@ if TYPE_CHECKING:
     from torchpaths.junction import Trace as Trace
     from torchpaths.methods.gated_blocks import GatedBlocks as GatedBlocks
     from torchpaths.methods.random_drop import RandomDrop as RandomDrop
-    from torchpaths.path import Budget as Budget
-    from torchpaths.path import Cost as Cost
-    from torchpaths.path import Layout as Layout
+    from torchpaths.parts import Residual as Residual
     from torchpaths.path import Path as Path
-    from torchpaths.path import Unit as Unit
     from torchpaths.residual import ResidualJunction as ResidualJunction
     from torchpaths.route import route as route
-    from torchpaths.split import Residual as Residual
     from torchpaths.split import split as split
     from torchpaths.survey import Survey as Survey
     from torchpaths.survey import survey as survey
     from torchpaths.train.objective import Objective as Objective
+    from torchpaths.units import Budget as Budget
+    from torchpaths.units import Cost as Cost
+    from torchpaths.units import Layout as Layout
+    from torchpaths.units import Unit as Unit
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Budget": "path",
+    "Budget": "units",
     "Chance": "deciders",
-    "Cost": "path",
+    "Cost": "units",
     "Decision": "junction",
     "Gate": "deciders",
     "GatedBlocks": "methods.gated_blocks",
     "Junction": "junction",
-    "Layout": "path",
+    "Layout": "units",
     "Objective": "train.objective",
     "Path": "path",
     "RandomDrop": "methods.random_drop",
-    "Residual": "split",
+    "Residual": "parts",
     "ResidualJunction": "residual",
     "Routed": "junction",
     "Survey": "survey",
     "Trace": "junction",
-    "Unit": "path",
+    "Unit": "units",
     "cost": "cost",
     "route": "route",
     "split": "split",
     "survey": "survey",
 }
 
-__all__ = sorted(_HOME)  # noqa: PLE0605
+__all__ = sorted(_HOME)
 
 
 class _Package(ModuleType):

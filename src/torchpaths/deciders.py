@@ -68,7 +68,7 @@ class Gate(Decider):
             score = self.fc2(hidden) @ self._difference
             if self.training or self.inference == "sample":
                 noisy = score + logistic_noise(score)
-                z: Tensor = StraightThrough.apply(noisy)  # type: ignore[no-untyped-call]
+                z: Tensor = StraightThrough.apply(noisy)
                 return Decision(noisy.detach() > 0, z, score)
             if self.inference == "expected":
                 return Decision(torch.ones_like(score, dtype=torch.bool), torch.sigmoid(score), score)

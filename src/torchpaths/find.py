@@ -7,6 +7,7 @@ does not come apart is kept with the reason. Nothing in the model is changed.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ from torch import Tensor, nn
 from torchpaths.cost import count_macs
 from torchpaths.errors import RouteError, near
 from torchpaths.path import Cost
-from torchpaths.residual import part
-from torchpaths.split import Residual, Split, split
+from torchpaths.parts import Residual, Split, part
+from torchpaths.split import split
 
 ByHand: TypeAlias = Mapping[str, Residual | Sequence[Residual]]
 """Blocks taken apart by hand: module name or regular expression -> its residual sums."""
@@ -161,7 +162,8 @@ class _Search:
             elif name not in self.refused:
                 self.examining = True
                 try:
-                    self.places[name] = self._place(name, module, x, output)
+                    extra = _extra(module, args, kwargs)
+                    self.places[name] = self._place(name, module, x, extra, output)
                 except RouteError as error:
                     self.refused[name] = str(error)
                 finally:
@@ -169,7 +171,7 @@ class _Search:
 
         return hook
 
-    def _place(self, name: str, block: nn.Module, x: Tensor, output: Any) -> Place:
+    def _place(self, name: str, block: nn.Module, x: Tensor, extra: dict[str, Any], output: Any) -> Place:
         if not isinstance(output, Tensor):
             raise RouteError("it does not return one tensor")
         batch = self.example.shape[0]
@@ -177,26 +179,43 @@ class _Search:
             raise RouteError("the first axis of its input or output is not the batch")
         if name in self.by_hand:
             residuals = self.by_hand[name]
-            parts = Split(residuals, params=tuple(() for _ in residuals))
+            parts = Split(residuals, tuple(extra), params=tuple(() for _ in residuals))
         else:
-            parts = split(block, x)
+            parts = split(block, x, **extra)
+        inputs = (x, *extra.values())
         starts, branches = [], []
         y = x.clone()
         for residual in parts.residuals:
             if residual.pre is not None:
-                y = part(residual.pre)(block, y, x)
+                y = part(residual.pre)(block, y, *inputs)
             starts.append(y.clone())
-            branch = part(residual.branch)(block, y, x)
+            branch = part(residual.branch)(block, y, *inputs)
             branches.append(branch)
-            y = part(residual.post)(block, part(residual.shortcut)(block, y, x) + branch, x)
+            y = part(residual.post)(block, part(residual.shortcut)(block, y, *inputs) + branch, *inputs)
         if y.shape != output.shape or not torch.equal(y.nan_to_num(), output.nan_to_num()):
             raise RouteError("its parts put together again do not give its output")
         costs = []
         for residual, start, held in zip(parts.residuals, starts, parts.params, strict=True):
-            macs = count_macs(lambda r=residual, s=start: part(r.branch)(block, s.clone(), x)) // batch  # type: ignore[misc]
+            macs = count_macs(lambda r=residual, s=start: part(r.branch)(block, s.clone(), *inputs)) // batch  # type: ignore[misc]
             costs.append(Cost(macs, sum(p.numel() for p in held)))
         channels = tuple(s.shape[r.axis] for s, r in zip(starts, parts.residuals, strict=True))
         return Place(name, parts, _names(name, parts), tuple(costs), channels)
+
+
+def _extra(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """What a module was called with beyond its input and its defaults, in the order of its signature."""
+    parameters = list(inspect.signature(module.forward).parameters.values())
+    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
+        if len(args) > 1 or len(kwargs) > (not args):
+            raise RouteError("its forward takes any arguments (*args or **kwargs) and was given some")
+        return {}
+    given = {**dict(zip((p.name for p in parameters), args, strict=False)), **kwargs}
+    defaults = {p.name: p.default for p in parameters[1:]}
+    return {n: given[n] for n, d in defaults.items() if n in given and given[n] is not d and not _equal(given[n], d)}
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return not isinstance(a, Tensor) and not isinstance(b, Tensor) and bool(a == b)
 
 
 def _names(module: str, parts: Split) -> tuple[str, ...]:

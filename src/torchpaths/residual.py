@@ -8,8 +8,6 @@ dictionaries, not copies): state_dict keys stay as they were, and the original b
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,24 +15,7 @@ from torch import Tensor, nn
 from torchpaths.errors import CallError
 from torchpaths.gradients import Mix, Pool
 from torchpaths.junction import Junction, Site
-from torchpaths.split import Piece, Residual, Split
-
-
-@dataclass(frozen=True)
-class Given:
-    """A part that a user wrote by hand, ``function(block, x)``, in the form of a traced one."""
-
-    function: Callable[[nn.Module, Tensor], Tensor]
-    identity: bool = False
-    in_place: bool = True
-
-    def __call__(self, block: nn.Module, x: Tensor, inputs: Tensor) -> Tensor:
-        return self.function(block, x)
-
-
-def part(function: Callable[..., Any]) -> Piece | Given:
-    """A traced part as it is, a function of (block, x) wrapped as one."""
-    return function if isinstance(function, (Piece, Given)) else Given(function)
+from torchpaths.parts import Residual, Split, part
 
 
 class _Step:
@@ -52,7 +33,7 @@ class _Step:
     def pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``x`` and its average over all axes but samples and channels (ConvNet-AIG, Eq. 4), ``[batch, channels]``."""
         axes = tuple(a for a in range(1, x.dim()) if a != self.axis)
-        pooled: tuple[Tensor, Tensor] = Pool.apply(x, axes) if axes else (x, x)  # type: ignore[no-untyped-call]
+        pooled: tuple[Tensor, Tensor] = Pool.apply(x, axes) if axes else (x, x)
         return pooled
 
 
@@ -81,11 +62,9 @@ class ResidualJunction(Junction):
         self.training = block.training
         self.steps = tuple(_Step(r, site, unit) for r, (site, unit) in zip(parts.residuals, sites, strict=True))
         self.conditions = tuple(zip(parts.conditions, parts.answers, strict=True))
-        self._defaults = {
-            name: p.default
-            for name, p in inspect.signature(block.forward).parameters.items()
-            if p.default is not inspect.Parameter.empty
-        }
+        self.extra = parts.extra
+        others = list(inspect.signature(block.forward).parameters.values())[1:]
+        self._defaults = {p.name: p.default for p in others}
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -111,48 +90,51 @@ class ResidualJunction(Junction):
             CallError: for arguments the block's default call does not have, or an input of a kind that takes another
                 way through the block's own forward than the example did.
         """
-        if args or kwargs:
-            self._expect_defaults(args, kwargs)
-        inputs = x
+        inputs = (x, *self._bind(args, kwargs)) if args or kwargs or self.extra else (x,)
         for condition, answer in self.conditions:
-            if bool(condition(self.block, x, inputs)) != answer:
+            if bool(condition(self.block, x, *inputs)) != answer:
                 raise CallError(
-                    f"block {self.sites[0].modules[0]!r} was routed with an example for which a condition in its forward was "
-                    f"{answer}, for an input of shape {tuple(x.shape)} it is not; route the model with an example of this shape."
+                    f"block {self.sites[0].modules[0]!r} was routed with an example for which a condition in its forward "
+                    f"was {answer}, for an input of shape {tuple(x.shape)} it is not; route the model with an example of "
+                    "this shape."
                 )
         for step in self.steps:
             if step.pre is not None:
-                x = step.pre(self.block, x, inputs)
+                x = step.pre(self.block, x, *inputs)
             x = self._run(step, x, inputs)
         return x
 
-    def _run(self, step: _Step, x: Tensor, inputs: Tensor) -> Tensor:
+    def _run(self, step: _Step, x: Tensor, inputs: tuple[Any, ...]) -> Tensor:
         block = self.block
         x, decision = self.decide(step.site, x, step.pool)
         if decision is None or decision.whole is not None:
             if decision is None or decision.whole is None or decision.whole[step.unit]:
                 # The branch first, as residual blocks are commonly written: in-place layers then act in the same order.
-                branch = step.branch(block, x, inputs)
-                return step.post(block, step.shortcut(block, x, inputs) + branch, inputs)
-            y = step.shortcut(block, x, inputs)
+                branch = step.branch(block, x, *inputs)
+                y = step.shortcut(block, x, *inputs) + branch
+                return step.post(block, y, *inputs)
+            y = step.shortcut(block, x, *inputs)
             if y is x and step.post.in_place:
                 y = y.clone()  # an in-place ReLU in post would overwrite the block's own input
-            return step.post(block, y, inputs)
-        branch = step.branch(block, x, inputs)
-        shortcut = step.shortcut(block, x, inputs)
+            return step.post(block, y, *inputs)
+        branch = step.branch(block, x, *inputs)
+        shortcut = step.shortcut(block, x, *inputs)
         z = decision.z[:, step.unit].to(branch.dtype).view(-1, *(1,) * (branch.dim() - 1))
         if shortcut.dtype == branch.dtype:
-            total = Mix.apply(shortcut, branch, z)  # type: ignore[no-untyped-call]
+            total = Mix.apply(shortcut, branch, z)
         else:
             total = shortcut + branch * z
-        return step.post(block, total, inputs)
+        return step.post(block, total, *inputs)
 
-    def _expect_defaults(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        names = [n for n in inspect.signature(self.block.forward).parameters][1:]
-        for name, value in {**dict(zip(names, args, strict=False)), **kwargs}.items():
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+        """The block's further arguments that its parts take; the others must have their defaults."""
+        values = {**self._defaults, **dict(zip(self._defaults, args, strict=False)), **kwargs}
+        for name, value in values.items():
             default = self._defaults.get(name)
-            if value is not default and value != default:
+            if name not in self.extra and value is not default and value != default:
                 raise CallError(
-                    f"block {self.sites[0].modules[0]!r} was called with {name}={value!r}; it was split for its default "
-                    f"({default!r}). Give the block by hand (route(..., residuals=...)) if it needs this argument."
+                    f"block {self.sites[0].modules[0]!r} was called with {name}={value!r}; it was routed with the default "
+                    f"({default!r}). Route the model with an example that leads to this call, or give the block by hand: "
+                    "route(..., residuals={...})."
                 )
+        return [values[name] for name in self.extra]

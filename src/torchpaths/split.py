@@ -15,111 +15,23 @@ Each part becomes a `Piece`, ordinary Python code over the block's own children,
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import itertools
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import ModuleType
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from torchpaths.errors import RouteError
-
-Part: TypeAlias = Callable[[nn.Module, Tensor, Tensor], Any]
-"""A part of a block: (block, value at the part's start, the block's own input) -> value at the part's end."""
+from torchpaths.parts import Piece, Residual, Split
 
 _MODULE_CALL = nn.Module.__call__
 _MODULE_GETATTR = nn.Module.__getattr__
 _ADDITIONS = {operator.add, operator.iadd, torch.add, "add", "add_"}
-
-
-class Piece:
-    """Generated code for one part of a block. Equal code means equal computation.
-
-    Attributes:
-        source: the code, ``def forward(self, x, inputs): ...`` with the block as ``self``.
-        identity: whether it returns ``x`` untouched.
-        in_place: whether it may write into its argument.
-    """
-
-    def __init__(self, source: str, names: dict[str, Any], identity: bool, in_place: bool) -> None:
-        self.source = source
-        self.names = names
-        self.identity = identity
-        self.in_place = in_place
-        self._compile()
-
-    def _compile(self) -> None:
-        scope = dict(self.names)
-        exec(compile(self.source, "<residual part>", "exec"), scope)
-        self._function: Callable[..., Any] = scope["forward"]
-
-    def __call__(self, block: nn.Module, x: Tensor, inputs: Tensor) -> Any:
-        return self._function(block, x, inputs)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Piece:
-        return self  # immutable
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A module cannot be pickled, its name can; generated code cannot either, its source can.
-        used = {k: v for k, v in self.names.items() if k in self._function.__code__.co_names}
-        modules = {k: v.__name__ for k, v in used.items() if isinstance(v, ModuleType)}
-        names = {k: v for k, v in used.items() if k not in modules}
-        kept = {"source": self.source, "identity": self.identity, "in_place": self.in_place}
-        return {**kept, "names": names, "modules": modules}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        modules = {k: importlib.import_module(name) for k, name in state.pop("modules").items()}
-        self.__dict__.update(state)
-        self.names = {**state["names"], **modules}
-        self._compile()
-
-
-@dataclass(frozen=True)
-class Residual:
-    """One residual sum, ``y = post(shortcut(s) + branch(s))`` with ``s = pre(x)``.
-
-    To give a block by hand, pass functions of ``(block, x)`` (module-level ones, so that the network can be pickled):
-    ``Residual(branch=lambda block, x: block.body(x), shortcut=lambda block, x: x, post=lambda block, y: y)``.
-    ``block`` is the original block, so its methods and attributes are there.
-
-    Attributes:
-        branch: what a closed unit leaves out.
-        shortcut: always runs.
-        post: follows the sum.
-        pre: precedes both (None: nothing does).
-        name: what tells this sum from others of the same block ("attn"); the branch's largest child.
-        axis: the channel axis of ``s``, for pooling.
-    """
-
-    branch: Callable[..., Any]
-    shortcut: Callable[..., Any]
-    post: Callable[..., Any]
-    pre: Callable[..., Any] | None = None
-    name: str = ""
-    axis: int = 1
-
-
-@dataclass(frozen=True)
-class Split:
-    """A block taken apart: its residual sums in order, and what its own forward took for granted.
-
-    Attributes:
-        residuals: in order of execution.
-        conditions: ``if`` conditions met in the block's forward, as parts that evaluate them again from the input.
-        answers: what each of them was for the example.
-        params: parameters of each branch, by object.
-    """
-
-    residuals: tuple[Residual, ...]
-    conditions: tuple[Piece, ...] = ()
-    answers: tuple[bool, ...] = ()
-    params: tuple[tuple[nn.Parameter, ...], ...] = ()
 
 
 class _Tracer(fx.Tracer):
@@ -189,12 +101,13 @@ def _untraced() -> Iterator[None]:
         nn.Module.__call__, nn.Module.__getattr__ = patched  # type: ignore[method-assign]
 
 
-def split(block: nn.Module, x: Tensor) -> Split:
+def split(block: nn.Module, x: Tensor, **extra: Any) -> Split:
     """Find the residual sums of a block.
 
     Args:
-        block: a module whose forward takes one tensor; put in eval mode by the caller.
+        block: a module whose forward takes a tensor first; put in eval mode by the caller.
         x: an input of the block, as it occurs in the network.
+        extra: further arguments its forward is called with, none of them a tensor. The others keep their defaults.
 
     Returns:
         Its residuals, in order of execution.
@@ -202,26 +115,26 @@ def split(block: nn.Module, x: Tensor) -> Split:
     Raises:
         RouteError: with the reason, if the forward cannot be traced or holds no residual sum.
     """
-    graph, values, conditions = _trace(block, x)
-    return _Splitter(block, graph, values).split(conditions)
+    if any(isinstance(value, Tensor) for value in extra.values()):
+        raise RouteError("its forward takes more than one tensor")
+    graph, values, conditions = _trace(block, x, extra)
+    return _Splitter(block, graph, values, tuple(extra)).split(conditions)
 
 
-def _trace(block: nn.Module, x: Tensor) -> tuple[fx.Graph, dict[fx.Node, Any], list[tuple[fx.Node, bool]]]:
+def _trace(
+    block: nn.Module, x: Tensor, extra: dict[str, Any]
+) -> tuple[fx.Graph, dict[fx.Node, Any], list[tuple[fx.Node, bool]]]:
     """The block's graph with example values; refused if it differs between training and evaluation."""
     others = list(inspect.signature(block.forward).parameters.values())[1:]
-    required = [
-        p.name for p in others if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    if required:
-        raise RouteError(f"its forward also takes {', '.join(required)}")
-    defaults = {p.name: p.default for p in others if p.default is not inspect.Parameter.empty}
+    fixed = {p.name: p.default for p in others if p.name not in extra and p.default is not p.empty}
+    given = (x, *(extra.get(p.name, p.default) for p in others))
     traced = []
     was = block.training
     for training in (True, False):
         block.training = training
-        tracer = _Tracer((x, *defaults.values()))
+        tracer = _Tracer(given)
         try:
-            graph = tracer.trace(block, concrete_args=dict(defaults))
+            graph = tracer.trace(block, concrete_args=fixed)
         except Exception as error:
             reason = str(error).strip().split("\n")[0][:160]
             raise RouteError(f"its forward cannot be traced ({type(error).__name__}: {reason})") from error
@@ -244,6 +157,7 @@ class _Splitter:
     block: nn.Module
     graph: fx.Graph
     values: dict[fx.Node, Any]
+    extra: tuple[str, ...]
     flow: list[fx.Node] = field(default_factory=list)
 
     def split(self, conditions: list[tuple[fx.Node, bool]]) -> Split:
@@ -280,7 +194,8 @@ class _Splitter:
             )
             params.append(tuple(found))
         met = [(self._piece(root, node, root), answer) for node, answer in conditions]
-        return Split(tuple(residuals), tuple(p for p, _ in met), tuple(a for _, a in met), tuple(params))
+        pieces, answers = tuple(p for p, _ in met), tuple(a for _, a in met)
+        return Split(tuple(residuals), self.extra, pieces, answers, tuple(params))
 
     def _cut_points(self, root: fx.Node, end: fx.Node) -> list[fx.Node]:
         """Values that every route from ``root`` to ``end`` passes, in order: routes before x routes behind = all."""
@@ -364,8 +279,12 @@ class _Splitter:
     def _piece(self, start: fx.Node, end: fx.Node, root: fx.Node) -> Piece:
         """Code that computes ``end`` from ``start``; sizes are read again from the block's own input."""
         graph = fx.Graph()
-        x, inputs = graph.placeholder("x"), graph.placeholder("inputs")
-        made: dict[fx.Node, fx.Node] = {root: inputs, start: x}
+        x = graph.placeholder("x")
+        names = list(inspect.signature(self.block.forward).parameters)
+        placeholders = dict(zip(names, (n for n in self.graph.nodes if n.op == "placeholder"), strict=False))
+        inputs = [root, *(placeholders[name] for name in self.extra)]
+        made = {node: graph.placeholder(f"input_{i}") for i, node in enumerate(inputs)}
+        made[start] = x
         allowed = self._between(start, end)
         in_place = False
 
@@ -389,8 +308,8 @@ class _Splitter:
 
         graph.output(copy(end))
         code = graph.python_code(root_module="self")
-        names = {k: v for k, v in code.globals.items() if k != "__builtins__"}
-        return Piece(code.src, names, identity=start is end, in_place=in_place)
+        scope = {k: v for k, v in code.globals.items() if k != "__builtins__"}
+        return Piece(code.src, scope, identity=start is end, in_place=in_place)
 
     def _writes(self, node: fx.Node) -> bool:
         if node.op == "call_module":
