@@ -1,9 +1,10 @@
 """Who decides: modules from pooled features ``[batch, channels]`` to a `Decision`.
 
-``Gate`` is ConvNet-AIG's (sections 3.2 and 3.3; Eq. 5 to 8): two linear layers score "closed" and "open", Gumbel noise is
-added in training, the larger wins, and the gradient goes through the softmax (straight-through). With two actions the
-difference of two Gumbel variables is one logistic variable, so that is what is drawn, in float32: in half precision the
-noise overflows. The authors' code draws noise in evaluation too; here evaluation is deterministic unless asked otherwise.
+``Gate`` is ConvNet-AIG's (sections 3.2 and 3.3; Eq. 5 to 8): two linear layers score "closed" and "open", Gumbel noise
+is added in training, the larger wins, and the gradient goes through the softmax (straight-through). With two actions
+the difference of two Gumbel variables is one logistic variable, so that is what is drawn, in float32: in half precision
+the noise overflows. The authors' code draws noise in evaluation too; here evaluation is deterministic unless asked
+otherwise.
 
 ``Chance`` is the control that shows what looking at the image is worth: it opens at the same rate, blindly.
 """
@@ -14,22 +15,22 @@ from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from torchpaths.errors import RouteError
 from torchpaths.gradients import StraightThrough
 from torchpaths.junction import Decider, Decision
 
 Inference: TypeAlias = Literal["argmax", "sample", "expected"]
-"""What gates do in evaluation: ``argmax`` opens where open is likelier; ``sample`` draws as in training (as the authors'
-code does); ``expected`` runs everything and scales by the probability of being open (the paper's ``*``)."""
+"""What gates do in evaluation: ``argmax`` opens where open is likelier; ``sample`` draws as in training (as the
+authors' code does); ``expected`` runs everything and scales by the probability of being open (the paper's ``*``)."""
 
 
 class Gate(Decider):
     """ConvNet-AIG's gate for one unit.
 
     ``Linear(channels, hidden)``, BatchNorm, ReLU, ``Linear(hidden, 2)``. The last layer starts near zero with bias
-    (0.1, 2.0), which opens a unit with probability sigmoid(1.9) = 0.87 whatever the image (the paper: "a rate of 85 %").
+    (0.1, 2.0), which opens a unit with probability sigmoid(1.9) = 0.87 whatever the image (the paper: "a rate of 85
+    %").
     """
 
     def __init__(self, channels: int, hidden: int = 16, norm: bool = True, inference: Inference = "argmax") -> None:
@@ -64,7 +65,7 @@ class Gate(Decider):
             Decision of one unit; ``score`` is the log-odds of being open without noise.
         """
         with torch.autocast(features.device.type, enabled=False):
-            hidden = F.relu(self.norm(self.fc1(features.float())))
+            hidden = torch.relu(self.norm(self.fc1(features.float())))
             score = self.fc2(hidden) @ self._difference
             if self.training or self.inference == "sample":
                 noisy = score + logistic_noise(score)

@@ -1,7 +1,8 @@
 """Errors that say what was wrong, where, and what to do about it.
 
 Every error of the library is one of these. They derive from the built-in error that a caller would already expect
-(``ValueError`` for a bad value, ``RuntimeError`` for a call at the wrong moment), so ``except ValueError`` goes on working.
+(``ValueError`` for a bad value, ``RuntimeError`` for a call at the wrong moment), so ``except ValueError`` goes on
+working.
 """
 
 from __future__ import annotations

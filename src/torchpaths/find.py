@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from torchpaths.cost import count_macs
 from torchpaths.errors import RouteError, near
-from torchpaths.path import Cost
 from torchpaths.parts import Residual, Split, part
+from torchpaths.path import Cost
 from torchpaths.split import split
 
 ByHand: TypeAlias = Mapping[str, Residual | Sequence[Residual]]
@@ -95,7 +95,7 @@ def _resolve(model: nn.Module, by_hand: ByHand) -> dict[str, tuple[Residual, ...
     resolved: dict[str, tuple[Residual, ...]] = {}
     for pattern, given in by_hand.items():
         parts = (given,) if isinstance(given, Residual) else tuple(given)
-        resolved.update({name: parts for name in match(pattern, names, "module")})
+        resolved.update(dict.fromkeys(match(pattern, names, "module"), parts))
     return resolved
 
 
@@ -125,7 +125,8 @@ class _Search:
         except Exception as error:
             reason = str(error).strip().split("\n")[0]
             raise RouteError(
-                f"{type(self.model).__name__} does not take the example of shape {tuple(self.example.shape)}: {reason}. "
+                f"{type(self.model).__name__} does not take the example of shape {tuple(self.example.shape)}: "
+                f"{reason}. "
                 "Give route(model, method, example=x) an x that model(x) accepts."
             ) from error
         finally:

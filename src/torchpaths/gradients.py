@@ -1,8 +1,8 @@
 """Three small operations with gradients of their own. Same values and gradients as the plain formulas, less time.
 
-A gate adds little arithmetic to a block but several passes over its feature map in the backward pass: the gradient of the
-pooled features is spread out and added, the gradient of ``z`` multiplies two maps. Written as ordinary operations, gates
-made a training step of ResNet-56 on a CPU 1.3 times as long as the plain network's (`benchmarks/training.py`).
+A gate adds little arithmetic to a block but several passes over its feature map in the backward pass: the gradient of
+the pooled features is spread out and added, the gradient of ``z`` multiplies two maps. Written as ordinary operations,
+gates made a training step of ResNet-56 on a CPU 1.3 times as long as the plain network's (`benchmarks/training.py`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from torch import Tensor
 
 
 def _pixels(x: Tensor) -> Tensor | None:
-    """bfloat16 maps in channels_last as ``[batch, pixels, channels]``, where matrix products reduce several times faster
-    than sums do (and accumulate in float32 as sums do); None for any other tensor."""
+    """bfloat16 maps in channels_last as ``[batch, pixels, channels]``, where matrix products reduce several times
+    faster than sums do (and accumulate in float32 as sums do); None for any other tensor."""
     if x.dtype != torch.bfloat16 or x.dim() != 4 or not x.is_contiguous(memory_format=torch.channels_last):
         return None
     return x.permute(0, 2, 3, 1).flatten(1, 2)

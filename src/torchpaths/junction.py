@@ -1,9 +1,10 @@
-"""What happened in a forward pass: ``Decision`` and ``Trace``; and the modules it happens in: ``Junction`` and ``Routed``.
+"""What happened in a forward pass: ``Decision`` and ``Trace``; and the modules it happens in: ``Junction`` and
+``Routed``.
 
-``Routed`` wraps a model whose blocks were replaced by junctions: ``(x, path=None) -> (y, trace)``. For the length of one
-call it hands every junction the `Call` (the forced path and the trace being written) and takes it away again, also after
-an exception. There are no hooks, context managers or globals, so compile, DDP, deepcopy, pickle and export see ordinary
-modules. A junction outside any call just runs open, so the inner model stays an ordinary model.
+``Routed`` wraps a model whose blocks were replaced by junctions: ``(x, path=None) -> (y, trace)``. For the length of
+one call it hands every junction the `Call` (the forced path and the trace being written) and takes it away again, also
+after an exception. There are no hooks, context managers or globals, so compile, DDP, deepcopy, pickle and export see
+ordinary modules. A junction outside any call just runs open, so the inner model stays an ordinary model.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from torch import Tensor, nn
 
 from torchpaths.errors import CallError
 from torchpaths.path import Bools, Layout, Path, Unit
-
 
 Pooling: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 """``x -> (x, its pooled features [batch, channels])``: a place's own, since only it knows its layout."""
@@ -146,7 +146,8 @@ class Junction(nn.Module, ABC):
         if call.grad and self.training and not torch.is_grad_enabled():
             raise CallError(
                 f"site {site.name!r} ran without gradients inside a call with them: reentrant checkpointing drops the "
-                "trace's gradient. Use torch.utils.checkpoint.checkpoint(..., use_reentrant=False) around the whole call."
+                "trace's gradient. Use torch.utils.checkpoint.checkpoint(..., use_reentrant=False) around the whole "
+                "call."
             )
         return call.decide(site, x, pool)
 
@@ -216,7 +217,10 @@ class Routed(nn.Module):
             for r in rows
         ]
         lines.insert(1, "-" * max(map(len, lines)))
-        title = f"Routed {layout.network}: {len(layout.units)} units at {len(self.sites)} sites; plain {plain.macs:,} MACs, {plain.params:,} parameters"
+        title = (
+            f"Routed {layout.network}: {len(layout.units)} units at {len(self.sites)} sites; "
+            f"plain {plain.macs:,} MACs, {plain.params:,} parameters"
+        )
         return "\n".join([title, *lines])
 
 

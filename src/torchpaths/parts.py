@@ -1,4 +1,5 @@
-"""The parts of a residual block, ``y = post(shortcut(x) + branch(x))``, as code: ``Residual``, ``Split`` and ``Piece``."""
+"""The parts of a residual block, ``y = post(shortcut(x) + branch(x))``, as code: ``Residual``, ``Split`` and
+``Piece``."""
 
 from __future__ import annotations
 
@@ -72,8 +73,9 @@ class Piece:
 class Residual:
     """One residual sum, ``y = post(shortcut(s) + branch(s))`` with ``s = pre(x)``.
 
-    To give a block by hand, pass functions of ``(block, x)``, and of the block's further arguments if its forward has any:
-    ``Residual(branch=lambda block, x: block.body(x), shortcut=lambda block, x: x, post=lambda block, y: y)``. Module-level
+    To give a block by hand, pass functions of ``(block, x)``, and of the block's further arguments if its forward has
+    any: ``Residual(branch=lambda block, x: block.body(x), shortcut=lambda block, x: x, post=lambda block, y: y)``.
+        Module-level
     functions let the network be pickled. ``block`` is the original block, so its methods and attributes are there.
 
     Attributes:

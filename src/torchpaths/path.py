@@ -43,7 +43,8 @@ def _normalise(site: str, value: Any) -> Bools | Tensor:
         if value.dim() == 1:
             return tuple(bool(v) for v in value.tolist())
         raise PathError(
-            f"path[{site!r}]: a tensor of shape {tuple(value.shape)}; give [unit] for the batch or [batch, unit] per sample."
+            f"path[{site!r}]: a tensor of shape {tuple(value.shape)}; give [unit] for the batch or [batch, unit] per "
+            "sample."
         )
     if isinstance(value, bool):
         return (value,)
@@ -65,8 +66,8 @@ class Path(Mapping[str, "Bools | Tensor"]):
     """What is chosen: site -> which of its units are open.
 
     A value is given as a bool (sites of one unit), a list or 1-d bool tensor (one choice for the batch: closed work is
-    really left out), or a list of lists or bool tensor ``[batch, unit]`` (per sample). Reading gives a tuple of bools or
-    a tensor. Sites left out decide for themselves.
+    really left out), or a list of lists or bool tensor ``[batch, unit]`` (per sample). Reading gives a tuple of bools
+    or a tensor. Sites left out decide for themselves.
 
     ``a & b`` and ``a | b`` combine site by site (a site that only one of the two names keeps what that one says) and
     ``~a`` swaps open and closed. ``path[3]`` of a per-sample path is sample 3's path for a batch.
@@ -152,7 +153,8 @@ class Path(Mapping[str, "Bools | Tensor"]):
             widths = [v.shape[1] if isinstance(v, Tensor) else len(v) for v in (a, b)]
             if widths[0] != widths[1]:
                 raise PathError(
-                    f"{how} at site {site!r}: {widths[0]} units against {widths[1]}; the paths belong to different networks."
+                    f"{how} at site {site!r}: {widths[0]} units against {widths[1]}; the paths belong to different "
+                    "networks."
                 )
             if isinstance(a, Tensor) and isinstance(b, Tensor) and len(a) != len(b):
                 raise PathError(f"{how} at site {site!r}: batches of {len(a)} and {len(b)}.")
@@ -211,11 +213,13 @@ class Path(Mapping[str, "Bools | Tensor"]):
             width = value.shape[1] if isinstance(value, Tensor) else len(value)
             if width != len(sites[site]):
                 raise PathError(
-                    f"the path gives {width} units at site {site!r}, which has {len(sites[site])}; the path belongs to another network."
+                    f"the path gives {width} units at site {site!r}, which has {len(sites[site])}; the path belongs "
+                    "to another network."
                 )
         if self.network is not None and self.network != layout.fingerprint:
             raise PathError(
-                f"the path was made for network {self.network}, this is {layout.fingerprint} ({layout.network}); choose a path of this one."
+                f"the path was made for network {self.network}, this is {layout.fingerprint} ({layout.network}); "
+                "choose a path of this one."
             )
         if batch is not None and self.batch is not None and self.batch != batch:
             raise PathError(
@@ -252,7 +256,8 @@ class Path(Mapping[str, "Bools | Tensor"]):
         missing = [site for site in layout.sites if site not in self._choices]
         if missing:
             raise PathError(
-                f"the cost of a path that leaves {len(missing)} sites to decide for themselves ({', '.join(missing[:3])}) depends on the image; choose them too, e.g. path & Path.full(net)."
+                f"the cost of a path that leaves {len(missing)} sites to decide for themselves "
+                f"({', '.join(missing[:3])}) depends on the image; choose them too, e.g. path & Path.full(net)."
             )
         return layout
 

@@ -1,8 +1,9 @@
 """``ResidualJunction``: a residual block whose branches can be closed, ``y = post(shortcut(x) + z * branch(x))``.
 
 ConvNet-AIG, Eq. 3. The multiplier ``z`` stands inside the sum, before any ReLU that follows it, so a gate gets the
-gradient the paper gives it. The junction shares its children, parameters and buffers with the block it replaces (the same
-dictionaries, not copies): state_dict keys stay as they were, and the original block is there for whoever needs its class.
+gradient the paper gives it. The junction shares its children, parameters and buffers with the block it replaces (the
+same dictionaries, not copies): state_dict keys stay as they were, and the original block is there for whoever needs its
+class.
 """
 
 from __future__ import annotations
@@ -94,8 +95,10 @@ class ResidualJunction(Junction):
         for condition, answer in self.conditions:
             if bool(condition(self.block, x, *inputs)) != answer:
                 raise CallError(
-                    f"block {self.sites[0].modules[0]!r} was routed with an example for which a condition in its forward "
-                    f"was {answer}, for an input of shape {tuple(x.shape)} it is not; route the model with an example of "
+                    f"block {self.sites[0].modules[0]!r} was routed with an example for which a condition in its "
+                    "forward "
+                    f"was {answer}, for an input of shape {tuple(x.shape)} it is not; route the model with an example "
+                    "of "
                     "this shape."
                 )
         for step in self.steps:
@@ -133,8 +136,10 @@ class ResidualJunction(Junction):
             default = self._defaults.get(name)
             if name not in self.extra and value is not default and value != default:
                 raise CallError(
-                    f"block {self.sites[0].modules[0]!r} was called with {name}={value!r}; it was routed with the default "
-                    f"({default!r}). Route the model with an example that leads to this call, or give the block by hand: "
+                    f"block {self.sites[0].modules[0]!r} was called with {name}={value!r}; it was routed with the "
+                    "default "
+                    f"({default!r}). Route the model with an example that leads to this call, or give the block by "
+                    "hand: "
                     "route(..., residuals={...})."
                 )
         return [values[name] for name in self.extra]

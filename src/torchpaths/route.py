@@ -1,8 +1,8 @@
 """``route``: turn a model into one whose parts can be open or closed.
 
-Everything is found and checked on the untouched model first; only then are modules swapped, inner ones before outer ones.
-Parameters, buffers and state_dict keys of the model stay as they were, pretrained weights survive, and with every unit
-open the routed network gives the original's output bit for bit.
+Everything is found and checked on the untouched model first; only then are modules swapped, inner ones before outer
+ones. Parameters, buffers and state_dict keys of the model stay as they were, pretrained weights survive, and with every
+unit open the routed network gives the original's output bit for bit.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def route(
         ``net(x, path=None) -> (y, trace)``; ``print(net)`` is a table of its units.
 
     Raises:
-        RouteError: if the model is routed already, does not take the example, or holds nothing to route; or if a pattern
-            matches nothing. The model is then as it was.
+        RouteError: if the model is routed already, does not take the example, or holds nothing to route; or if a
+            pattern matches nothing. The model is then as it was.
     """
     if isinstance(model, Routed) or any(isinstance(m, Junction) for m in model.modules()):
         raise RouteError(f"{type(model).__name__} is routed already; route the original model once, with all methods.")

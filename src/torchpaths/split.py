@@ -1,8 +1,9 @@
 """Take a residual block apart without knowing its architecture: ``y = post(shortcut(x) + branch(x))``.
 
-ConvNet-AIG (Eq. 3) multiplies the gate onto the branch *before* the sum. Wrapping the whole block and mixing outside gives
-the same output but another gradient for the gate wherever a ReLU follows the sum: it would silently train another method.
-So the sum has to be found. The block's own forward is traced with torch.fx, every child opaque, beside a real example:
+ConvNet-AIG (Eq. 3) multiplies the gate onto the branch *before* the sum. Wrapping the whole block and mixing outside
+gives the same output but another gradient for the gate wherever a ReLU follows the sum: it would silently train another
+method. So the sum has to be found. The block's own forward is traced with torch.fx, every child opaque, beside a real
+example:
 
 * a *cut point* is a value which every route from input to output passes (counted exactly, number of routes before times
   number of routes behind);

@@ -140,7 +140,8 @@ class Layout:
         layout = cls(units, Cost(**data["fixed"]), Cost(**data["plain"]), data["network"])
         if layout.fingerprint != data["fingerprint"]:
             raise PathError(
-                f"layout of {layout.network!r}: fingerprint {data['fingerprint']} stands in the file, its contents give {layout.fingerprint}; the file was edited or cut short, write it anew."
+                f"layout of {layout.network!r}: fingerprint {data['fingerprint']} stands in the file, its contents "
+                f"give {layout.fingerprint}; the file was edited or cut short, write it anew."
             )
         return layout
 

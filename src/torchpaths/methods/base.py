@@ -1,4 +1,5 @@
-"""What a method is: places to close, who decides there, and the losses that teach it. Downstream code knows only this."""
+"""What a method is: places to close, who decides there, and the losses that teach it. Downstream code knows only
+this."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ Task: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 class Mean(Protocol):
-    """The mean over the global batch (all ranks, all micro-batches) of a quantity whose mean over this one is ``local``.
+    """The mean over the global batch (all ranks, all micro-batches) of a quantity whose mean over this one is
+    ``local``.
 
     The value is the global mean, the gradient is that of ``local``: averaged over ranks and micro-batches, that is the
     gradient of the global mean.

@@ -1,4 +1,5 @@
-"""What all methods that close whole residual branches share: one site, one unit and one junction for each residual sum."""
+"""What all methods that close whole residual branches share: one site, one unit and one junction for each residual
+sum."""
 
 from __future__ import annotations
 

@@ -4,14 +4,14 @@ A gate before each residual block looks at the block's input and decides for eac
 8). Beside the task's loss stands the target-rate loss (Eq. 9): the squared distance of each block's execution rate over
 the mini-batch from its target, ``sum_l (mean z_l - t_l)^2``.
 
-The paper sums over blocks with weight 1; the authors' code averages over blocks (those with target 1 count in the divisor
-only) with weight 2 on CIFAR and 1 on ImageNet. Both are here. Where the authors' code still samples gates whose target is
-1, ours are really open: they have no gate.
+The paper sums over blocks with weight 1; the authors' code averages over blocks (those with target 1 count in the
+divisor only) with weight 2 on CIFAR and 1 on ImageNet. Both are here. Where the authors' code still samples gates whose
+target is 1, ours are really open: they have no gate.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -39,8 +39,9 @@ class GatedBlocks(Method):
 
     Attributes:
         budget: target rate ``t``, ``Budget(open=t)``.
-        targets: ``"uniform"`` (every block t), the name of one of the paper's schedules (``"resnet50"``, ``"resnet101"``),
-            or a rate in (0, 1] for each site in order of execution. A target of 1 means no gate: always open.
+        targets: ``"uniform"`` (every block t), the name of one of the paper's schedules (``"resnet50"``,
+            ``"resnet101"``), or a rate in (0, 1] for each site in order of execution. A target of 1 means no gate:
+            always open.
         sites: names or regular expressions of the sites to gate; the others stay open. None for all.
         hidden: width d of a gate's hidden layer.
         norm: BatchNorm in the gate (in the authors' code, not in the paper).
@@ -49,7 +50,7 @@ class GatedBlocks(Method):
         inference: what gates do in evaluation, see `Inference`.
     """
 
-    budget: Budget = Budget(open=0.6)
+    budget: Budget = field(default_factory=lambda: Budget(open=0.6))
     targets: str | tuple[float, ...] = "uniform"
     sites: tuple[str, ...] | None = None
     hidden: int = 16

@@ -1,7 +1,9 @@
-"""RandomDrop: blocks left out by chance, the control for gates. Stochastic depth (Huang et al., 2016) that keeps on dropping.
+"""RandomDrop: blocks left out by chance, the control for gates. Stochastic depth (Huang et al., 2016) that keeps on
+dropping.
 
 It opens each block with a fixed probability for each image, in training and in evaluation, so it executes as much as a
-gated network of the same rates and knows nothing of the image. What a gated network gains over it is what looking is worth.
+gated network of the same rates and knows nothing of the image. What a gated network gains over it is what looking is
+worth.
 """
 
 from __future__ import annotations

@@ -48,13 +48,13 @@ def cifar10_resnet56(
     data: Path = Path("data/cifar10"),
     weights: Path = Path("data/weights/cifar10_resnet56.safetensors"),
     target: float = 0.6,
-    epochs: int = 30,
+    epochs: int = 10,
     method: Method | None = None,
 ) -> Recipe:
     """Gates for a trained ResNet-56 (shortcut A), by fine-tuning on CIFAR-10.
 
-    Normalisation is the one the weights were trained with. The learning rate starts at a tenth of training from
-    scratch, since only the gates are new.
+    Normalisation is the one the weights were trained with. The rate loss is the paper's sum over blocks: with the
+    authors' mean, ten epochs at this learning rate are too few for the rates to reach their target.
 
     Args:
         data: folder with train.parquet and test.parquet.
@@ -67,16 +67,17 @@ def cifar10_resnet56(
         model="cifar_resnet56",
         data=str(data),
         weights=weights,
-        method=method or GatedBlocks(budget=Budget(open=target), reduction="mean", weight=2.0),
+        method=method or GatedBlocks(budget=Budget(open=target)),
         epochs=epochs,
         batch=128,
-        lr=0.01,
-        weight_decay=5e-4,
+        lr=0.02,
+        weight_decay=1e-4,
         nesterov=True,
         schedule="cosine",
         augment=Augment(pad=4, flip=True),
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
+        precision="bf16",
         channels_last=True,
     )
 

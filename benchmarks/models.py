@@ -1,0 +1,148 @@
+"""The support matrix: which architectures of timm and torchvision route, and which laws they keep.
+
+    python benchmarks/models.py                  # every architecture that has no result yet, then docs/models.md
+    python benchmarks/models.py timm/resnet18    # these again
+
+Each runs in a process of its own with a time limit, so that one cannot stop the others; a result is kept as one JSON line
+in runs/models.jsonl as soon as it is there, and a run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import warnings
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "runs" / "models.jsonl"
+TABLE = ROOT / "benchmarks" / "models.json"
+
+NAMES = [
+    f"{library}/{name}"
+    for library, names in {
+        "timm": """
+            resnet18 resnet26d resnet50 resnext50_32x4d wide_resnet50_2 seresnet50 seresnext26d_32x4d ecaresnet26t
+            skresnet18 resnetrs50 resnest14d res2net50_26w_4s resnetv2_50 resnetv2_50x1_bit nf_resnet26 nfnet_f0
+            eca_nfnet_l0 tresnet_m gcresnet33ts botnet26t_256 halonet26t lambda_resnet26t bat_resnext26ts legacy_seresnet18
+            regnetx_002 regnety_002 regnetz_b16 gernet_s
+            mobilenetv2_100 mobilenetv3_small_100 mobilenetv4_conv_small mobilenetv4_hybrid_medium mnasnet_100 fbnetc_100
+            spnasnet_100 hardcorenas_a efficientnet_b0 efficientnet_lite0 efficientnetv2_rw_t mixnet_s tinynet_e lcnet_050
+            rexnet_100 ghostnet_100 ghostnetv2_100 repghostnet_050 mobileone_s0 repvgg_a0 repvit_m1 fasternet_t0 starnet_s1
+            convnext_atto convnextv2_atto inception_next_tiny convmixer_768_32 focalnet_tiny_srf edgenext_xx_small
+            mambaout_femto hgnetv2_b0 rdnet_tiny
+            vit_tiny_patch16_224 deit_tiny_patch16_224 deit_tiny_distilled_patch16_224 deit3_small_patch16_224
+            beit_base_patch16_224 eva02_tiny_patch14_224 cait_xxs24_224 xcit_nano_12_p16_224 volo_d1_224 convit_tiny
+            crossvit_tiny_240 visformer_tiny pit_ti_224 tnt_s_legacy_patch16_224 vitamin_small_224 flexivit_small
+            swin_tiny_patch4_window7_224 swinv2_tiny_window8_256 swinv2_cr_tiny_224 swin_s3_tiny_224 maxvit_tiny_rw_224
+            coatnet_0_rw_224 coat_lite_tiny twins_svt_small pvt_v2_b0 nest_tiny davit_tiny hiera_tiny_224 mvitv2_tiny
+            gcvit_xxtiny tiny_vit_5m_224 levit_128s efficientformer_l1 efficientformerv2_s0 efficientvit_b0 efficientvit_m0
+            fastvit_t8 mobilevit_xxs mobilevitv2_050 nextvit_small swiftformer_xs shvit_s1 sequencer2d_s
+            mixer_s32_224 gmlp_ti16_224 resmlp_12_224 poolformer_s12 poolformerv2_s12 caformer_s18
+            dla34 hrnet_w18_small cspresnet50 darknet53 cs3darknet_s xception41 dpn48b inception_resnet_v2 selecsls42b
+            ese_vovnet19b_dw densenet121 vgg11_bn inception_v3 inception_v4
+        """,
+        "torchvision": """
+            resnet18 resnet50 resnext50_32x4d wide_resnet50_2 regnet_x_400mf regnet_y_400mf mobilenet_v2
+            mobilenet_v3_small mobilenet_v3_large mnasnet1_0 efficientnet_b0 efficientnet_v2_s convnext_tiny vit_b_32
+            swin_t swin_v2_t maxvit_t shufflenet_v2_x0_5 densenet121 googlenet inception_v3 vgg11 alexnet squeezenet1_1
+        """,
+    }.items()
+    for name in names.split()
+]
+
+
+def make(name: str) -> Any:
+    """An architecture with random weights."""
+    library, architecture = name.split("/")
+    if library == "timm":
+        import timm
+
+        return timm.create_model(architecture)
+    import torchvision
+
+    slow = {"init_weights": False} if architecture in ("googlenet", "inception_v3") else {}
+    return torchvision.models.get_model(architecture, **slow)
+
+
+def size(name: str) -> tuple[int, ...]:
+    """The input size an architecture is made for."""
+    library, architecture = name.split("/")
+    if library == "timm":
+        import timm
+
+        config = timm.get_pretrained_cfg(architecture)
+        return tuple(config.input_size)
+    return (3, 299, 299) if architecture == "inception_v3" else (3, 224, 224)
+
+
+def examine(name: str, hand: bool) -> dict[str, Any]:
+    """One architecture, in this process."""
+    import torch
+    from models_by_hand import BY_HAND
+    from models_check import check
+
+    warnings.filterwarnings("ignore")
+    x = torch.randn(2, *size(name), generator=torch.Generator().manual_seed(0))
+    return asdict(check(lambda: make(name), x, BY_HAND[name] if hand else None))
+
+
+def measure(name: str, hand: bool, seconds: float) -> dict[str, Any]:
+    """One architecture, in a process of its own."""
+    command = [sys.executable, __file__, name, "--here", *(["--by-hand"] if hand else [])]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env={**os.environ})
+    except subprocess.TimeoutExpired:
+        return {"outcome": "not routed", "reason": f"took longer than {seconds:.0f} s"}
+    if done.returncode == 0:
+        row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return row
+    last = (done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1]
+    return {"outcome": "not routed", "reason": last[:300]}
+
+
+def results() -> dict[str, dict[str, Any]]:
+    """The latest result of each architecture."""
+    lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
+    return {row["name"]: row for row in map(json.loads, lines)}
+
+
+def main() -> None:
+    from models_by_hand import BY_HAND
+    from models_page import write
+
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("names", nargs="*", help="architectures to measure again; default: all without a result")
+    parser.add_argument("--seconds", type=float, default=300, help="time limit of one architecture")
+    parser.add_argument("--here", action="store_true", help="measure one name in this process and print it as JSON")
+    parser.add_argument("--by-hand", action="store_true", help="with the blocks given in models_by_hand.py")
+    given = parser.parse_args()
+    if given.here:
+        print(json.dumps(examine(given.names[0], given.by_hand)))
+        return
+    RESULTS.parent.mkdir(exist_ok=True)
+    known = results()
+    for name in given.names or [n for n in NAMES if n not in known]:
+        row = {"name": name, **measure(name, False, given.seconds)}
+        if name in BY_HAND:
+            row["by_hand"] = measure(name, True, given.seconds)
+        with RESULTS.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(f"{name:40s} {row['outcome']:10s} {row.get('sums', 0):4d} {row['reason']}", flush=True)
+    found = results()
+    table = {
+        "versions": {package: version(package) for package in ("torch", "torchvision", "timm")},
+        "models": [found[name] for name in NAMES if name in found],
+    }
+    TABLE.write_text(json.dumps(table, indent=1) + "\n")
+    write(table, ROOT / "docs" / "models.md")
+
+
+if __name__ == "__main__":
+    main()

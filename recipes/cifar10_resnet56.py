@@ -1,0 +1,93 @@
+"""The record ``records/cifar10_resnet56``: gates for a trained ResNet-56 on CIFAR-10, at three targets, beside
+controls.
+
+    python recipes/cifar10_resnet56.py --data DIR/cifar10 --weights DIR/cifar10_resnet56.safetensors
+
+trains five networks from the same weights by the same recipe: the plain one, gates at target rates 0.5, 0.6 and 0.7
+(ConvNet-AIG, section 4.1), and a control that opens each block by chance, at the rates the 0.6 network ended with.
+Each takes half an hour to an hour on one core; killed and started again, it goes on where it was. ``--only`` trains
+some of them, so that two can run side by side. When all five are there, the record is written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import tyro
+from record import Entry, write_record
+
+from torchpaths import Budget, GatedBlocks, RandomDrop
+from torchpaths.methods.base import Method
+from torchpaths.train.folder import read_json
+from torchpaths.train.metrics import read_metrics
+from torchpaths.train.recipe import Json, Recipe
+from torchpaths.train.recipes import cifar10_resnet56
+from torchpaths.train.run import train
+
+Name: TypeAlias = Literal["plain", "gated-0.7", "gated-0.6", "gated-0.5", "random-drop"]
+NAMES: tuple[Name, ...] = ("gated-0.6", "plain", "gated-0.7", "gated-0.5", "random-drop")
+CONTROLLED = "gated-0.6"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to train and where.
+
+    Attributes:
+        data: folder with CIFAR-10's train.parquet and test.parquet.
+        weights: safetensors file of the plain ResNet-56.
+        runs: where run folders go.
+        record: where the record goes.
+        only: train only these, and write no record.
+        threads: of each training process.
+    """
+
+    data: pathlib.Path
+    weights: pathlib.Path
+    runs: pathlib.Path = pathlib.Path("runs/cifar10_resnet56")
+    record: pathlib.Path = pathlib.Path(__file__).resolve().parents[1] / "records" / "cifar10_resnet56"
+    only: tuple[Name, ...] = ()
+    threads: int = 1
+
+
+def main(options: Options) -> None:
+    for name in options.only or NAMES:
+        train(recipe_for(name, options), options.runs / name)
+    if not options.only:
+        entries = [
+            Entry("plain", "plain ResNet-56, fine-tuned", "plain"),
+            Entry("gated-0.7", "gates, target 0.7", "run"),
+            Entry("gated-0.6", "gates, target 0.6", "run"),
+            Entry("gated-0.5", "gates, target 0.5", "run"),
+            Entry("random-drop", "random drop at the rates of target 0.6", "control"),
+        ]
+        write_record(options.record, options.runs, entries, options.data)
+
+
+def recipe_for(name: Name, options: Options) -> Recipe:
+    """The common recipe with one network's way of deciding."""
+    recipe = cifar10_resnet56(options.data, options.weights, method=method_for(name, options.runs) or GatedBlocks())
+    recipe = dataclasses.replace(recipe, threads=options.threads)
+    return dataclasses.replace(recipe, method=None) if name == "plain" else recipe
+
+
+def method_for(name: Name, runs: pathlib.Path) -> Method | None:
+    """How a network decides. The control's rates are known once the network it stands beside is trained."""
+    if name == "plain":
+        return None
+    if name == "random-drop":
+        last = _epochs(runs / CONTROLLED)[-1]
+        return RandomDrop(tuple(max(round(rate, 4), 1e-4) for rate in last["rates"].values()))
+    return GatedBlocks(budget=Budget(open=float(name.removeprefix("gated-"))))
+
+
+def _epochs(run: pathlib.Path) -> list[Json]:
+    read_json(run / "summary.json")  # says so if the run is not finished
+    return [row for row in read_metrics(run / "metrics.jsonl") if row["kind"] == "epoch"]
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

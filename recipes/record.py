@@ -1,0 +1,142 @@
+"""Write a record: what was measured, with everything needed to see it again, into one folder.
+
+A record holds for each network its run folder (recipe, commit, versions, log, final weights), made independent of the
+machine it ran on, its survey over the test images and the figures; and for all of them a table (README.md,
+results.json) and the figure of accuracy against MACs executed. ``torchpaths evaluate records/NAME/NETWORK --data DIR``
+evaluates a network of a record anew.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from torchpaths import Path
+from torchpaths.cli.runs import Surveyed, summary, survey_run
+from torchpaths.cli.tables import count
+from torchpaths.survey.figures import Point, accuracy_macs, save
+from torchpaths.train.folder import read_json, write_json
+from torchpaths.train.recipe import Json
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One network of a record.
+
+    Attributes:
+        name: of its run folder.
+        label: in tables and figures.
+        role: what it is there for.
+    """
+
+    name: str
+    label: str
+    role: Literal["run", "plain", "control"]
+
+
+def write_record(
+    record: pathlib.Path, runs: pathlib.Path, entries: Sequence[Entry], data: pathlib.Path, notes: str = ""
+) -> None:
+    """Survey finished runs and write the record.
+
+    Args:
+        record: folder of the record; what it holds of these networks is replaced.
+        runs: folder of the run folders.
+        entries: the networks, in the order of the table.
+        data: the data set.
+        notes: Markdown, put between the table and the rest.
+    """
+    rows: list[Json] = []
+    for entry in entries:
+        found = survey_run(runs / entry.name, data=str(data), keep_paths=True)
+        _copy(runs / entry.name, record / entry.name)
+        found.survey.save(record / entry.name)
+        found.draw(record / entry.name / "figures")
+        rows.append({"name": entry.name, "label": entry.label, "role": entry.role, **_row(found, runs / entry.name)})
+        if entry.role == "run":
+            rows[-1]["shuffled_accuracy"] = shuffled(found)
+    write_json(record / "results.json", {"rows": rows})
+    points = [Point(row["label"], row["macs"], row["accuracy"], row["role"]) for row in rows]
+    save(accuracy_macs(points, f"{rows[0]['model']} on {rows[0]['data']}"), record / "accuracy-macs")
+    (record / "README.md").write_text(_readme(record.name, rows, notes))
+
+
+def shuffled(found: Surveyed, seed: int = 0) -> float:
+    """Accuracy when every image takes another image's decisions: same blocks, same rates, the looking undone.
+
+    Every site's decisions are permuted over the images of a batch, each site by itself, so each block still opens for
+    as many images as before.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    correct = total = 0
+    net = found.run.net
+    with torch.inference_mode():
+        for x, y in found.run.loader(batch=500):
+            _, trace = net(x)
+            own = Path.of(trace)
+            other = Path({site: own[site][torch.randperm(len(x), generator=draw)] for site in own})
+            correct += int((net(x, other)[0].argmax(1) == y).sum())
+            total += len(y)
+    return correct / total
+
+
+def _row(found: Surveyed, run: pathlib.Path) -> Json:
+    """The numbers of one network and how it was made."""
+    made, epochs = read_json(run / "run.json"), read_json(run / "summary.json")
+    kept: dict[str, Any] = {k: v for k, v in summary(found.survey).items() if k not in ("by_class", "open_by_unit")}
+    steps = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    speeds = sorted(row["images_per_second"] for row in steps if row["kind"] == "steps")
+    return {
+        **kept,
+        "epochs": epochs["epochs"],
+        "seconds": epochs["seconds"],
+        "images_per_second": speeds[len(speeds) // 2],
+        "commit": made["commit"],
+        "device": made["device"],
+        "threads": made["threads"],
+        "seed": made["seed"],
+        "torch": made["versions"]["torch"],
+    }
+
+
+def _copy(run: pathlib.Path, to: pathlib.Path) -> None:
+    """The run folder without checkpoints, its paths shortened to names."""
+    to.mkdir(parents=True, exist_ok=True)
+    recipe = read_json(run / "recipe.json")
+    for field in ("data", "weights"):
+        if recipe.get(field):
+            recipe[field] = pathlib.PurePath(recipe[field]).name
+    write_json(to / "recipe.json", recipe)
+    for name in ("run.json", "summary.json", "metrics.jsonl", "weights.safetensors"):
+        shutil.copyfile(run / name, to / name)
+
+
+def _readme(name: str, rows: Sequence[Json], notes: str) -> str:
+    first = rows[0]
+    lines = [
+        f"# {name}",
+        "",
+        f"{first['model']} on {first['data']}, {first['images']:,} test images; one seed ({first['seed']}), "
+        f"{first['epochs']} epochs, {first['device']}, {first['threads']} thread(s), torch {first['torch']}. "
+        "MACs are multiply-accumulates of one image, executed, gates included.",
+        "",
+        "| network | accuracy | blocks open | MACs | of plain | decisions shuffled | training |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        other = f"{row['shuffled_accuracy']:.2%}" if "shuffled_accuracy" in row else ""
+        lines.append(
+            f"| {row['label']} | {row['accuracy']:.2%} | {row['units_open']:.2f} of {row['units']} | "
+            f"{count(row['macs'])} | "
+            f"{row['macs_share']:.1%} | {other} | {row['seconds'] / 60:.0f} min |"
+        )
+    lines += ["", "![accuracy against MACs](accuracy-macs.png)", ""]
+    lines += [notes.strip(), ""] if notes else []
+    lines += ["Commits: " + "; ".join(f"{row['name']} {row['commit']}" for row in rows) + ".", ""]
+    return "\n".join(lines)
