@@ -11,18 +11,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
-import sys
+import multiprocessing
 import warnings
 from dataclasses import asdict
 from importlib.metadata import version
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "runs" / "models.jsonl"
 TABLE = ROOT / "benchmarks" / "models.json"
+
+PROCESSES = multiprocessing.get_context("forkserver")
 
 NAMES = [
     f"{library}/{name}"
@@ -82,29 +83,37 @@ def size(name: str) -> tuple[int, ...]:
     return (3, 299, 299) if architecture == "inception_v3" else (3, 224, 224)
 
 
-def examine(name: str, hand: bool) -> dict[str, Any]:
-    """One architecture, in this process."""
+def examine(name: str, hand: bool, answer: Connection) -> None:
+    """One architecture, in a process of its own; the result goes into the pipe."""
     import torch
     from models_by_hand import BY_HAND
     from models_check import check
 
     warnings.filterwarnings("ignore")
     x = torch.randn(2, *size(name), generator=torch.Generator().manual_seed(0))
-    return asdict(check(lambda: make(name), x, BY_HAND[name] if hand else None))
+    try:
+        answer.send(asdict(check(lambda: make(name), x, BY_HAND[name] if hand else None)))
+    except Exception as error:
+        answer.send({"outcome": "failed", "reason": f"{type(error).__name__}: {str(error).splitlines()[0]}"})
 
 
 def measure(name: str, hand: bool, seconds: float) -> dict[str, Any]:
-    """One architecture, in a process of its own."""
-    command = [sys.executable, __file__, name, "--here", *(["--by-hand"] if hand else [])]
+    """One architecture, so that nothing it does can stop the others."""
+    inside, outside = PROCESSES.Pipe()
+    process = PROCESSES.Process(target=examine, args=(name, hand, outside))
+    process.start()
+    outside.close()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env={**os.environ})
-    except subprocess.TimeoutExpired:
-        return {"outcome": "not routed", "reason": f"took longer than {seconds:.0f} s"}
-    if done.returncode == 0:
-        row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        if not inside.poll(seconds):
+            return {"outcome": "failed", "reason": f"took longer than {seconds:.0f} s"}
+        row: dict[str, Any] = inside.recv()
         return row
-    last = (done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1]
-    return {"outcome": "not routed", "reason": last[:300]}
+    except EOFError:
+        process.join()
+        return {"outcome": "failed", "reason": f"its process ended with {process.exitcode}"}
+    finally:
+        process.kill()
+        process.join()
 
 
 def results() -> dict[str, dict[str, Any]]:
@@ -120,12 +129,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", help="architectures to measure again; default: all without a result")
     parser.add_argument("--seconds", type=float, default=300, help="time limit of one architecture")
-    parser.add_argument("--here", action="store_true", help="measure one name in this process and print it as JSON")
-    parser.add_argument("--by-hand", action="store_true", help="with the blocks given in models_by_hand.py")
     given = parser.parse_args()
-    if given.here:
-        print(json.dumps(examine(given.names[0], given.by_hand)))
-        return
+    PROCESSES.set_forkserver_preload(["torch", "torchvision", "timm", "models_check"])  # imported once, not by each
     RESULTS.parent.mkdir(exist_ok=True)
     known = results()
     for name in given.names or [n for n in NAMES if n not in known]:

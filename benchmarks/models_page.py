@@ -1,1 +1,134 @@
-def write(table, path): ...
+"""docs/models.md, written from the results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+INTRO = """# Models that were tried
+
+Written by `python benchmarks/models.py`; do not edit. Random weights, batch of 2, each model at its own input size, float32 on
+a CPU; torch {torch}, torchvision {torchvision}, timm {timm}. **{passed} of {tried} architectures pass, {automatic} of them
+with nothing given by hand.** A pass means, for random weights:
+
+* **open == original**: with every unit open, `net(x)`, `net(x, Path.full(net))` and `net.model(x)` are the original's output
+  bit for bit, and the state_dict has the same keys;
+* **left out == masked**: two random paths, each given as plain bools (work left out) and as one per-sample path (multiplied by
+  0), agree to {tolerance:g} of the output's largest value; layers that start at 0 were moved off it first, and the paths have
+  to move the output by at least {visible:.0%};
+* the MACs that run along a path are those that `path.cost(net)` adds up;
+* deepcopy and pickle give networks that answer the same;
+* below {limit:.1f} GMACs, one training step with `GatedBlocks` reaches every gate with a gradient ("gates").
+"""
+
+FAILURES = """
+## Not routed
+
+Without a residual sum there is nothing to close; these raise `RouteError` and stay as they were.
+"""
+
+PARTIAL = """
+## Left as they are
+
+Routed models in which some modules look residual and do not come apart; these always run. `N` stands for numbers.
+"""
+
+LEVELS = """
+## Where the sums are
+
+Modules that hold the sums. A block inside another's branch is left to the outer one, so in some networks a unit is a whole
+stage.
+"""
+
+BY_HAND = """
+## By hand
+
+What is not found can be given: patterns of module names -> `Residual(branch, shortcut, post)`. These were checked in the same
+way, with the code of `benchmarks/models_by_hand.py`:
+
+```python
+{code}
+```
+"""
+
+
+def write(table: dict[str, Any], target: Path) -> None:
+    """Write the page of a table of results."""
+    target.write_text(page(table))
+
+
+def page(table: dict[str, Any]) -> str:
+    """The page's text."""
+    from models_check import GRADIENT_LIMIT, TOLERANCE, VISIBLE
+
+    rows = table["models"]
+    routed = [row for row in rows if best(row)["outcome"] != "not routed"]
+    passed = [row for row in rows if best(row)["outcome"] == "passed"]
+    text = INTRO.format(
+        **table["versions"],
+        tried=len(rows),
+        passed=len(passed),
+        automatic=sum(row["outcome"] == "passed" for row in rows),
+        tolerance=TOLERANCE,
+        visible=VISIBLE,
+        limit=GRADIENT_LIMIT / 1e9,
+    )
+    columns = ("Model", "Library", "Sums", "MACs", "Closable", "Open == original", "Left out == masked", "Gates", "Notes")
+    lines = [_row(columns), _row(["---"] * len(columns)), *(_row(_cells(row)) for row in routed)]
+    text += "\n" + "\n".join(lines) + "\n" + FAILURES + "\n"
+    lines = [_row(("Model", "Library", "Why")), _row(["---"] * 3)]
+    lines += [_row((*_names(row), best(row)["reason"])) for row in rows if row not in routed]
+    text += "\n".join(lines) + "\n" + LEVELS + "\n"
+    lines = [_row(("Model", "Library", "Modules (sums)")), _row(["---"] * 3)]
+    lines += [_row((*_names(row), _places(best(row)["places"]))) for row in routed]
+    text += "\n".join(lines) + "\n" + PARTIAL + "\n"
+    lines = [_row(("Model", "Library", "Modules", "Why")), _row(["---"] * 4)]
+    lines += [
+        _row((*_names(row), ", ".join(f"`{m}`" for m in modules), reason))
+        for row in routed
+        for reason, modules in best(row)["refused"].items()
+    ]
+    code = Path(__file__).with_name("models_by_hand.py").read_text().strip()
+    return text + "\n".join(lines) + "\n" + BY_HAND.format(code=code)
+
+
+def best(row: dict[str, Any]) -> dict[str, Any]:
+    """A row's result with blocks given by hand where there is one, else the automatic one."""
+    found: dict[str, Any] = row.get("by_hand", row)
+    return found
+
+
+def _names(row: dict[str, Any]) -> tuple[str, str]:
+    library, _, name = row["name"].partition("/")
+    return name, library
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    found = best(row)
+    if not found.get("sums"):
+        return [*_names(row), *[""] * 6, found["reason"]]
+    gates = "not tried" if found["gates"] is None else f"{found['gates'][0]}/{found['gates'][1]}"
+    notes = [found["reason"]] if found["reason"] else []
+    if "by_hand" in row:
+        automatic = f"{row['sums']} sums found" if row["sums"] else "none found"
+        notes.append(f"[by hand](#by-hand); {automatic} automatically")
+    if found["refused"]:
+        notes.append("[in part](#left-as-they-are)")
+    return [
+        *_names(row),
+        str(found["sums"]),
+        f"{found['macs'] / 1e9:.2f} G",
+        f"{found['closable']:.0%}",
+        "yes" if found["open_equals"] else "no",
+        f"{found['left_out']:.0e}" if found["left_out"] else "0",
+        gates,
+        "; ".join(notes),
+    ]
+
+
+def _places(places: dict[str, int]) -> str:
+    return ", ".join(f"`{module}` ({count})" for module, count in places.items())
+
+
+def _row(cells: Any) -> str:
+    return "| " + " | ".join(str(c).replace("|", "\\|") for c in cells) + " |"

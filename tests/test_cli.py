@@ -17,9 +17,9 @@ from rich.console import Console
 
 import torchpaths as tp
 from torchpaths import cli
-from torchpaths.cli import evaluate, options, tables, train
-from torchpaths.cli.runs import summary
+from torchpaths.cli import options, tables, train
 from torchpaths.models import create_model
+from torchpaths.train.evaluate import summary
 from torchpaths.train.run import load_run
 
 COMMAND = Path(sys.executable).parent / "torchpaths"
@@ -267,7 +267,7 @@ def test_ctrl_c_says_how_to_go_on(capsys: pytest.CaptureFixture[str], monkeypatc
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluate, "survey_run", interrupted)
+    monkeypatch.setattr(options, "survey_run", interrupted)
     assert "repeat the command" in complaint(capsys, 130, "evaluate", "run")
 
 

@@ -19,9 +19,10 @@ from torchpaths.errors import DataError, RouteError, RunError
 from torchpaths.train import checkpoint, run
 from torchpaths.train.distributed import joined
 from torchpaths.train.ema import Ema
+from torchpaths.train.evaluate import survey_run
 from torchpaths.train.metrics import Metrics, read_metrics
 from torchpaths.train.report import Report, clock
-from torchpaths.train.run import evaluate_run, load_run, train
+from torchpaths.train.run import load_run, train
 from train_toys import Burst, tiny, toy
 
 GATED = GatedBlocks(budget=Budget(open=0.6), reduction="mean", weight=2.0)
@@ -69,14 +70,14 @@ def test_metrics_have_every_step_once_and_the_rate_of_every_unit_at_each_epoch(f
 
 def test_the_summary_is_what_evaluating_the_saved_weights_gives(finished: Path) -> None:
     summary = json.loads((finished / "summary.json").read_text())
-    assert evaluate_run(finished).accuracy == summary["accuracy"]
-    averaged = evaluate_run(finished, weights="ema")
+    assert survey_run(finished).survey.accuracy == summary["accuracy"]
+    averaged = survey_run(finished, weights="ema").survey
     assert averaged.accuracy == summary["ema_accuracy"]
     assert averaged.macs == summary["macs"]
     assert summary["macs_share"] == pytest.approx(averaged.macs / load_run(finished).net.layout.plain.macs)
     assert summary["plain"]["open"] == 1.0
     assert summary["plain"]["macs_share"] == 1.0
-    assert summary["plain"]["accuracy"] == evaluate_run(finished / "plain").accuracy
+    assert summary["plain"]["accuracy"] == survey_run(finished / "plain").survey.accuracy
 
 
 def test_the_last_checkpoint_holds_the_final_weights(finished: Path) -> None:

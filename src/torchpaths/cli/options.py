@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import pathlib
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import tyro
 from rich.console import Console
 from tyro import conf
+
+from torchpaths.deciders import Inference
+from torchpaths.train.evaluate import Surveyed, survey_run
+from torchpaths.train.folder import Weights
 
 T = TypeVar("T")
 
@@ -18,7 +24,34 @@ Json: TypeAlias = Annotated[
     bool, conf.FlagCreatePairsOff, conf.arg(help="Print one JSON object and nothing else on standard output.")
 ]
 
-Split: TypeAlias = Literal["train", "test", "validation"]
+
+@dataclass(frozen=True)
+class OfRun:
+    """What verbs that survey a run's network take."""
+
+    run: conf.Positional[pathlib.Path]
+    """Run folder."""
+    data: str | None = None
+    """Another image set than the run's, of the same classes and image size."""
+    split: Literal["train", "test", "validation"] = "test"
+    """Which part of the image set."""
+    weights: Weights = "final"
+    """The final weights, their moving average, or those of the best or last checkpoint."""
+    skip_corrupt: Annotated[bool, conf.FlagCreatePairsOff] = False
+    """Leave out images that cannot be decoded instead of stopping at the first."""
+    json: Json = False
+
+    def survey(self, *, inference: Inference | None = None, keep_paths: bool = False) -> Surveyed:
+        """The survey asked for, see `survey_run`."""
+        return survey_run(
+            self.run,
+            data=self.data,
+            split=self.split,
+            skip_corrupt=self.skip_corrupt,
+            weights=self.weights,
+            inference=inference,
+            keep_paths=keep_paths,
+        )
 
 
 def parse(kind: type[T], arguments: Sequence[str], verb: str, about: str) -> T:

@@ -5,51 +5,29 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from dataclasses import dataclass
-from typing import Annotated
-
-from tyro import conf
 
 from torchpaths.cli import OK
-from torchpaths.cli.options import Json, Split, emit, parse, speaking
-from torchpaths.cli.runs import summary, survey_run
+from torchpaths.cli.options import OfRun, emit, parse, speaking
 from torchpaths.cli.tables import side_by_side
 from torchpaths.survey import gate_health
-from torchpaths.train.folder import Weights
+from torchpaths.train.evaluate import summary
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(OfRun):
     """What the verb takes."""
 
-    run: conf.Positional[pathlib.Path]
-    """Run folder."""
     figures: pathlib.Path | None = None
     """Folder for the figures, PNG and SVG; none are drawn without it."""
     out: pathlib.Path | None = None
     """Folder for survey.json and its arrays; the run folder by default."""
-    data: str | None = None
-    """Another image set than the run's, of the same classes and image size."""
-    split: Split = "test"
-    """Which part of the image set."""
-    weights: Weights = "final"
-    """The final weights, their moving average, or those of the best or last checkpoint."""
-    skip_corrupt: Annotated[bool, conf.FlagCreatePairsOff] = False
-    """Leave out images that cannot be decoded instead of stopping at the first."""
-    json: Json = False
 
 
 def run(arguments: list[str]) -> int:
     """Survey, save, draw and print. Returns the exit status, see `torchpaths.cli.main`."""
     options = parse(Options, arguments, "survey", "Which units of a run's network open for which classes.")
     with speaking(options.json) as console:
-        found = survey_run(
-            options.run,
-            data=options.data,
-            split=options.split,
-            skip_corrupt=options.skip_corrupt,
-            weights=options.weights,
-            keep_paths=True,
-        )
+        found = options.survey(keep_paths=True)
         file = found.survey.save(options.out or options.run)
         drawn = [] if options.figures is None else found.draw(options.figures)
         health = gate_health(found.survey)

@@ -11,18 +11,16 @@ from tyro import conf
 
 from torchpaths.cli import MISUSED, OK, complain
 from torchpaths.cli.options import Json, emit, parse, speaking
-from torchpaths.cli.runs import summary, survey_run
 from torchpaths.cli.tables import side_by_side
 from torchpaths.errors import near
+from torchpaths.methods import METHODS
 from torchpaths.methods.base import Method
-from torchpaths.methods.gated_blocks import GatedBlocks
-from torchpaths.methods.random_drop import RandomDrop
+from torchpaths.train.evaluate import summary, survey_run
 from torchpaths.train.recipe import Recipe
 from torchpaths.train.recipes import RECIPES
 from torchpaths.train.run import train
 
 DEMO = "digits"
-METHODS: dict[str, type[Method] | None] = {"GatedBlocks": GatedBlocks, "RandomDrop": RandomDrop, "none": None}
 
 ABOUT = """Train by the recipe {name!r} (known: {known}).
 The run folder gets the resolved recipe, metrics, checkpoints, the survey and its figures; repeating the command goes on

@@ -1,1 +1,10 @@
-"""The four papers' methods, each a frozen dataclass of the paper's knobs."""
+"""The four papers' methods, each a frozen dataclass of the paper's knobs, and their names for the command line."""
+
+from __future__ import annotations
+
+from torchpaths.methods.base import Method
+from torchpaths.methods.gated_blocks import GatedBlocks
+from torchpaths.methods.random_drop import RandomDrop
+
+METHODS: dict[str, type[Method] | None] = {"GatedBlocks": GatedBlocks, "RandomDrop": RandomDrop, "none": None}
+"""Name -> method; ``none`` is the plain network."""

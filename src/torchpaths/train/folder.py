@@ -1,4 +1,4 @@
-"""Run folders, read: ``load_run`` opens one, ``evaluate_run`` surveys its network; and the network of a recipe."""
+"""Run folders, read: ``load_run`` opens one; and the network of a recipe."""
 
 from __future__ import annotations
 
@@ -16,11 +16,8 @@ from torchpaths.errors import RunError
 from torchpaths.junction import Routed
 from torchpaths.models import create_model, load_weights
 from torchpaths.route import route
-from torchpaths.survey import Survey, survey
 from torchpaths.train import checkpoint
-from torchpaths.train.distributed import joined
 from torchpaths.train.recipe import Json, Recipe
-from torchpaths.train.seed import seed_evaluation
 
 Weights: TypeAlias = Literal["final", "ema", "best", "last"]
 """Which weights of a run: the final ones, their average, or those of its best or last checkpoint."""
@@ -96,20 +93,6 @@ def load_run(folder: pathlib.Path | str, weights: Weights = "final") -> Run:
     except RuntimeError as error:
         raise RunError(f"the weights in {folder} do not fit the network of its recipe: {error}") from error
     return Run(folder, recipe, net.eval(), tuple(data["classes"]), tuple(data["mean"]), tuple(data["std"]))
-
-
-def evaluate_run(folder: pathlib.Path | str, split: str = "test", weights: Weights = "final") -> Survey:
-    """A survey of a run's network over a split of its data set: accuracy, MACs, units open.
-
-    Raises:
-        RunError: see `load_run`.
-        DataError: if the images cannot be read.
-    """
-    run = load_run(folder, weights)
-    with joined(run.recipe.device) as world:
-        run.net.to(world.device)
-        seed_evaluation(run.recipe.seed, 0)
-        return survey(run.net, run.loader(split), classes=run.classes)
 
 
 def read_recipe(folder: pathlib.Path) -> Recipe:

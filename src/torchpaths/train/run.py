@@ -1,4 +1,4 @@
-"""Run folders: ``train`` makes or resumes one, ``load_run`` opens one, ``evaluate_run`` surveys its network.
+"""Run folders: ``train`` makes or resumes one, ``load_run`` opens one.
 
 recipe.json           the resolved recipe
 run.json              versions, commit, machine, data set
@@ -26,7 +26,7 @@ from torchpaths.survey import Survey, gate_health, survey
 from torchpaths.train import checkpoint
 from torchpaths.train.distributed import World, barrier, joined
 from torchpaths.train.environment import describe
-from torchpaths.train.folder import Run, build, evaluate_run, load_run, open_images, read_json, read_recipe, write_json
+from torchpaths.train.folder import Run, build, load_run, open_images, read_json, read_recipe, write_json
 from torchpaths.train.loop import Hooks, Loop
 from torchpaths.train.metrics import Metrics
 from torchpaths.train.recipe import Json, Recipe
@@ -34,7 +34,7 @@ from torchpaths.train.report import Report
 from torchpaths.train.seed import seed_evaluation
 from torchpaths.train.state import State, check_same_recipe
 
-__all__ = ["Run", "evaluate_run", "load_run", "plain_twin", "read_recipe", "resolved", "train"]
+__all__ = ["Run", "load_run", "plain_twin", "read_recipe", "resolved", "train"]
 
 SCHEMA = "torchpaths.run/1"
 

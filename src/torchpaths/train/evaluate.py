@@ -1,4 +1,4 @@
-"""What the verbs do with a run folder: survey its network, draw the figures, sum up in numbers."""
+"""What came of a run: ``survey_run`` surveys its network, draws the figures and sums up in numbers."""
 
 from __future__ import annotations
 
