@@ -47,7 +47,7 @@ NAMES = [
             fastvit_t8 mobilevit_xxs mobilevitv2_050 nextvit_small swiftformer_xs shvit_s1 sequencer2d_s
             mixer_s32_224 gmlp_ti16_224 resmlp_12_224 poolformer_s12 poolformerv2_s12 caformer_s18
             dla34 hrnet_w18_small cspresnet50 darknet53 cs3darknet_s xception41 dpn48b inception_resnet_v2 selecsls42b
-            ese_vovnet19b_dw densenet121 vgg11_bn inception_v3 inception_v4
+            ese_vovnet39b densenet121 vgg11_bn inception_v3 inception_v4
         """,
         "torchvision": """
             resnet18 resnet50 resnext50_32x4d wide_resnet50_2 regnet_x_400mf regnet_y_400mf mobilenet_v2

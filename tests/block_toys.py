@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 WIDTH = 4
 
@@ -33,7 +33,7 @@ class PreActivation(nn.Module):
         self.conv = nn.Conv2d(WIDTH, WIDTH, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        s = F.relu(self.bn(x))
+        s = functional.relu(self.bn(x))
         y: Tensor = s + self.conv(s)
         return y
 
@@ -58,11 +58,15 @@ class Plain(nn.Module):
         self.conv = nn.Conv2d(WIDTH, WIDTH, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.conv(x))
+        return functional.relu(self.conv(x))
 
 
 class Chain(nn.Module):
     """A convolution, named blocks one after the other, pooling and a linear layer."""
+
+    block: nn.Module
+    block1: nn.Module
+    block2: nn.Module
 
     def __init__(self, **blocks: nn.Module) -> None:
         super().__init__()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-import scipy.stats  # type: ignore[import-untyped]
+import scipy.stats
 import torch
 from torch import Tensor, nn
 
@@ -48,7 +48,7 @@ def within_4_sigma(opened: Tensor, rate: float) -> bool:
 def test_a_new_gates_log_odds_are_1_9_whatever_the_image() -> None:
     torch.manual_seed(0)
     gate = Gate(6).eval()
-    assert float((gate(10 * features(50)).score - 1.9).abs().max()) < 0.1
+    assert (gate(10 * features(50)).score - 1.9).abs().max().item() < 0.1
     gate.fc2.weight.data.zero_()
     score = gate(features(50)).score
     torch.testing.assert_close(torch.sigmoid(score), torch.full((50, 1), 0.8699), rtol=0, atol=5e-5)
@@ -156,7 +156,7 @@ def test_the_gradient_goes_through_the_softmax_of_the_noisy_log_odds() -> None:
     torch.manual_seed(3)
     noise = logistic_noise(score)
     two = torch.cat([torch.zeros_like(score), score + noise], 1).softmax(1)[:, 1:]  # Eq. 8 with temperature 1
-    (two * weight).sum().backward()
+    (two * weight).sum().backward()  # type: ignore[no-untyped-call]
     for name, parameter in gate.named_parameters():
         assert parameter.grad is not None
         assert bool(parameter.grad.any())

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 from torchvision.models import resnet50, resnet101
 
 import torchpaths as tp
@@ -21,8 +21,9 @@ from torchpaths.methods.gated_blocks import SCHEDULES, target_rate_loss
 from torchpaths.models import cifar_resnet
 
 
-def local(_: str, value: Tensor) -> Tensor:
-    return value
+def alone(name: str, local: Tensor) -> Tensor:
+    """The mean over the global batch, which is this one."""
+    return local
 
 
 def gated(**given: Any) -> tuple[tp.Routed, tp.GatedBlocks, Tensor]:
@@ -52,7 +53,7 @@ def test_the_losses_are_the_papers_with_the_rates_of_the_batch(
     net.deciders.train()
     y = torch.tensor([0, 1, 2, 3])
     torch.manual_seed(0)
-    losses = method.losses(net, x, y, F.cross_entropy, local)
+    losses = method.losses(net, x, y, functional.cross_entropy, alone)
     torch.manual_seed(0)
     logits, trace = net(x)
     wanted = [0.6, 0.6, 0.6] if targets == "uniform" else [0.5, 1.0, 0.8]
@@ -63,18 +64,18 @@ def test_the_losses_are_the_papers_with_the_rates_of_the_batch(
     by_hand *= weight / (len(wanted) if reduction == "mean" else 1)
     assert set(losses) == {"task", "rate"}
     assert losses["rate"].item() == pytest.approx(by_hand, rel=1e-5)
-    assert torch.equal(losses["task"], F.cross_entropy(logits, y))
+    assert torch.equal(losses["task"], functional.cross_entropy(logits, y))
 
 
 def test_the_rate_loss_asks_for_the_rates_of_the_global_batch() -> None:
     net, method, x = gated()
     asked: dict[str, Tensor] = {}
 
-    def mean(name: str, value: Tensor) -> Tensor:
-        asked[name] = value
-        return value * 0 + 1.0  # as if every gate had been open everywhere else
+    def mean(name: str, local: Tensor) -> Tensor:
+        asked[name] = local
+        return local * 0 + 1.0  # as if every gate had been open everywhere else
 
-    losses = method.losses(net, x, torch.zeros(4, dtype=torch.long), F.cross_entropy, mean)
+    losses = method.losses(net, x, torch.zeros(4, dtype=torch.long), functional.cross_entropy, mean)
     assert [tuple(v.shape) for v in asked.values()] == [(3,)]
     assert losses["rate"].item() == pytest.approx(3 * 0.4**2)
 
@@ -82,7 +83,7 @@ def test_the_rate_loss_asks_for_the_rates_of_the_global_batch() -> None:
 def test_with_nothing_gated_there_is_no_rate_loss() -> None:
     net, method, x = gated(budget=tp.Budget(open=1.0))
     assert not list(net.deciders)
-    losses = method.losses(net, x, torch.zeros(4, dtype=torch.long), F.cross_entropy, local)
+    losses = method.losses(net, x, torch.zeros(4, dtype=torch.long), functional.cross_entropy, alone)
     assert list(losses) == ["task"]
 
 
@@ -113,7 +114,7 @@ def test_a_target_of_1_is_no_gate_and_always_open_also_in_training() -> None:
 def test_sites_choose_the_blocks_to_gate(sites: tuple[str, ...] | None, expected: list[str]) -> None:
     net, method, x = gated(sites=sites)
     assert list(net.deciders) == expected
-    losses = method.losses(net, x, torch.zeros(4, dtype=torch.long), F.cross_entropy, local)
+    losses = method.losses(net, x, torch.zeros(4, dtype=torch.long), functional.cross_entropy, alone)
     rates = [net(x)[1][s].open.float().mean().item() for s in expected]
     assert losses["rate"].item() == pytest.approx(sum((r - 0.6) ** 2 for r in rates))
 
@@ -221,7 +222,7 @@ def test_resnet50_costs_what_it_is_known_to_and_an_eighth_of_it_always_runs(
 
 
 class Adds(nn.Module):
-    """A residual block whose branch is fixed by hand: it adds one channel, eight times, to the last one."""
+    """A residual block whose branch is fixed by hand: it adds one channel, four times, to the last one."""
 
     def __init__(self, source: int) -> None:
         super().__init__()
@@ -249,7 +250,7 @@ class Guided(nn.Module):
 
 
 def _flagged(count: int, draw: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Where the flag is up the first hint tells the class and the second lies; where it is down, the other way round."""
+    """Where the flag is up the first hint tells the class and the second lies; elsewhere the other way round."""
     flag = torch.rand(count, generator=draw) < 0.5
     y = (torch.rand(count, generator=draw) < 0.5).float()
     truth = 2 * y - 1
@@ -267,7 +268,7 @@ def test_gates_learn_to_open_the_block_that_helps_and_to_shut_the_one_that_harms
     optimizer = torch.optim.SGD(net.deciders.parameters(), lr=0.2, momentum=0.9)
     for _ in range(300):
         x, y, _ = _flagged(64, draw)
-        losses = method.losses(net, x, y, F.binary_cross_entropy_with_logits, local)
+        losses = method.losses(net, x, y, functional.binary_cross_entropy_with_logits, alone)
         optimizer.zero_grad()
         sum(losses.values(), torch.zeros(())).backward()  # type: ignore[no-untyped-call]
         optimizer.step()

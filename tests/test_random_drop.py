@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 import torchpaths as tp
 from block_toys import chain
@@ -71,10 +71,10 @@ def test_its_loss_is_the_tasks() -> None:
     net, x = dropped(0.5)
     y = torch.tensor([0, 1, 2, 3])
     torch.manual_seed(0)
-    losses = tp.RandomDrop(0.5).losses(net, x, y, F.cross_entropy, lambda _, local: local)
+    losses = tp.RandomDrop(0.5).losses(net, x, y, functional.cross_entropy, lambda _, local: local)
     torch.manual_seed(0)
     assert list(losses) == ["task"]
-    assert torch.equal(losses["task"], F.cross_entropy(net(x)[0], y))
+    assert torch.equal(losses["task"], functional.cross_entropy(net(x)[0], y))
 
 
 def test_a_list_of_another_length_is_refused_with_both_lengths() -> None:

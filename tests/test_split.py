@@ -11,9 +11,9 @@ import timm.models.resnet
 import timm.models.vision_transformer
 import torch
 import torchvision.models.resnet
-from timm.layers import SEModule
+from timm.layers.squeeze_excite import SEModule
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 from torchvision.models.vision_transformer import EncoderBlock
 
 from block_toys import WIDTH, Bare, Basic, Plain, PreActivation
@@ -75,7 +75,7 @@ def test_what_is_left_of_a_closed_block_is_the_relu_of_its_shortcut(name: str) -
     block, x = settle(IMAGES[name]()), torch.randn(2, 8, 6, 6)
     downsample = getattr(block, "downsample", None) or nn.Identity()
     with torch.no_grad():
-        assert torch.equal(recompose(block, split(block, x), x, closed=0), F.relu(downsample(x)))
+        assert torch.equal(recompose(block, split(block, x), x, closed=0), functional.relu(downsample(x)))
 
 
 @pytest.mark.parametrize("name", [n for n in IMAGES if "projected" in n])
@@ -110,7 +110,7 @@ def test_what_precedes_the_sum_of_a_pre_activation_block_always_runs() -> None:
     assert parts.residuals[0].pre is not None
     with torch.no_grad():
         assert torch.equal(recompose(block, parts, x), block(x))
-        assert torch.equal(recompose(block, parts, x, closed=0), F.relu(block.bn(x)))  # type: ignore[operator]
+        assert torch.equal(recompose(block, parts, x, closed=0), functional.relu(block.bn(x)))  # type: ignore[operator]
 
 
 def test_parts_know_whether_they_do_nothing_and_whether_they_write_in_place() -> None:
@@ -159,7 +159,7 @@ class Scaled(_Block):
 
 class Unlearned(_Block):
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.relu(x) + x)  # type: ignore[no-any-return]
+        return self.conv(functional.relu(x) + x)  # type: ignore[no-any-return]
 
 
 class Shared(_Block):
@@ -170,7 +170,7 @@ class Shared(_Block):
 
 class Moody(_Block):
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = x + F.dropout(self.conv(x), 0.5, self.training)
+        y: Tensor = x + functional.dropout(self.conv(x), 0.5, self.training)
         return y
 
 
@@ -246,7 +246,8 @@ class WithSize(_Block):
     """A block that is told the image's size, as PVT's are."""
 
     def forward(self, x: Tensor, size: tuple[int, int], scale: float = 1.0) -> Tensor:
-        image = x.transpose(1, 2).unflatten(2, size)
+        height, width = size
+        image = x.transpose(1, 2).reshape(x.shape[0], WIDTH, height, width)
         y: Tensor = x + self.conv(image).flatten(2).transpose(1, 2) * scale
         return y
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from torchpaths.errors import RouteError
-from torchpaths.gradients import StraightThrough
+from torchpaths.gradients import straight_through
 from torchpaths.junction import Decider, Decision
 
 Inference: TypeAlias = Literal["argmax", "sample", "expected"]
@@ -69,8 +69,7 @@ class Gate(Decider):
             score = self.fc2(hidden) @ self._difference
             if self.training or self.inference == "sample":
                 noisy = score + logistic_noise(score)
-                z: Tensor = StraightThrough.apply(noisy)
-                return Decision(noisy.detach() > 0, z, score)
+                return Decision(noisy.detach() > 0, straight_through(noisy), score)
             if self.inference == "expected":
                 return Decision(torch.ones_like(score, dtype=torch.bool), torch.sigmoid(score), score)
             hard = score > 0

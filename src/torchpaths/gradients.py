@@ -21,26 +21,51 @@ def _pixels(x: Tensor) -> Tensor | None:
     return x.permute(0, 2, 3, 1).flatten(1, 2)
 
 
-class Pool(torch.autograd.Function):
-    """``x -> (x, mean of x over axes)``: global average pooling (ConvNet-AIG, Eq. 4) that hands ``x`` through.
+def pool(x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """``x`` handed through, and its mean over ``axes`` in float32: global average pooling (ConvNet-AIG, Eq. 4).
 
-    Because ``x`` goes through, the gradient of the features is added to it once, in one pass.
+    Because ``x`` goes through, the gradient of the mean is added to its gradient once, in one pass.
     """
+    if torch.is_grad_enabled() and x.requires_grad:
+        both: tuple[Tensor, Tensor] = _Pool.apply(x, axes)
+        return both
+    return x, _mean(x, axes)
 
-    generate_vmap_rule = True
 
+def mix(shortcut: Tensor, branch: Tensor, z: Tensor) -> Tensor:
+    """``shortcut + z * branch`` (ConvNet-AIG, Eq. 3), in one pass over memory.
+
+    Args:
+        shortcut: ``[batch, ...]``.
+        branch: of the same shape and type.
+        z: ``[batch, 1, ...]`` of the same type.
+    """
+    if torch.is_grad_enabled() and z.requires_grad:
+        mixed: Tensor = _Mix.apply(shortcut, branch, z)
+        return mixed
+    return torch.addcmul(shortcut, branch, z)
+
+
+def straight_through(noisy: Tensor) -> Tensor:
+    """``1[noisy > 0]`` forward, the gradient of ``sigmoid(noisy)`` backward (ConvNet-AIG, Eq. 7 and 8)."""
+    hard: Tensor = _StraightThrough.apply(noisy)
+    return hard
+
+
+def _mean(x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    pixels = _pixels(x) if axes == (2, 3) else None
+    if pixels is None:
+        return x.mean(axes).float()
+    ones = x.new_ones(1, 1, 1).expand(len(x), 1, pixels.shape[1])
+    return torch.bmm(ones, pixels).squeeze(1).float() / pixels.shape[1]
+
+
+class _Pool(torch.autograd.Function):
     @staticmethod
-    def forward(x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        pixels = _pixels(x) if axes == (2, 3) else None
-        if pixels is None:
-            return x.view_as(x), x.mean(axes).float()
-        ones = x.new_ones(1, 1, 1).expand(len(x), 1, pixels.shape[1])
-        return x.view_as(x), torch.bmm(ones, pixels).squeeze(1).float() / pixels.shape[1]
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, tuple[int, ...]], output: tuple[Tensor, Tensor]) -> None:
-        ctx.axes = inputs[1]
+    def forward(ctx: Any, x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        ctx.axes = axes
         ctx.set_materialize_grads(False)
+        return x.view_as(x), _mean(x, axes)
 
     @staticmethod
     def backward(ctx: Any, through: Tensor | None, pooled: Tensor | None) -> tuple[Tensor | None, None]:
@@ -66,19 +91,11 @@ def _count(shape: torch.Size, axes: tuple[int, ...]) -> int:
     return count
 
 
-class Mix(torch.autograd.Function):
-    """``shortcut + z * branch`` for ``z`` of shape ``[batch, 1, ...]`` (ConvNet-AIG, Eq. 3), in one pass."""
-
-    generate_vmap_rule = True
-
+class _Mix(torch.autograd.Function):
     @staticmethod
-    def forward(shortcut: Tensor, branch: Tensor, z: Tensor) -> Tensor:
-        return torch.addcmul(shortcut, branch, z)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
-        _, branch, z = inputs
+    def forward(ctx: Any, shortcut: Tensor, branch: Tensor, z: Tensor) -> Tensor:
         ctx.save_for_backward(branch, z)
+        return torch.addcmul(shortcut, branch, z)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -91,18 +108,11 @@ class Mix(torch.autograd.Function):
         return gradient, gradient * z, product
 
 
-class StraightThrough(torch.autograd.Function):
-    """``1[noisy > 0]`` forward, the gradient of ``sigmoid(noisy)`` backward (ConvNet-AIG, Eq. 7 and 8)."""
-
-    generate_vmap_rule = True
-
+class _StraightThrough(torch.autograd.Function):
     @staticmethod
-    def forward(noisy: Tensor) -> Tensor:
+    def forward(ctx: Any, noisy: Tensor) -> Tensor:
+        ctx.save_for_backward(noisy)
         return (noisy > 0).to(noisy.dtype)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[0])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from torchpaths.errors import CallError
-from torchpaths.gradients import Mix, Pool
+from torchpaths.gradients import mix, pool
 from torchpaths.junction import Junction, Site
 from torchpaths.parts import Residual, Split, part
 
@@ -34,8 +34,7 @@ class _Step:
     def pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``x`` and its average over all axes but samples and channels (ConvNet-AIG, Eq. 4), ``[batch, channels]``."""
         axes = tuple(a for a in range(1, x.dim()) if a != self.axis)
-        pooled: tuple[Tensor, Tensor] = Pool.apply(x, axes) if axes else (x, x)
-        return pooled
+        return pool(x, axes) if axes else (x, x)
 
 
 class ResidualJunction(Junction):
@@ -124,7 +123,7 @@ class ResidualJunction(Junction):
         shortcut = step.shortcut(block, x, *inputs)
         z = decision.z[:, step.unit].to(branch.dtype).view(-1, *(1,) * (branch.dim() - 1))
         if shortcut.dtype == branch.dtype:
-            total = Mix.apply(shortcut, branch, z)
+            total = mix(shortcut, branch, z)
         else:
             total = shortcut + branch * z
         return step.post(block, total, *inputs)
