@@ -3,8 +3,8 @@
     python benchmarks/models.py                  # every architecture that has no result yet, then docs/models.md
     python benchmarks/models.py timm/resnet18    # these again
 
-Each runs in a process of its own with a time limit, so that one cannot stop the others; a result is kept as one JSON line
-in runs/models.jsonl as soon as it is there, and a run that was stopped goes on where it was.
+Each runs in a process of its own with a time limit, so that one cannot stop the others; a result is kept as one JSON
+line in runs/models.jsonl as soon as it is there, and a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -31,32 +31,45 @@ NAMES = [
         "timm": """
             resnet18 resnet26d resnet50 resnext50_32x4d wide_resnet50_2 seresnet50 seresnext26d_32x4d ecaresnet26t
             skresnet18 resnetrs50 resnest14d res2net50_26w_4s resnetv2_50 resnetv2_50x1_bit nf_resnet26 nfnet_f0
-            eca_nfnet_l0 tresnet_m gcresnet33ts botnet26t_256 halonet26t lambda_resnet26t bat_resnext26ts legacy_seresnet18
+            eca_nfnet_l0 tresnet_m gcresnet33ts botnet26t_256 halonet26t lambda_resnet26t bat_resnext26ts
+            legacy_seresnet18
             regnetx_002 regnety_002 regnetz_b16 gernet_s
-            mobilenetv2_100 mobilenetv3_small_100 mobilenetv4_conv_small mobilenetv4_hybrid_medium mnasnet_100 fbnetc_100
-            spnasnet_100 hardcorenas_a efficientnet_b0 efficientnet_lite0 efficientnetv2_rw_t mixnet_s tinynet_e lcnet_050
-            rexnet_100 ghostnet_100 ghostnetv2_100 repghostnet_050 mobileone_s0 repvgg_a0 repvit_m1 fasternet_t0 starnet_s1
+            mobilenetv2_100 mobilenetv3_small_100 mobilenetv4_conv_small mobilenetv4_hybrid_medium mnasnet_100
+            fbnetc_100
+            spnasnet_100 hardcorenas_a efficientnet_b0 efficientnet_lite0 efficientnetv2_rw_t mixnet_s tinynet_e
+            lcnet_050
+            rexnet_100 ghostnet_100 ghostnetv2_100 repghostnet_050 mobileone_s0 repvgg_a0 repvit_m1 fasternet_t0
+            starnet_s1
             convnext_atto convnextv2_atto inception_next_tiny convmixer_768_32 focalnet_tiny_srf edgenext_xx_small
             mambaout_femto hgnetv2_b0 rdnet_tiny
             vit_tiny_patch16_224 deit_tiny_patch16_224 deit_tiny_distilled_patch16_224 deit3_small_patch16_224
             beit_base_patch16_224 eva02_tiny_patch14_224 cait_xxs24_224 xcit_nano_12_p16_224 volo_d1_224 convit_tiny
             crossvit_tiny_240 visformer_tiny pit_ti_224 tnt_s_legacy_patch16_224 vitamin_small_224 flexivit_small
-            swin_tiny_patch4_window7_224 swinv2_tiny_window8_256 swinv2_cr_tiny_224 swin_s3_tiny_224 maxvit_tiny_rw_224
-            coatnet_0_rw_224 coat_lite_tiny twins_svt_small pvt_v2_b0 nest_tiny davit_tiny hiera_tiny_224 mvitv2_tiny
-            gcvit_xxtiny tiny_vit_5m_224 levit_128s efficientformer_l1 efficientformerv2_s0 efficientvit_b0 efficientvit_m0
+            swin_tiny_patch4_window7_224 swinv2_tiny_window8_256 swinv2_cr_tiny_224 swin_s3_tiny_224
+            maxvit_tiny_rw_224
+            coatnet_0_rw_224 coat_lite_tiny twins_svt_small pvt_v2_b0 nest_tiny davit_tiny hiera_tiny_224
+            mvitv2_tiny
+            gcvit_xxtiny tiny_vit_5m_224 levit_128s efficientformer_l1 efficientformerv2_s0 efficientvit_b0
+            efficientvit_m0
             fastvit_t8 mobilevit_xxs mobilevitv2_050 nextvit_small swiftformer_xs shvit_s1 sequencer2d_s
             mixer_s32_224 gmlp_ti16_224 resmlp_12_224 poolformer_s12 poolformerv2_s12 caformer_s18
-            dla34 hrnet_w18_small cspresnet50 darknet53 cs3darknet_s xception41 dpn48b inception_resnet_v2 selecsls42b
+            dla34 hrnet_w18_small cspresnet50 darknet53 cs3darknet_s xception41 dpn48b inception_resnet_v2
+            selecsls42b
             ese_vovnet39b densenet121 vgg11_bn inception_v3 inception_v4
         """,
         "torchvision": """
             resnet18 resnet50 resnext50_32x4d wide_resnet50_2 regnet_x_400mf regnet_y_400mf mobilenet_v2
-            mobilenet_v3_small mobilenet_v3_large mnasnet1_0 efficientnet_b0 efficientnet_v2_s convnext_tiny vit_b_32
-            swin_t swin_v2_t maxvit_t shufflenet_v2_x0_5 densenet121 googlenet inception_v3 vgg11 alexnet squeezenet1_1
+            mobilenet_v3_small mobilenet_v3_large mnasnet1_0 efficientnet_b0 efficientnet_v2_s convnext_tiny
+            vit_b_32
+            swin_t swin_v2_t maxvit_t shufflenet_v2_x0_5 densenet121 googlenet inception_v3 vgg11 alexnet
+            squeezenet1_1
         """,
     }.items()
     for name in names.split()
 ]
+
+UNSEEN = {"timm/dpn48b": "its blocks pass a tuple, residual and dense path, from one to the next"}
+"""Why nothing was found where the search itself cannot say."""
 
 
 def make(name: str) -> Any:
@@ -78,7 +91,7 @@ def size(name: str) -> tuple[int, ...]:
     if library == "timm":
         import timm
 
-        config = timm.get_pretrained_cfg(architecture)
+        config: Any = timm.get_pretrained_cfg(architecture, allow_unregistered=False)
         return tuple(config.input_size)
     return (3, 299, 299) if architecture == "inception_v3" else (3, 224, 224)
 
@@ -90,8 +103,8 @@ def examine(name: str, hand: bool, answer: Connection) -> None:
     from models_check import check
 
     warnings.filterwarnings("ignore")
-    x = torch.randn(2, *size(name), generator=torch.Generator().manual_seed(0))
     try:
+        x = torch.randn(2, *size(name), generator=torch.Generator().manual_seed(0))
         answer.send(asdict(check(lambda: make(name), x, BY_HAND[name] if hand else None)))
     except Exception as error:
         answer.send({"outcome": "failed", "reason": f"{type(error).__name__}: {str(error).splitlines()[0]}"})
@@ -135,6 +148,8 @@ def main() -> None:
     known = results()
     for name in given.names or [n for n in NAMES if n not in known]:
         row = {"name": name, **measure(name, False, given.seconds)}
+        if row["outcome"] == "not routed":
+            row["reason"] = UNSEEN.get(name, row["reason"])
         if name in BY_HAND:
             row["by_hand"] = measure(name, True, given.seconds)
         with RESULTS.open("a") as file:

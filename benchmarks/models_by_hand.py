@@ -1,7 +1,7 @@
 """Residual blocks that are not taken apart automatically, given by hand: architecture -> pattern -> its sums.
 
-A part is a function of (block, value, further arguments of the block's forward). Named functions, not lambdas, so that the
-routed network can be pickled.
+A part is a function of (block, value, further arguments of the block's forward). Named functions, not lambdas, so that
+the routed network can be pickled.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def same(block: Any, y: Tensor, *others: Tensor) -> Tensor:
 
 
 # CaiT's last blocks, forward(x, x_cls): patches stay as they are, two sums are on the class token, the second argument.
-def cait_attn(block: Any, x: Tensor, x_cls: Tensor) -> Tensor:
+def cait_attn(block: Any, x: Tensor, x_cls: Tensor) -> Any:
     return block.gamma_1 * block.attn(block.norm1(torch.cat((x_cls, x), 1)))
 
 
@@ -29,7 +29,7 @@ def cait_token(block: Any, x: Tensor, x_cls: Tensor) -> Tensor:
     return x_cls
 
 
-def cait_mlp(block: Any, token: Tensor, x_cls: Tensor) -> Tensor:
+def cait_mlp(block: Any, token: Tensor, x_cls: Tensor) -> Any:
     return block.gamma_2 * block.mlp(block.norm2(token))
 
 
@@ -43,25 +43,25 @@ def volo_mlp(block: Any, x: Tensor) -> Tensor:
 
 
 # EVA's blocks get the rotary position embedding as a second argument.
-def eva_attn(block: Any, x: Tensor, rope: Tensor) -> Tensor:
+def eva_attn(block: Any, x: Tensor, rope: Tensor) -> Any:
     return block.attn(block.norm1(x), rope=rope)
 
 
-def eva_mlp(block: Any, x: Tensor, rope: Tensor) -> Tensor:
+def eva_mlp(block: Any, x: Tensor, rope: Tensor) -> Any:
     return block.mlp(block.norm2(x))
 
 
 # GC ViT's blocks get the stage's global query as a second argument.
-def gcvit_attn(block: Any, x: Tensor, q_global: Tensor) -> Tensor:
+def gcvit_attn(block: Any, x: Tensor, q_global: Tensor) -> Any:
     return block.ls1(block._window_attn(block.norm1(x), q_global))
 
 
-def gcvit_mlp(block: Any, x: Tensor, q_global: Tensor) -> Tensor:
+def gcvit_mlp(block: Any, x: Tensor, q_global: Tensor) -> Any:
     return block.ls2(block.mlp(block.norm2(x)))
 
 
 # DLA hands the shortcut to a tree's first block. It lives on elsewhere, so the ReLU after the sum must not be in place.
-def dla_branch(block: Any, x: Tensor, shortcut: Tensor) -> Tensor:
+def dla_branch(block: Any, x: Tensor, shortcut: Tensor) -> Any:
     return block.bn2(block.conv2(block.relu(block.bn1(block.conv1(x)))))
 
 
@@ -74,7 +74,7 @@ def dla_post(block: Any, y: Tensor, shortcut: Tensor) -> Tensor:
 
 
 # ReXNet adds its input to the first channels only: the shortcut is 0 for the new ones.
-def rexnet_branch(block: Any, x: Tensor) -> Tensor:
+def rexnet_branch(block: Any, x: Tensor) -> Any:
     y = x if block.conv_exp is None else block.conv_exp(x)
     y = block.conv_dw(y)
     y = block.act_dw(y if block.se is None else block.se(y))
@@ -86,7 +86,7 @@ def rexnet_shortcut(block: Any, x: Tensor) -> Tensor:
 
 
 # VoVNet collects every layer's output in a list, which does not trace.
-def vovnet_branch(block: Any, x: Tensor) -> Tensor:
+def vovnet_branch(block: Any, x: Tensor) -> Any:
     y = x if block.conv_reduction is None else block.conv_reduction(x)
     y = block.conv_concat(block.conv_mid(y, [x]))
     return y if block.attn is None else block.attn(y)

@@ -1,7 +1,7 @@
 """One architecture against the laws a routed network keeps: ``check(make, x) -> Row``.
 
-Random weights, no downloads. Layers that start as the special case they were built for (a residual branch scaled by 0 or
-1e-6, a head of zeros) are moved off it first: a branch that adds nothing would agree with anything.
+Random weights, no downloads. Layers that start as the special case they were built for (a residual branch scaled by 0
+or 1e-6, a head of zeros) are moved off it first: a branch that adds nothing would agree with anything.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 import torchpaths as tp
-from torchpaths.errors import RouteError
 from torchpaths.find import ByHand, find_residuals
 
 TOLERANCE = 1e-4
@@ -99,7 +98,9 @@ def check(make: Callable[[], nn.Module], x: Tensor, by_hand: ByHand | None = Non
     return row
 
 
-def _laws(row: Row, make: Callable[[], nn.Module], model: nn.Module, x: Tensor, by_hand: ByHand | None, seed: int) -> None:
+def _laws(
+    row: Row, make: Callable[[], nn.Module], model: nn.Module, x: Tensor, by_hand: ByHand | None, seed: int
+) -> None:
     keys = list(model.state_dict())
     with torch.no_grad():
         original = model(x).clone()

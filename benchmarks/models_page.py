@@ -7,24 +7,24 @@ from typing import Any
 
 INTRO = """# Models that were tried
 
-Written by `python benchmarks/models.py`; do not edit. Random weights, batch of 2, each model at its own input size, float32 on
-a CPU; torch {torch}, torchvision {torchvision}, timm {timm}. **{passed} of {tried} architectures pass, {automatic} of them
-with nothing given by hand.** A pass means, for random weights:
+Written by `python benchmarks/models.py`; do not edit. Random weights, batch of 2, each model at its own input size,
+float32 on a CPU; torch {torch}, torchvision {torchvision}, timm {timm}. **{passed} of {tried} architectures pass,
+{automatic} of them with nothing given by hand.** A pass means:
 
-* **open == original**: with every unit open, `net(x)`, `net(x, Path.full(net))` and `net.model(x)` are the original's output
-  bit for bit, and the state_dict has the same keys;
-* **left out == masked**: two random paths, each given as plain bools (work left out) and as one per-sample path (multiplied by
-  0), agree to {tolerance:g} of the output's largest value; layers that start at 0 were moved off it first, and the paths have
-  to move the output by at least {visible:.0%};
+* **open == original**: with every unit open, `net(x)`, `net(x, Path.full(net))` and `net.model(x)` are the original's
+  output bit for bit, and the state_dict has the same keys;
+* **left out == masked**: two random paths, each given as plain bools (work left out) and as one per-sample path
+  (multiplied by 0), agree to {tolerance:g} of the output's largest value, 0 meaning bit for bit; layers that start at 0
+  were moved off it first, and the paths have to move the output by at least {visible:g} of it;
 * the MACs that run along a path are those that `path.cost(net)` adds up;
 * deepcopy and pickle give networks that answer the same;
-* below {limit:.1f} GMACs, one training step with `GatedBlocks` reaches every gate with a gradient ("gates").
+* **gates**: below {limit:.1f} GMACs, one training step with `GatedBlocks` reaches every gate with a gradient.
 """
 
 FAILURES = """
 ## Not routed
 
-Without a residual sum there is nothing to close; these raise `RouteError` and stay as they were.
+These raise `RouteError` and stay as they were. Without a residual sum there is nothing to close.
 """
 
 PARTIAL = """
@@ -36,15 +36,16 @@ Routed models in which some modules look residual and do not come apart; these a
 LEVELS = """
 ## Where the sums are
 
-Modules that hold the sums. A block inside another's branch is left to the outer one, so in some networks a unit is a whole
-stage.
+Modules that hold the sums. A block inside another block is left to the outer one. A sum counts as residual wherever
+both operands come from the block's input and have one shape, so parallel branches that are merged for inference
+(RepVGG, MobileOne, FastViT, RepViT) count too: there the operand with fewer parameters is what always runs.
 """
 
 BY_HAND = """
 ## By hand
 
-What is not found can be given: patterns of module names -> `Residual(branch, shortcut, post)`. These were checked in the same
-way, with the code of `benchmarks/models_by_hand.py`:
+What is not found can be given: patterns of module names -> `Residual(branch, shortcut, post)`. These were checked in
+the same way, with the code of `benchmarks/models_by_hand.py`:
 
 ```python
 {code}
@@ -73,7 +74,17 @@ def page(table: dict[str, Any]) -> str:
         visible=VISIBLE,
         limit=GRADIENT_LIMIT / 1e9,
     )
-    columns = ("Model", "Library", "Sums", "MACs", "Closable", "Open == original", "Left out == masked", "Gates", "Notes")
+    columns = (
+        "Model",
+        "Library",
+        "Sums",
+        "MACs",
+        "Closable",
+        "Open == original",
+        "Left out == masked",
+        "Gates",
+        "Notes",
+    )
     lines = [_row(columns), _row(["---"] * len(columns)), *(_row(_cells(row)) for row in routed)]
     text += "\n" + "\n".join(lines) + "\n" + FAILURES + "\n"
     lines = [_row(("Model", "Library", "Why")), _row(["---"] * 3)]

@@ -6,7 +6,8 @@ MACs are multiply-accumulates of convolutions, linear layers and attention produ
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -28,6 +29,18 @@ def count_macs(run: Callable[[], Any]) -> int:
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
     return int(counter.get_total_flops()) // 2
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """A module in evaluation mode; afterwards each of its modules is in the mode it was in, frozen norms too."""
+    was = [(m, m.training) for m in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for m, training in was:
+            m.training = training
 
 
 def count_params(module: nn.Module) -> int:
@@ -56,10 +69,5 @@ def cost(net: Routed, x: Tensor, path: Path | None = None) -> Cost:
         raise PathError(f"cost counts one image, got a batch of {x.shape[0]}; give x[:1].")
     path = Path.full(net) if path is None else path
     params = path.cost(net).params
-    was = net.training
-    net.eval()
-    try:
-        macs = count_macs(lambda: net(x, path))
-    finally:
-        net.train(was)
-    return Cost(macs, params)
+    with evaluating(net):
+        return Cost(count_macs(lambda: net(x, path)), params)

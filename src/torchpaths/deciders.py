@@ -65,8 +65,8 @@ class Gate(Decider):
             Decision of one unit; ``score`` is the log-odds of being open without noise.
         """
         with torch.autocast(features.device.type, enabled=False):
-            hidden = torch.relu(self.norm(self.fc1(features.float())))
-            score = self.fc2(hidden) @ self._difference
+            hidden = torch.relu(self.norm(self.fc1(features.to(self.fc1.weight.dtype))))
+            score = (self.fc2(hidden) @ self._difference).float()
             if self.training or self.inference == "sample":
                 noisy = score + logistic_noise(score)
                 return Decision(noisy.detach() > 0, straight_through(noisy), score)

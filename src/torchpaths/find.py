@@ -15,8 +15,10 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
-from torchpaths.cost import count_macs
+from torchpaths.cost import count_macs, evaluating
 from torchpaths.errors import RouteError, near
 from torchpaths.parts import Residual, Split, part
 from torchpaths.path import Cost
@@ -115,10 +117,8 @@ class _Search:
             if name and (name in self.by_hand or _may_be_residual(module)):
                 handles.append(module.register_forward_pre_hook(self._catch(name), with_kwargs=True))
                 handles.append(module.register_forward_hook(self._examine(name), with_kwargs=True))
-        was = [(m, m.training) for m in self.model.modules()]
-        self.model.eval()
         try:
-            with torch.no_grad():
+            with torch.no_grad(), evaluating(self.model):
                 self.model(self.example)
         except RouteError:
             raise
@@ -132,8 +132,6 @@ class _Search:
         finally:
             for handle in handles:
                 handle.remove()
-            for module, training in was:
-                module.training = training
         missing = [name for name in self.by_hand if name not in self.places]
         if missing:
             why = self.refused.get(missing[0], "it did not run")
@@ -167,6 +165,8 @@ class _Search:
                     self.places[name] = self._place(name, module, x, extra, output)
                 except RouteError as error:
                     self.refused[name] = str(error)
+                except Exception as error:  # the block's own, met while its parts ran alone
+                    self.refused[name] = f"its parts do not run alone ({type(error).__name__}: {error})"
                 finally:
                     self.examining = False
 
@@ -184,23 +184,41 @@ class _Search:
         else:
             parts = split(block, x, **extra)
         inputs = (x, *extra.values())
-        starts, branches = [], []
+        starts = []
         y = x.clone()
         for residual in parts.residuals:
             if residual.pre is not None:
                 y = part(residual.pre)(block, y, *inputs)
             starts.append(y.clone())
             branch = part(residual.branch)(block, y, *inputs)
-            branches.append(branch)
+            if not torch.equal(y.nan_to_num(), starts[-1].nan_to_num()):
+                raise RouteError("its branch overwrites the block's input in place, which the shortcut then reads")
             y = part(residual.post)(block, part(residual.shortcut)(block, y, *inputs) + branch, *inputs)
         if y.shape != output.shape or not torch.equal(y.nan_to_num(), output.nan_to_num()):
             raise RouteError("its parts put together again do not give its output")
         costs = []
         for residual, start, held in zip(parts.residuals, starts, parts.params, strict=True):
+            if name in self.by_hand:
+                with _ParametersUsed() as used:
+                    part(residual.branch)(block, start.clone(), *inputs)
+                held = tuple(used.found.values())
             macs = count_macs(lambda r=residual, s=start: part(r.branch)(block, s.clone(), *inputs)) // batch  # type: ignore[misc]
             costs.append(Cost(macs, sum(p.numel() for p in held)))
         channels = tuple(s.shape[r.axis] for s, r in zip(starts, parts.residuals, strict=True))
         return Place(name, parts, _names(name, parts), tuple(costs), channels)
+
+
+class _ParametersUsed(TorchFunctionMode):
+    """Notes which parameters the operations inside it read: what a branch given by hand holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[int, nn.Parameter] = {}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        leaves = tree_leaves((args, kwargs or {}))
+        self.found.update({id(leaf): leaf for leaf in leaves if isinstance(leaf, nn.Parameter)})
+        return func(*args, **(kwargs or {}))
 
 
 def _extra(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

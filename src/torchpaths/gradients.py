@@ -63,16 +63,16 @@ def _mean(x: Tensor, axes: tuple[int, ...]) -> Tensor:
 class _Pool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        ctx.axes = axes
+        ctx.axes, ctx.shape, ctx.dtype = axes, x.shape, x.dtype
         ctx.set_materialize_grads(False)
         return x.view_as(x), _mean(x, axes)
 
     @staticmethod
     def backward(ctx: Any, through: Tensor | None, pooled: Tensor | None) -> tuple[Tensor | None, None]:
-        if pooled is None or through is None:
+        if pooled is None:
             return through, None
-        spread = (pooled / _count(through.shape, ctx.axes)).to(through.dtype)
-        if ctx.axes == (2, 3) and through.is_contiguous(memory_format=torch.channels_last):
+        spread = (pooled / _count(ctx.shape, ctx.axes)).to(ctx.dtype)
+        if through is not None and ctx.axes == (2, 3) and through.is_contiguous(memory_format=torch.channels_last):
             # Add to whole rows of pixels: with few channels, adding to each pixel by itself is several times slower.
             batch, channels, height, width = through.shape
             rows = through.permute(0, 2, 3, 1).view(batch, height, width * channels)
@@ -80,7 +80,7 @@ class _Pool(torch.autograd.Function):
             return total.view(batch, height, width, channels).permute(0, 3, 1, 2), None
         for axis in ctx.axes:
             spread = spread.unsqueeze(axis)
-        return through + spread, None
+        return spread.expand(ctx.shape) if through is None else through + spread, None
 
 
 def _count(shape: torch.Size, axes: tuple[int, ...]) -> int:

@@ -170,7 +170,9 @@ class Routed(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model
-        self.deciders = nn.ModuleDict({s.name.replace(".", "/"): s.decider for s in sites if s.decider is not None})
+        self.deciders = nn.ModuleDict()
+        # Past ModuleDict's own check of names: a block may well be called "keys".
+        self.deciders._modules.update({s.name.replace(".", "/"): s.decider for s in sites if s.decider is not None})
         self.sites = {s.name: s for s in sites}
         self.junctions = junctions
         self.layout = layout

@@ -40,7 +40,7 @@ def _normalise(site: str, value: Any) -> Bools | Tensor:
             )
         if value.dim() == 2:
             return value
-        if value.dim() == 1:
+        if value.dim() == 1 and len(value) > 0:
             return tuple(bool(v) for v in value.tolist())
         raise PathError(
             f"path[{site!r}]: a tensor of shape {tuple(value.shape)}; give [unit] for the batch or [batch, unit] per "
@@ -282,6 +282,8 @@ class Path(Mapping[str, "Bools | Tensor"]):
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             found = data.get("schema") if isinstance(data, dict) else type(data).__name__
             raise PathError(f"no path of schema {SCHEMA!r}: found {found!r}.")
+        if not isinstance(data.get("sites"), dict):
+            raise PathError("no path: its 'sites' are missing; the file was edited or cut short, write it anew.")
         return cls({site: _bools(site, value) for site, value in data["sites"].items()}, data.get("network"))
 
 

@@ -59,7 +59,6 @@ class ResidualJunction(Junction):
         self._parameters = block._parameters
         self._buffers = block._buffers
         self._non_persistent_buffers_set = block._non_persistent_buffers_set
-        self.training = block.training
         self.steps = tuple(_Step(r, site, unit) for r, (site, unit) in zip(parts.residuals, sites, strict=True))
         self.conditions = tuple(zip(parts.conditions, parts.answers, strict=True))
         self.extra = parts.extra
@@ -72,10 +71,16 @@ class ResidualJunction(Junction):
         except AttributeError:
             return getattr(self.__dict__["block"], name)
 
-    def train(self, mode: bool = True) -> ResidualJunction:
-        self.block.training = mode
-        super().train(mode)
-        return self
+    @property
+    def training(self) -> bool:
+        """Whether it trains: the block's own flag, which methods of the block read."""
+        block: nn.Module | None = self.__dict__.get("block")
+        return True if block is None else block.training
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        if "block" in self.__dict__:
+            self.__dict__["block"].training = mode
 
     def _save_to_state_dict(self, *args: Any) -> None:
         self.block._save_to_state_dict(*args)  # the block's class may have its own way
@@ -116,8 +121,8 @@ class ResidualJunction(Junction):
                 y = step.shortcut(block, x, *inputs) + branch
                 return step.post(block, y, *inputs)
             y = step.shortcut(block, x, *inputs)
-            if y is x and step.post.in_place:
-                y = y.clone()  # an in-place ReLU in post would overwrite the block's own input
+            if step.post.in_place or (step.post.identity and y is x):
+                y = y.clone()  # y may be the block's own input, which an in-place layer here or later would overwrite
             return step.post(block, y, *inputs)
         branch = step.branch(block, x, *inputs)
         shortcut = step.shortcut(block, x, *inputs)

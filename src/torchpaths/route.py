@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torchpaths.cost import count_macs, count_params
+from torchpaths.cost import count_macs, count_params, evaluating
 from torchpaths.errors import RouteError
 from torchpaths.find import ByHand
 from torchpaths.junction import Decider, Junction, Routed, Site
@@ -50,7 +50,8 @@ def route(
     junctions = _swap(model, plans)
     net = Routed(model, sites, junctions, layout)
     net.deciders.to(x.device)
-    net.train(model.training)
+    net.training = model.training  # not net.train(): modules the user keeps in evaluation mode stay there
+    net.deciders.train(model.training)
     return net
 
 
@@ -63,13 +64,8 @@ def _example(model: nn.Module) -> Tensor:
 
 
 def _layout(model: nn.Module, x: Tensor, sites: tuple[Site, ...]) -> Layout:
-    was = [(m, m.training) for m in model.modules()]
-    model.eval()
-    try:
+    with evaluating(model):
         macs = count_macs(lambda: model(x)) // x.shape[0]
-    finally:
-        for module, training in was:
-            module.training = training
     plain = Cost(macs, count_params(model))
     units = tuple(unit for site in sites for unit in site.units)
     closable = sum((unit.cost for unit in units), Cost(0, 0))

@@ -214,7 +214,8 @@ class _Splitter:
         for node in reversed(self.flow):
             if node is not end:
                 behind[node] = sum(behind.get(u, 0) * _arguments(u).count(node) for u in node.users)
-        return [n for n in self.flow if before[n] * behind[n] == before[end]]
+        tensors = (n for n in self.flow if isinstance(self.values[n], Tensor))
+        return [n for n in tensors if before[n] * behind[n] == before[end]]
 
     def _is_sum(self, node: fx.Node, start: fx.Node) -> bool:
         if node.target not in _ADDITIONS or node.kwargs or len(node.args) != 2:

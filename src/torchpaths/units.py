@@ -134,6 +134,11 @@ class Layout:
         Raises:
             PathError: if the fingerprint does not match the contents.
         """
+        columns_of = ("site", "index", "macs", "params")
+        missing = [key for key in ("network", "fingerprint", *columns_of, "fixed", "plain") if key not in data]
+        if missing or len({len(data[column]) for column in columns_of}) != 1:
+            what = f"{', '.join(missing)} missing" if missing else "columns of unequal length"
+            raise PathError(f"no layout: {what}; the file was edited or cut short, write it anew.")
         columns = zip(data["site"], data["index"], data["macs"], data["params"], strict=True)
         counts = Counter(data["site"])
         units = tuple(Unit(site, index, Cost(macs, params), counts[site]) for site, index, macs, params in columns)
