@@ -18,9 +18,9 @@ from typing import Any, Literal
 import torch
 
 from torchpaths import Path
-from torchpaths.train.evaluate import Surveyed, summary, survey_run
 from torchpaths.cli.tables import count
 from torchpaths.survey.figures import Point, accuracy_macs, save
+from torchpaths.train.evaluate import Surveyed, summary, survey_run
 from torchpaths.train.folder import read_json, write_json
 from torchpaths.train.recipe import Json
 

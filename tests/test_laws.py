@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 
-import laws
 import pytest
 import torch
-from torch.nn import functional as F
-from toys import TOYS, toy
+from torch.nn.functional import cross_entropy
 
+import laws
 import torchpaths as tp
 from torchpaths.methods.base import Method
+from toys import TOYS, toy
 
 METHODS: dict[str, Method | None] = {
     "open": None,
@@ -63,7 +63,7 @@ def test_every_gate_gets_a_gradient_from_both_losses(network: str) -> None:
     y = torch.tensor([0, 1, 2, 3])
     for name in ("task", "rate"):
         torch.manual_seed(0)
-        losses = method.losses(net, x, y, F.cross_entropy, lambda _, local: local)
+        losses = method.losses(net, x, y, cross_entropy, lambda _, local: local)
         laws.check_every_decider_gets_a_gradient(net, {name: losses[name]})
 
 

@@ -68,8 +68,8 @@ class Gate(Decider):
             hidden = torch.relu(self.norm(self.fc1(features.to(self.fc1.weight.dtype))))
             score = (self.fc2(hidden) @ self._difference).float()
             if self.training or self.inference == "sample":
-                noisy = score + logistic_noise(score)
-                return Decision(noisy.detach() > 0, straight_through(noisy), score)
+                z, opened = straight_through(score + logistic_noise(score))
+                return Decision(opened, z, score)
             if self.inference == "expected":
                 return Decision(torch.ones_like(score, dtype=torch.bool), torch.sigmoid(score), score)
             hard = score > 0

@@ -46,9 +46,9 @@ def mix(shortcut: Tensor, branch: Tensor, z: Tensor) -> Tensor:
     return torch.addcmul(shortcut, branch, z)
 
 
-def straight_through(noisy: Tensor) -> Tensor:
-    """``1[noisy > 0]`` forward, the gradient of ``sigmoid(noisy)`` backward (ConvNet-AIG, Eq. 7 and 8)."""
-    hard: Tensor = _StraightThrough.apply(noisy)
+def straight_through(noisy: Tensor) -> tuple[Tensor, Tensor]:
+    """``1[noisy > 0]`` as numbers with the gradient of ``sigmoid(noisy)`` (ConvNet-AIG, Eq. 7 and 8), and as bools."""
+    hard: tuple[Tensor, Tensor] = _StraightThrough.apply(noisy)
     return hard
 
 
@@ -110,11 +110,13 @@ class _Mix(torch.autograd.Function):
 
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, noisy: Tensor) -> Tensor:
+    def forward(ctx: Any, noisy: Tensor) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(noisy)
-        return (noisy > 0).to(noisy.dtype)
+        opened = noisy > 0
+        ctx.mark_non_differentiable(opened)
+        return opened.to(noisy.dtype), opened
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> Tensor:
         soft = torch.sigmoid(ctx.saved_tensors[0])
         return gradient * (soft * (1 - soft))

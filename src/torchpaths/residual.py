@@ -126,7 +126,8 @@ class ResidualJunction(Junction):
             return step.post(block, y, *inputs)
         branch = step.branch(block, x, *inputs)
         shortcut = step.shortcut(block, x, *inputs)
-        z = decision.z[:, step.unit].to(branch.dtype).view(-1, *(1,) * (branch.dim() - 1))
+        z = decision.z if decision.z.shape[1] == 1 else decision.z[:, step.unit : step.unit + 1]
+        z = z.to(branch.dtype).view(-1, *(1,) * (branch.dim() - 1))
         if shortcut.dtype == branch.dtype:
             total = mix(shortcut, branch, z)
         else:

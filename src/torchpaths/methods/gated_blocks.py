@@ -119,7 +119,7 @@ class GatedBlocks(Method):
         rates = dict(zip(net.sites, self.rates(list(net.sites)), strict=True))
         gated = [name for name, rate in rates.items() if rate < 1]
         if gated:
-            opened = mean("rate", torch.cat([trace[name].z.mean(0) for name in gated]))
+            opened = mean("rate", torch.cat([trace[name].z for name in gated], dim=1).mean(0))
             targets = opened.new_tensor([rates[name] for name in gated])
             losses["rate"] = self.weight * target_rate_loss(
                 opened, targets, len(rates) if self.reduction == "mean" else 1
