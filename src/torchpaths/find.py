@@ -11,6 +11,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -202,8 +203,9 @@ class _Search:
                 with _ParametersUsed() as used:
                     part(residual.branch)(block, start.clone(), *inputs)
                 held = tuple(used.found.values())
-            macs = count_macs(lambda r=residual, s=start: part(r.branch)(block, s.clone(), *inputs)) // batch  # type: ignore[misc]
-            costs.append(Cost(macs, sum(p.numel() for p in held)))
+            # One image alone: some work, such as a table of relative positions, is done once for the whole batch.
+            run = partial(part(residual.branch), block, start[:1].clone(), x[:1], *inputs[1:])
+            costs.append(Cost(count_macs(run), sum(p.numel() for p in held)))
         channels = tuple(s.shape[r.axis] for s, r in zip(starts, parts.residuals, strict=True))
         return Place(name, parts, _names(name, parts), tuple(costs), channels)
 

@@ -118,33 +118,27 @@ def split(block: nn.Module, x: Tensor, **extra: Any) -> Split:
     """
     if any(isinstance(value, Tensor) for value in extra.values()):
         raise RouteError("its forward takes more than one tensor")
-    graph, values, conditions = _trace(block, x, extra)
-    return _Splitter(block, graph, values, tuple(extra)).split(conditions)
+    graph, tracer = _trace(block, x, extra, training=False)
+    found = _Splitter(block, graph, tracer.values, tuple(extra)).split(tracer.conditions)
+    if str(_trace(block, x, extra, training=True)[0]) != str(graph):
+        raise RouteError("its forward does different things in training and evaluation")
+    return found
 
 
-def _trace(
-    block: nn.Module, x: Tensor, extra: dict[str, Any]
-) -> tuple[fx.Graph, dict[fx.Node, Any], list[tuple[fx.Node, bool]]]:
-    """The block's graph with example values; refused if it differs between training and evaluation."""
+def _trace(block: nn.Module, x: Tensor, extra: dict[str, Any], training: bool) -> tuple[fx.Graph, _Tracer]:
+    """The block's graph, as its own flag for training leads to it, and the tracer with the example's values."""
     others = list(inspect.signature(block.forward).parameters.values())[1:]
     fixed = {p.name: p.default for p in others if p.name not in extra and p.default is not p.empty}
-    given = (x, *(extra.get(p.name, p.default) for p in others))
-    traced = []
+    tracer = _Tracer((x, *(extra.get(p.name, p.default) for p in others)))
     was = block.training
-    for training in (True, False):
-        block.training = training
-        tracer = _Tracer(given)
-        try:
-            graph = tracer.trace(block, concrete_args=fixed)
-        except Exception as error:
-            reason = str(error).strip().split("\n")[0][:160]
-            raise RouteError(f"its forward cannot be traced ({type(error).__name__}: {reason})") from error
-        finally:
-            block.training = was
-        traced.append((graph, tracer.values, tracer.conditions))
-    if str(traced[0][0]) != str(traced[1][0]):
-        raise RouteError("its forward does different things in training and evaluation")
-    return traced[1]
+    block.training = training
+    try:
+        return tracer.trace(block, concrete_args=fixed), tracer
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0][:160]
+        raise RouteError(f"its forward cannot be traced ({type(error).__name__}: {reason})") from error
+    finally:
+        block.training = was
 
 
 def _flows(value: Any) -> bool:
