@@ -141,7 +141,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", help="architectures to measure again; default: all without a result")
-    parser.add_argument("--seconds", type=float, default=300, help="time limit of one architecture")
+    parser.add_argument("--seconds", type=float, default=900, help="time limit of one architecture")
     given = parser.parse_args()
     PROCESSES.set_forkserver_preload(["torch", "torchvision", "timm", "models_check"])  # imported once, not by each
     RESULTS.parent.mkdir(exist_ok=True)

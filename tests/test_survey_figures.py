@@ -206,7 +206,7 @@ def test_each_unit_has_a_line_of_its_rates() -> None:
         training_rates([1, 2, 3, 4, 5], rates[:, :3], LAYOUT)
 
 
-NAMED = {"layer1.0": 0.1, "layer1.1": 0.2, "layer2.0": 0.3, "layer2.0/1": 0.4}
+NAMED = {"layer1.0": 0.1, "layer1.1": 0.2, "layer2.0/0": 0.3, "layer2.0/1": 0.4}
 
 
 def test_rates_are_read_from_metrics_by_name_or_in_order(tmp_path: pathlib.Path) -> None:

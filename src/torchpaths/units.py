@@ -40,7 +40,7 @@ class Unit:
         site: name of its site.
         index: its place within the site, from 0.
         cost: what runs only when it is open.
-        siblings: units of the site, itself included.
+        siblings: units of the site, itself included; a `Layout` fills it in.
     """
 
     site: str
@@ -105,6 +105,9 @@ class Layout:
     fingerprint: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
+        counts = Counter(unit.site for unit in self.units)
+        units = tuple(dataclasses.replace(unit, siblings=counts[unit.site]) for unit in self.units)
+        object.__setattr__(self, "units", units)
         # Worked out once: a path is checked against both in every call, also in compiled ones.
         sites: dict[str, list[Unit]] = {}
         for unit in self.units:
@@ -140,8 +143,7 @@ class Layout:
             what = f"{', '.join(missing)} missing" if missing else "columns of unequal length"
             raise PathError(f"no layout: {what}; the file was edited or cut short, write it anew.")
         columns = zip(data["site"], data["index"], data["macs"], data["params"], strict=True)
-        counts = Counter(data["site"])
-        units = tuple(Unit(site, index, Cost(macs, params), counts[site]) for site, index, macs, params in columns)
+        units = tuple(Unit(site, index, Cost(macs, params)) for site, index, macs, params in columns)
         layout = cls(units, Cost(**data["fixed"]), Cost(**data["plain"]), data["network"])
         if layout.fingerprint != data["fingerprint"]:
             raise PathError(

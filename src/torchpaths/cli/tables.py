@@ -25,6 +25,7 @@ def side_by_side(surveys: Sequence[Survey]) -> Table:
         title=f"{last.title}, {last.split} split, {last.images.sum():,} images",
         title_justify="left",
         box=box.SIMPLE_HEAD,
+        pad_edge=False,
     )
     table.add_column("\nclass")
     for found in surveys:

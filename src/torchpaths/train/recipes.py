@@ -38,7 +38,7 @@ def digits(target: float = 0.6) -> Recipe:
         # Images this small keep one core busy; a second thread would mostly wait, and crawl where cores are shared.
         threads=1,
         augment=Augment(pad=1),
-        eval_every=10,
+        eval_every=5,
         log_every=20,
         twin=True,
     )

@@ -73,7 +73,7 @@ def easy_and_hard(
 
     tile, gap, between, under = 0.62, 0.09, 0.42, 0.28
     names = [shorten(survey.classes[c], 18) for c in rows]
-    left = text_width(names, TEXT, "bold") + 0.32
+    left = max(text_width(names, TEXT, "bold"), text_width(["mean 00.0"], SMALL)) + 0.32
     half = each * (tile + gap) - gap
     over = 0.98
     figure = new_figure(left + 2 * half + between + 0.2, over + len(rows) * (tile + under) + 0.08)

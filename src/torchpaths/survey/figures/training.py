@@ -92,7 +92,7 @@ def training_rates(
     """Lines of execution rate over epochs, one for each unit.
 
     Args:
-        epochs: ``[epoch]``.
+        epochs: ``[epoch]``, from 0 as in the metrics; drawn as the number of epochs done.
         rates: ``[epoch, unit]``, in 0 to 1, units in layout order.
         layout: of the network, for names and stages.
         title: of the network and data, for the heading.
@@ -106,6 +106,7 @@ def training_rates(
             f"rates of shape {rates.shape} for {len(epochs)} epochs and "
             f"the {len(layout.units)} units of {layout.network}; give [epoch, unit] of this network."
         )
+    done = [epoch + 1 for epoch in epochs]
     parts = stages(layout)
     columns = min(len(parts), 4)
     lines = -(-len(parts) // columns)
@@ -116,13 +117,13 @@ def training_rates(
     between = 0.4 + text_width(named, SMALL)
     total = side + columns * (width + between)
     figure = new_figure(max(total, 4.6), over + lines * height + (lines - 1) * under + foot)
-    heading(figure, 0.15, f"Execution rates over training{': ' + title if title else ''}", _note(rates, target))
+    heading(figure, 0.15, f"Execution rates over training{': ' + title if title else ''}", _note(done, rates, target))
     for i, part in enumerate(parts):
         across, down = i % columns, i // columns
         axes = add_axes(
             figure, side + across * (width + between), foot + (lines - 1 - down) * (height + under), width, height
         )
-        _panel(axes, epochs, rates, part, target, height)
+        _panel(axes, done, rates, part, target, height)
         axes.tick_params(labelleft=across == 0)
         if across == 0:
             axes.set_ylabel(f"images that run the {noun(layout)}, %")
@@ -131,10 +132,10 @@ def training_rates(
     return figure
 
 
-def _note(rates: NDArray[np.float64], target: float | None) -> str:
+def _note(done: Sequence[int], rates: NDArray[np.float64], target: float | None) -> str:
     first, last = rates[0].mean() * 100, rates[-1].mean() * 100
     goal = f"; dashed: target {target * 100:g} %" if target is not None else ""
-    return f"mean {first:.1f} % in the first epoch, {last:.1f} % in the last{goal}"
+    return f"mean {first:.1f} % after epoch {done[0]}, {last:.1f} % after epoch {done[-1]}{goal}"
 
 
 def _panel(
