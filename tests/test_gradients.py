@@ -125,7 +125,8 @@ def test_straight_through_is_a_step_forward_and_a_sigmoid_backward() -> None:
     noisy = torch.tensor([-30.0, -1.0, -1e-8, 0.0, 1e-8, 0.5, 30.0], dtype=torch.float64, requires_grad=True)
     z, opened = straight_through(noisy)
     assert z.tolist() == [0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0]
-    assert opened.tolist() == [False] * 4 + [True] * 3 and not opened.requires_grad
+    assert opened.tolist() == [False] * 4 + [True] * 3
+    assert not opened.requires_grad
     weight = torch.arange(1.0, 8.0, dtype=torch.float64)
     [got] = torch.autograd.grad((z * weight).sum(), noisy)
     [expected] = torch.autograd.grad((torch.sigmoid(noisy) * weight).sum(), noisy)

@@ -24,7 +24,7 @@ def with_counts(toy: Survey, opened: list[list[int]], images: list[int]) -> Surv
 
 
 def test_only_decided_units_are_gates(toy: Survey) -> None:
-    assert [gate.unit for gate in gate_health(toy).gates] == ["layer1.1", "layer2.0", "layer2.0/1"]
+    assert [gate.unit for gate in gate_health(toy).gates] == ["layer1.1", "layer2.0/0", "layer2.0/1"]
     assert [gate.unit for gate in gate_health(toy, gates={"layer1.0"}).gates] == ["layer1.0"]
     with pytest.raises(PathError, match=r"no site 'layer9.0'.*Did you mean"):
         gate_health(toy, gates={"layer9.0"})

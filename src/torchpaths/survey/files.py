@@ -217,14 +217,7 @@ def _layout(document: dict[str, Any]) -> Layout:
         "fixed": fixed,
         "plain": plain,
     }
-    try:
-        return Layout.from_json(data)
-    except PathError:
-        raise
-    except ValueError as error:  # columns of unequal length
-        raise PathError(
-            f"its columns of units do not fit its sites ({error}); the file was edited, survey the network again."
-        ) from error
+    return Layout.from_json(data)
 
 
 def _survey(document: dict[str, Any], layout: Layout, arrays: dict[str, NDArray[Any]]) -> Survey:
