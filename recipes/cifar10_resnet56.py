@@ -1,12 +1,11 @@
-"""The record ``records/cifar10_resnet56``: gates for a trained ResNet-56 on CIFAR-10, at three targets, beside
-controls.
+"""The record ``records/cifar10_resnet56``: gates for a trained ResNet-56 on CIFAR-10, three targets, and controls.
 
     python recipes/cifar10_resnet56.py --data DIR/cifar10 --weights DIR/cifar10_resnet56.safetensors
 
 trains five networks from the same weights by the same recipe: the plain one, gates at target rates 0.5, 0.6 and 0.7
 (ConvNet-AIG, section 4.1), and a control that opens each block by chance, at the rates the 0.6 network ended with.
 Each takes half an hour to an hour on one core; killed and started again, it goes on where it was. ``--only`` trains
-some of them, so that two can run side by side. When all five are there, the record is written.
+some of them, so that two can run side by side. At the end the record is written anew from all that are finished.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class Options:
         weights: safetensors file of the plain ResNet-56.
         runs: where run folders go.
         record: where the record goes.
-        only: train only these, and write no record.
+        only: train only these.
         threads: of each training process.
     """
 
@@ -53,18 +52,29 @@ class Options:
     threads: int = 1
 
 
+ENTRIES = (
+    Entry("plain", "plain ResNet-56, fine-tuned", "plain"),
+    Entry("gated-0.7", "gates, target 0.7", "run"),
+    Entry("gated-0.6", "gates, target 0.6", "run"),
+    Entry("gated-0.5", "gates, target 0.5", "run"),
+    Entry("random-drop", "random drop at the rates of target 0.6", "control"),
+)
+
+NOTES = """
+The weights all networks start from (not trained here) give 93.39 %. *Shuffled*: the same gated network, but every
+image takes other images' decisions, each block by itself, so that as much runs and the looking is undone. `*`:
+everything runs, scaled by the probability of being open (the paper's starred variant).
+
+The paper has no ResNet-56 on CIFAR-10. Its ResNet-110, trained for 350 epochs from scratch at target 0.7, makes 5.76 %
+errors with 82 % of the layers, 5.14 % starred, the plain one 6.61 %.
+"""
+
+
 def main(options: Options) -> None:
     for name in options.only or NAMES:
         train(recipe_for(name, options), options.runs / name)
-    if not options.only:
-        entries = [
-            Entry("plain", "plain ResNet-56, fine-tuned", "plain"),
-            Entry("gated-0.7", "gates, target 0.7", "run"),
-            Entry("gated-0.6", "gates, target 0.6", "run"),
-            Entry("gated-0.5", "gates, target 0.5", "run"),
-            Entry("random-drop", "random drop at the rates of target 0.6", "control"),
-        ]
-        write_record(options.record, options.runs, entries, options.data)
+    finished = [entry for entry in ENTRIES if (options.runs / entry.name / "summary.json").is_file()]
+    write_record(options.record, options.runs, finished, options.data, NOTES)
 
 
 def recipe_for(name: Name, options: Options) -> Recipe:

@@ -61,6 +61,8 @@ def write_record(
         rows.append({"name": entry.name, "label": entry.label, "role": entry.role, **_row(found, runs / entry.name)})
         if entry.role == "run":
             rows[-1]["shuffled_accuracy"] = shuffled(found)
+            starred = survey_run(runs / entry.name, data=str(data), inference="expected").survey
+            rows[-1]["starred_accuracy"] = starred.accuracy
     write_json(record / "results.json", {"rows": rows})
     points = [Point(row["label"], row["macs"], row["accuracy"], row["role"]) for row in rows]
     save(accuracy_macs(points, f"{rows[0]['model']} on {rows[0]['data']}"), record / "accuracy-macs")
@@ -126,15 +128,15 @@ def _readme(name: str, rows: Sequence[Json], notes: str) -> str:
         f"{first['epochs']} epochs, {first['device']}, {first['threads']} thread(s), torch {first['torch']}. "
         "MACs are multiply-accumulates of one image, executed, gates included.",
         "",
-        "| network | accuracy | blocks open | MACs | of plain | decisions shuffled | training |",
-        "|---|---|---|---|---|---|---|",
+        "| network | accuracy | blocks open | MACs | of plain | shuffled | `*` | training |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        other = f"{row['shuffled_accuracy']:.2%}" if "shuffled_accuracy" in row else ""
+        other, starred = (f"{row[k]:.2%}" if k in row else "" for k in ("shuffled_accuracy", "starred_accuracy"))
         lines.append(
             f"| {row['label']} | {row['accuracy']:.2%} | {row['units_open']:.2f} of {row['units']} | "
             f"{count(row['macs'])} | "
-            f"{row['macs_share']:.1%} | {other} | {row['seconds'] / 60:.0f} min |"
+            f"{row['macs_share']:.1%} | {other} | {starred} | {row['seconds'] / 60:.0f} min |"
         )
     lines += ["", "![accuracy against MACs](accuracy-macs.png)", ""]
     lines += [notes.strip(), ""] if notes else []
