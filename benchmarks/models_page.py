@@ -91,13 +91,13 @@ def page(table: dict[str, Any]) -> str:
     lines += [_row((*_names(row), best(row)["reason"])) for row in rows if row not in routed]
     text += "\n".join(lines) + "\n" + LEVELS + "\n"
     lines = [_row(("Model", "Library", "Modules (sums)")), _row(["---"] * 3)]
-    lines += [_row((*_names(row), _places(best(row)["places"]))) for row in routed]
+    lines += [_row((*_names(row), _places(best(row).get("places", {})))) for row in routed]
     text += "\n".join(lines) + "\n" + PARTIAL + "\n"
     lines = [_row(("Model", "Library", "Modules", "Why")), _row(["---"] * 4)]
     lines += [
         _row((*_names(row), ", ".join(f"`{m}`" for m in modules), reason))
         for row in routed
-        for reason, modules in best(row)["refused"].items()
+        for reason, modules in best(row).get("refused", {}).items()
     ]
     code = Path(__file__).with_name("models_by_hand.py").read_text().strip()
     return text + "\n".join(lines) + "\n" + BY_HAND.format(code=code)
@@ -117,7 +117,7 @@ def _names(row: dict[str, Any]) -> tuple[str, str]:
 def _cells(row: dict[str, Any]) -> list[str]:
     found = best(row)
     if not found.get("sums"):
-        return [*_names(row), *[""] * 6, found["reason"]]
+        return [*_names(row), "0", *[""] * 5, found["reason"]]
     gates = "not tried" if found["gates"] is None else f"{found['gates'][0]}/{found['gates'][1]}"
     notes = [found["reason"]] if found["reason"] else []
     if "by_hand" in row:

@@ -54,7 +54,7 @@ class Stepper:
         torch.manual_seed(0)
         model = create_model(options.model, 10)
         net = tp.route(model, method, example=torch.randn(2, 3, 32, 32)).to(options.device)
-        self.objective = Objective(net.to(memory_format=torch.channels_last), method).train()  # type: ignore[call-overload]
+        self.objective = Objective(net.to(memory_format=torch.channels_last), method).train()
         self.optimizer = torch.optim.SGD(
             self.objective.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4
         )
