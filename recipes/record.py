@@ -19,7 +19,7 @@ import torch
 
 from torchpaths import Path
 from torchpaths.cli.tables import count
-from torchpaths.survey.figures import Point, accuracy_macs, save
+from torchpaths.survey.figures import Point, accuracy_macs, save, save_all
 from torchpaths.train.evaluate import Surveyed, summary, survey_run
 from torchpaths.train.folder import read_json, write_json
 from torchpaths.train.recipe import Json
@@ -46,23 +46,30 @@ def write_record(
     """Survey finished runs and write the record.
 
     Args:
-        record: folder of the record; what it holds of these networks is replaced.
+        record: folder of the record; networks whose weights changed since it was written are surveyed again.
         runs: folder of the run folders.
         entries: the networks, in the order of the table.
         data: the data set.
         notes: Markdown, put between the table and the rest.
     """
-    rows: list[Json] = []
+    kept = read_json(record / "results.json")["rows"] if (record / "results.json").is_file() else []
+    rows: list[Json] = [row for row in kept if _same_weights(runs / row["name"], record / row["name"])]
     for entry in entries:
+        if any(row["name"] == entry.name for row in rows):
+            continue
         found = survey_run(runs / entry.name, data=str(data), keep_paths=True)
         _copy(runs / entry.name, record / entry.name)
         found.survey.save(record / entry.name)
-        found.draw(record / entry.name / "figures")
+        # Without the images themselves: a record holds measurements, the data stays where it is.
+        metrics = record / entry.name / "metrics.jsonl"
+        save_all(found.survey, record / entry.name / "figures", metrics=metrics)
         rows.append({"name": entry.name, "label": entry.label, "role": entry.role, **_row(found, runs / entry.name)})
         if entry.role == "run":
             rows[-1]["shuffled_accuracy"] = shuffled(found)
             starred = survey_run(runs / entry.name, data=str(data), inference="expected").survey
             rows[-1]["starred_accuracy"] = starred.accuracy
+    order = [entry.name for entry in entries]
+    rows = sorted((row for row in rows if row["name"] in order), key=lambda row: order.index(row["name"]))
     write_json(record / "results.json", {"rows": rows})
     points = [Point(row["label"], row["macs"], row["accuracy"], row["role"]) for row in rows]
     save(accuracy_macs(points, f"{rows[0]['model']} on {rows[0]['data']}"), record / "accuracy-macs")
@@ -105,6 +112,12 @@ def _row(found: Surveyed, run: pathlib.Path) -> Json:
         "seed": made["seed"],
         "torch": made["versions"]["torch"],
     }
+
+
+def _same_weights(run: pathlib.Path, recorded: pathlib.Path) -> bool:
+    """Whether a run was recorded as it stands, so that it need not be surveyed again."""
+    files = [folder / "weights.safetensors" for folder in (run, recorded)]
+    return all(file.is_file() for file in files) and files[0].read_bytes() == files[1].read_bytes()
 
 
 def _copy(run: pathlib.Path, to: pathlib.Path) -> None:
