@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from torchpaths import cli
-from torchpaths.cli import evaluate, survey, train
+from torchpaths.cli import options, train
 
 ROOT = Path(__file__).resolve().parents[1]
 GENERATED = {"models.md"}  # by a script, tables only
@@ -69,8 +69,7 @@ def reached(*_: object, **__: object) -> None:
 )
 def test_a_command_of_the_pages_is_understood(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "train", reached)
-    monkeypatch.setattr(evaluate, "survey_run", reached)
-    monkeypatch.setattr(survey, "survey_run", reached)
+    monkeypatch.setattr(options, "survey_run", reached)
     words = command.replace(".venv/bin/", "").split()
     with pytest.raises(ReachedError):
         cli.main(words[words.index("torchpaths") + 1 :])

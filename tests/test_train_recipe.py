@@ -90,7 +90,7 @@ def test_resolve_takes_arguments_of_the_recipe_and_fields_alike() -> None:
     recipe = resolve("cifar10_resnet56", {"target": 0.5, "epochs": 4, "lr": 0.2, "data": Path("here")})
     expected = cifar10_resnet56(data=Path("here"), target=0.5, epochs=4)
     assert recipe == expected.override({"lr": 0.2})
-    assert recipe.method == GatedBlocks(budget=Budget(open=0.5), reduction="mean", weight=2.0)
+    assert recipe.method == GatedBlocks(budget=Budget(open=0.5))
 
 
 @pytest.mark.parametrize(
