@@ -26,7 +26,7 @@ from torchpaths.train.recipe import Json, Recipe
 from torchpaths.train.recipes import cifar10_resnet56
 from torchpaths.train.run import train
 
-Name: TypeAlias = Literal["plain", "gated-0.7", "gated-0.6", "gated-0.5", "random-drop"]
+Name: TypeAlias = Literal["plain", "gated-0.7", "gated-0.6", "gated-0.5", "random-drop", "random-drop-3"]
 NAMES: tuple[Name, ...] = ("gated-0.6", "plain", "gated-0.7", "gated-0.5", "random-drop")
 CONTROLLED = "gated-0.6"
 
@@ -58,6 +58,7 @@ ENTRIES = (
     Entry("gated-0.6", "gates, target 0.6", "run"),
     Entry("gated-0.5", "gates, target 0.5", "run"),
     Entry("random-drop", "random drop at the rates of target 0.6", "control"),
+    Entry("random-drop-3", "random drop at the rates of target 0.6, 3 epochs only", "control"),
 )
 
 NOTES = """
@@ -82,6 +83,8 @@ def recipe_for(name: Name, options: Options) -> Recipe:
     """The common recipe with one network's way of deciding."""
     recipe = cifar10_resnet56(options.data, options.weights, method=method_for(name, options.runs) or GatedBlocks())
     recipe = dataclasses.replace(recipe, threads=options.threads)
+    if name == "random-drop-3":  # a first look at the control: fewer epochs, so not to be set beside the others
+        recipe = dataclasses.replace(recipe, epochs=3, eval_every=3)
     return dataclasses.replace(recipe, method=None) if name == "plain" else recipe
 
 
@@ -89,7 +92,7 @@ def method_for(name: Name, runs: pathlib.Path) -> Method | None:
     """How a network decides. The control's rates are known once the network it stands beside is trained."""
     if name == "plain":
         return None
-    if name == "random-drop":
+    if name.startswith("random-drop"):
         last = _epochs(runs / CONTROLLED)[-1]
         return RandomDrop(tuple(max(round(rate, 4), 1e-4) for rate in last["rates"].values()))
     return GatedBlocks(budget=Budget(open=float(name.removeprefix("gated-"))))
