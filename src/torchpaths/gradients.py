@@ -1,8 +1,8 @@
 """Three small operations with gradients of their own. Same values and gradients as the plain formulas, less time.
 
 A gate adds little arithmetic to a block but several passes over its feature map in the backward pass: the gradient of
-the pooled features is spread out and added, the gradient of ``z`` multiplies two maps. What gates cost a training step as
-it is now is measured by ``benchmarks/training.py`` and kept in ``records/training_throughput``.
+the pooled features is spread out and added, the gradient of ``z`` multiplies two maps. What gates cost a training step
+as it is now is measured by ``benchmarks/training.py`` and kept in ``records/training_throughput``.
 """
 
 from __future__ import annotations
