@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from torchpaths.cost import cost as cost
     from torchpaths.deciders import Chance as Chance
     from torchpaths.deciders import Gate as Gate
+    from torchpaths.extract import extract as extract
+    from torchpaths.extract import plain as plain
     from torchpaths.junction import Decision as Decision
     from torchpaths.junction import Junction as Junction
     from torchpaths.junction import Routed as Routed
@@ -54,6 +56,8 @@ _HOME = {
     "Trace": "junction",
     "Unit": "units",
     "cost": "cost",
+    "extract": "extract",
+    "plain": "extract",
     "route": "route",
     "split": "split",
     "survey": "survey",

@@ -120,7 +120,10 @@ class Junction(nn.Module, ABC):
     Attributes:
         sites: the sites it obeys, referred to and not registered (`Routed` owns their deciders).
         call: the call in progress, or None.
+        rectifies: whether its output is known to be the output of a ReLU, along every path.
     """
+
+    rectifies: bool = False
 
     def __init__(self, sites: tuple[Site, ...]) -> None:
         super().__init__()
@@ -154,6 +157,21 @@ class Junction(nn.Module, ABC):
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor: ...
 
+    @abstractmethod
+    def cut(self, opened: Mapping[str, Bools], rectified: bool = False) -> nn.Module:
+        """The plain module that computes what this junction computes along a path.
+
+        Args:
+            opened: each of this junction's sites -> its units. Further sites are passed over.
+            rectified: its input is known to be the output of a ReLU (`torchpaths.along.rectified_junctions`), so that
+                a ReLU of it may be left out.
+
+        Returns:
+            A module of torch or of the original library that shares its parameters and runs without torchpaths.
+            Where nothing is left to do it hands on its own input: whoever puts it into a network sees to it that
+            nobody writes into that.
+        """
+
 
 class Routed(nn.Module):
     """A model whose parts can be open or closed: ``(x, path=None) -> (y, trace)``. Made by `torchpaths.route`.
@@ -163,10 +181,16 @@ class Routed(nn.Module):
         deciders: site name (with ``/`` for ``.``) -> decider.
         sites: site name -> `Site`, in order of execution.
         layout: units and costs, the network as paths see it.
+        example_shape: of one image of the example it was routed with, ``(C, H, W)``; empty where it was made by hand.
     """
 
     def __init__(
-        self, model: nn.Module, sites: tuple[Site, ...], junctions: tuple[Junction, ...], layout: Layout
+        self,
+        model: nn.Module,
+        sites: tuple[Site, ...],
+        junctions: tuple[Junction, ...],
+        layout: Layout,
+        example_shape: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         self.model = model
@@ -176,6 +200,7 @@ class Routed(nn.Module):
         self.sites = {s.name: s for s in sites}
         self.junctions = junctions
         self.layout = layout
+        self.example_shape = example_shape
 
     def forward(self, x: Tensor, path: Path | None = None) -> tuple[Tensor, Trace]:
         """

@@ -18,10 +18,14 @@ class Part(Protocol):
     Attributes:
         identity: whether it returns its value untouched.
         in_place: whether it may write into it.
+        rectifies: whether the value at its end is known to be the output of a ReLU.
+        rectifier: whether it is a ReLU of its value and nothing else: of a value that a ReLU gave, it changes nothing.
     """
 
     identity: bool
     in_place: bool
+    rectifies: bool
+    rectifier: bool
 
     def __call__(self, block: nn.Module, x: Tensor, *inputs: Any) -> Tensor: ...
 
@@ -33,13 +37,25 @@ class Piece:
         source: the code, ``def forward(self, x, *inputs): ...`` with the block as ``self``.
         identity: whether it returns ``x`` untouched.
         in_place: whether it may write into its argument.
+        rectifies: whether its value is the output of a ReLU.
+        rectifier: whether it is a ReLU of ``x`` and nothing else.
     """
 
-    def __init__(self, source: str, names: dict[str, Any], identity: bool, in_place: bool) -> None:
+    def __init__(
+        self,
+        source: str,
+        names: dict[str, Any],
+        identity: bool,
+        in_place: bool,
+        rectifies: bool = False,
+        rectifier: bool = False,
+    ) -> None:
         self.source = source
         self.names = names
         self.identity = identity
         self.in_place = in_place
+        self.rectifies = rectifies
+        self.rectifier = rectifier
         self._compile()
 
     def _compile(self) -> None:
@@ -59,7 +75,7 @@ class Piece:
         used = {k: v for k, v in self.names.items() if k in self._function.__code__.co_names}
         modules = {k: v.__name__ for k, v in used.items() if isinstance(v, ModuleType)}
         names = {k: v for k, v in used.items() if k not in modules}
-        kept = {"source": self.source, "identity": self.identity, "in_place": self.in_place}
+        kept = {k: v for k, v in self.__dict__.items() if k not in ("names", "_function")}
         return {**kept, "names": names, "modules": modules}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -119,6 +135,8 @@ class Given:
 
     identity = False
     in_place = True
+    rectifies = False
+    rectifier = False
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function

@@ -9,17 +9,21 @@ class.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
+from torchpaths.along import close, hands_on, trace
 from torchpaths.errors import CallError
 from torchpaths.gradients import mix, pool
 from torchpaths.junction import Junction, Site
-from torchpaths.parts import Residual, Split, part
+from torchpaths.parts import Piece, Residual, Split, part
+from torchpaths.path import Bools
 
 
-class _Step:
+class Step:
     """One residual sum of a junction with the unit that closes it."""
 
     def __init__(self, residual: Residual, site: Site, unit: int) -> None:
@@ -59,9 +63,10 @@ class ResidualJunction(Junction):
         self._parameters = block._parameters
         self._buffers = block._buffers
         self._non_persistent_buffers_set = block._non_persistent_buffers_set
-        self.steps = tuple(_Step(r, site, unit) for r, (site, unit) in zip(parts.residuals, sites, strict=True))
+        self.steps = tuple(Step(r, site, unit) for r, (site, unit) in zip(parts.residuals, sites, strict=True))
         self.conditions = tuple(zip(parts.conditions, parts.answers, strict=True))
         self.extra = parts.extra
+        self.rectifies = self.steps[-1].post.rectifies
         others = list(inspect.signature(block.forward).parameters.values())[1:]
         self._defaults = {p.name: p.default for p in others}
 
@@ -111,7 +116,7 @@ class ResidualJunction(Junction):
             x = self._run(step, x, inputs)
         return x
 
-    def _run(self, step: _Step, x: Tensor, inputs: tuple[Any, ...]) -> Tensor:
+    def _run(self, step: Step, x: Tensor, inputs: tuple[Any, ...]) -> Tensor:
         block = self.block
         x, decision = self.decide(step.site, x, step.pool)
         if decision is None or decision.whole is not None:
@@ -148,3 +153,39 @@ class ResidualJunction(Junction):
                     "route(..., residuals={...})."
                 )
         return [values[name] for name in self.extra]
+
+    def cut(self, opened: Mapping[str, Bools], rectified: bool = False) -> nn.Module:
+        """The block itself where all its units are open, else what is left of it. See `Junction.cut`."""
+        steps = tuple((step, opened[step.site.name][step.unit]) for step in self.steps)
+        if all(is_open for _, is_open in steps):
+            return self.block
+        conditions = [(partial(self._condition, condition), answer) for condition, answer in self.conditions]
+        left = trace(self.block, partial(self._along, steps, rectified), conditions)
+        # What is told more than one value would not do as an nn.Identity.
+        return nn.Identity().train(self.training) if hands_on(left) and not self._defaults else left
+
+    def _inputs(self, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
+        """What every part is called with besides its own value: the block's input and what else it is told."""
+        return (next(iter(arguments.values())), *(arguments[name] for name in self.extra))
+
+    def _condition(self, condition: Piece, block: nn.Module, arguments: Mapping[str, Any]) -> Any:
+        inputs = self._inputs(arguments)
+        return condition(block, inputs[0], *inputs)
+
+    def _along(
+        self, steps: tuple[tuple[Step, bool], ...], rectified: bool, block: nn.Module, arguments: Mapping[str, Any]
+    ) -> Any:
+        """The block along a path, for `trace`."""
+        inputs = self._inputs(arguments)
+        x = inputs[0]
+        for step, is_open in steps:
+            if step.pre is not None:
+                x = step.pre(block, x, *inputs)
+                rectified = step.pre.rectifies
+            if is_open:
+                branch = step.branch(block, x, *inputs)
+                x = step.post(block, step.shortcut(block, x, *inputs) + branch, *inputs)
+            else:
+                x = close(step.shortcut, step.post, block, x, inputs, rectified)
+            rectified = step.post.rectifies
+        return x

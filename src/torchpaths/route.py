@@ -48,7 +48,7 @@ def route(
     sites = tuple(site for plan in plans for site in plan.sites)
     layout = _layout(model, x, sites)
     junctions = _swap(model, plans)
-    net = Routed(model, sites, junctions, layout)
+    net = Routed(model, sites, junctions, layout, tuple(x.shape[1:]))
     net.deciders.to(x.device)
     net.training = model.training  # not net.train(): modules the user keeps in evaluation mode stay there
     net.deciders.train(model.training)

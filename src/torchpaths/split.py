@@ -33,6 +33,7 @@ from torchpaths.parts import Piece, Residual, Split
 _MODULE_CALL = nn.Module.__call__
 _MODULE_GETATTR = nn.Module.__getattr__
 _ADDITIONS = {operator.add, operator.iadd, torch.add, "add", "add_"}
+_RELUS = {torch.relu, torch.relu_, nn.functional.relu, nn.functional.relu_, "relu", "relu_"}
 
 
 class _Tracer(fx.Tracer):
@@ -238,10 +239,18 @@ class _Splitter:
             if node.op == "call_module":
                 held = list(self.block.get_submodule(str(node.target)).parameters())
             else:
-                read = [operator.attrgetter(str(a.target))(self.block) for a in _arguments(node) if a.op == "get_attr"]
+                read = [operator.attrgetter(name)(self.block) for name in self._attributes(node)]
                 held = [v for v in read if isinstance(v, nn.Parameter)]
             found.update({id(p): p for p in held})
         return list(found.values())
+
+    def _attributes(self, node: fx.Node) -> Iterator[str]:
+        """Names of the block's attributes that an operation reads, also reshaped ones, which do not flow."""
+        for argument in _arguments(node):
+            if argument.op == "get_attr":
+                yield str(argument.target)
+            elif argument not in self.flow:
+                yield from self._attributes(argument)
 
     def _size(self, start: fx.Node, end: fx.Node) -> int:
         return sum(p.numel() for p in self._parameters(start, end))
@@ -305,7 +314,13 @@ class _Splitter:
         graph.output(copy(end))
         code = graph.python_code(root_module="self")
         scope = {k: v for k, v in code.globals.items() if k != "__builtins__"}
-        return Piece(code.src, scope, identity=start is end, in_place=in_place)
+        relu = start is not end and self._is_relu(end)
+        return Piece(code.src, scope, start is end, in_place, relu, relu and _arguments(end) == [start])
+
+    def _is_relu(self, node: fx.Node) -> bool:
+        if node.op == "call_module":
+            return type(self.block.get_submodule(str(node.target))) is nn.ReLU
+        return node.op in ("call_function", "call_method") and node.target in _RELUS
 
     def _writes(self, node: fx.Node) -> bool:
         if node.op == "call_module":
