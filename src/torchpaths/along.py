@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -63,13 +62,14 @@ def close(shortcut: Part, post: Part, block: nn.Module, x: Any, inputs: Sequence
     return post(block, y.clone() if post.in_place else y, *inputs)
 
 
-def trace(block: nn.Module, run: Run, conditions: Iterable[tuple[Run, bool]] = ()) -> fx.GraphModule:
+def trace(block: nn.Module, run: Run, conditions: Iterable[tuple[Run, str]] = ()) -> fx.GraphModule:
     """``run`` as a module with the signature of a block's forward, over those of the block's children that it uses.
 
     Args:
         block: its children, parameters and buffers are shared with the result.
         run: what to compute, ``(block, arguments of its forward by name) -> tensor``, on fx proxies.
-        conditions: what must hold of the arguments for ``run`` to be right, with the answer that must come out.
+        conditions: what must hold of the arguments for ``run`` to be right, with the message of the AssertionError
+            that the module raises otherwise.
 
     Raises:
         RouteError: if ``run`` cannot be traced.
@@ -114,7 +114,7 @@ def _returned(graph: fx.Graph) -> Any:
 class _Tracer(fx.Tracer):
     """Every child opaque; the arguments are those of the block's forward."""
 
-    def __init__(self, block: nn.Module, run: Run, conditions: tuple[tuple[Run, bool], ...]) -> None:
+    def __init__(self, block: nn.Module, run: Run, conditions: tuple[tuple[Run, str], ...]) -> None:
         super().__init__()
         parameters = inspect.signature(block.forward).parameters.values()
         self.parameters = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
@@ -128,11 +128,8 @@ class _Tracer(fx.Tracer):
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
         def forward() -> Any:
             arguments = {p.name: self._placeholder(p) for p in self.parameters}
-            for condition, answer in self.conditions:
-                # Not bool(...): the answer itself is a value of the graph. What `if` takes for False is mostly 0.
-                compare = operator.ne if answer else operator.eq
-                held = self.create_proxy("call_function", compare, (condition(self.block, arguments), 0), {})
-                self._insist(held, f"an input of this shape takes another way through {type(self.block).__name__}")
+            for condition, message in self.conditions:
+                torch._assert(condition(self.block, arguments), message)
             return self.run(self.block, arguments)
 
         return forward, []
@@ -140,6 +137,3 @@ class _Tracer(fx.Tracer):
     def _placeholder(self, parameter: inspect.Parameter) -> fx.Proxy:
         default = () if parameter.default is parameter.empty else (parameter.default,)
         return self.create_proxy("placeholder", parameter.name, default, {})
-
-    def _insist(self, held: fx.Proxy, message: str) -> None:
-        self.create_proxy("call_function", torch._assert, (held, message), {})

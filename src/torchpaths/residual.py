@@ -9,13 +9,13 @@ class.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
-from torchpaths.along import close, hands_on, trace
+from torchpaths.along import Run, close, hands_on, trace
 from torchpaths.errors import CallError
 from torchpaths.gradients import mix, pool
 from torchpaths.junction import Junction, Site
@@ -159,8 +159,7 @@ class ResidualJunction(Junction):
         steps = tuple((step, opened[step.site.name][step.unit]) for step in self.steps)
         if all(is_open for _, is_open in steps):
             return self.block
-        conditions = [(partial(self._condition, condition), answer) for condition, answer in self.conditions]
-        left = trace(self.block, partial(self._along, steps, rectified), conditions)
+        left = trace(self.block, partial(self._along, steps, rectified), self._conditions())
         # What is told more than one value would not do as an nn.Identity.
         return nn.Identity().train(self.training) if hands_on(left) and not self._defaults else left
 
@@ -168,9 +167,23 @@ class ResidualJunction(Junction):
         """What every part is called with besides its own value: the block's input and what else it is told."""
         return (next(iter(arguments.values())), *(arguments[name] for name in self.extra))
 
-    def _condition(self, condition: Piece, block: nn.Module, arguments: Mapping[str, Any]) -> Any:
-        inputs = self._inputs(arguments)
-        return condition(block, inputs[0], *inputs)
+    def _conditions(self) -> Iterator[tuple[Run, str]]:
+        """What a call must meet for its parts to be right, as in `forward`, for `trace`."""
+        name = type(self.block).__name__
+
+        def answered(condition: Piece, answer: bool, _: nn.Module, arguments: Mapping[str, Any]) -> Any:
+            inputs = self._inputs(arguments)
+            value = condition(self.block, inputs[0], *inputs)
+            return value != 0 if answer else value == 0  # not bool(value): the answer is a value of the graph
+
+        def left(argument: str, default: Any, _: nn.Module, arguments: Mapping[str, Any]) -> Any:
+            return arguments[argument] == default
+
+        for condition, answer in self.conditions:
+            yield partial(answered, condition, answer), f"{name} was cut for inputs of another shape or kind"
+        for argument, default in self._defaults.items():
+            if argument not in self.extra and default is not inspect.Parameter.empty:
+                yield partial(left, argument, default), f"{name} was cut for calls without {argument}"
 
     def _along(
         self, steps: tuple[tuple[Step, bool], ...], rectified: bool, block: nn.Module, arguments: Mapping[str, Any]
