@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from torchpaths.junction import Junction as Junction
     from torchpaths.junction import Routed as Routed
     from torchpaths.junction import Trace as Trace
+    from torchpaths.measure import Measurement as Measurement
+    from torchpaths.measure import measure as measure
+    from torchpaths.measure import measure_all as measure_all
     from torchpaths.methods.gated_blocks import GatedBlocks as GatedBlocks
     from torchpaths.methods.random_drop import RandomDrop as RandomDrop
     from torchpaths.parts import Residual as Residual
@@ -46,6 +49,7 @@ _HOME = {
     "GatedBlocks": "methods.gated_blocks",
     "Junction": "junction",
     "Layout": "units",
+    "Measurement": "measure",
     "Objective": "train.objective",
     "Path": "path",
     "RandomDrop": "methods.random_drop",
@@ -57,6 +61,8 @@ _HOME = {
     "Unit": "units",
     "cost": "cost",
     "extract": "extract",
+    "measure": "measure",
+    "measure_all": "measure",
     "plain": "extract",
     "route": "route",
     "split": "split",

@@ -27,6 +27,10 @@ class CallError(RuntimeError):
     """A junction ran at a moment when its decision cannot be known."""
 
 
+class MeasureError(ValueError):
+    """Something that cannot be measured as it stands."""
+
+
 class DataError(ValueError):
     """A data set, file or image that cannot be read as it stands."""
 

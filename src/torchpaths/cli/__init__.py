@@ -71,6 +71,7 @@ def _guarded(run: Callable[[list[str]], int], arguments: list[str]) -> int:
         errors.BudgetError,
         errors.RouteError,
         errors.CallError,
+        errors.MeasureError,
         errors.DataError,
         errors.RunError,
         OSError,

@@ -1,0 +1,161 @@
+"""One row of a measurement, and the table of several: ``Measurement`` and ``table``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from torchpaths.measure.setting import Setting
+from torchpaths.measure.timing import Median
+from torchpaths.path import Path
+
+SCHEMA = "torchpaths.measure/1"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One row: a network beside the plain one.
+
+    Attributes:
+        network: class of the original network.
+        label: what was run.
+        path: the path it was given; None where it decides for itself or has none.
+        setting: where and how.
+        macs: MACs of one batch, counted on what ran; the mean where several batches were measured.
+        plain_macs: the same of the plain network.
+        ms: median time of one batch in milliseconds.
+        plain_ms: the same of the plain network, from the same rounds.
+        time_ratio: median over pairs of its time / the plain network's, with a 95 % interval.
+        memory: the most bytes it held allocated at one time beyond weights and input, see `peak_memory`; None if not
+            asked for.
+        plain_memory: the same of the plain network.
+        pairs: rounds of both.
+    """
+
+    network: str
+    label: str
+    path: Path | None
+    setting: Setting
+    macs: int
+    plain_macs: int
+    ms: float
+    plain_ms: float
+    time_ratio: Median
+    memory: int | None
+    plain_memory: int | None
+    pairs: int
+
+    @property
+    def macs_ratio(self) -> float:
+        """MACs / the plain network's."""
+        return self.macs / self.plain_macs
+
+    @property
+    def gap(self) -> Median:
+        """Time ratio / MACs ratio with its 95 % interval. 1.00: every saved MAC is saved time."""
+        return self.time_ratio / self.macs_ratio
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON data: every attribute; ratios with the ends of their intervals."""
+        return {
+            "schema": SCHEMA,
+            "network": self.network,
+            "label": self.label,
+            "path": None if self.path is None else json.loads(self.path.to_json()),
+            **self.setting.to_json(),
+            "macs": self.macs,
+            "plain_macs": self.plain_macs,
+            "macs_ratio": self.macs_ratio,
+            "ms": self.ms,
+            "plain_ms": self.plain_ms,
+            "time_ratio": self.time_ratio.value,
+            "time_ratio_interval": [self.time_ratio.low, self.time_ratio.high],
+            "gap": self.gap.value,
+            "gap_interval": [self.gap.low, self.gap.high],
+            "memory": self.memory,
+            "plain_memory": self.plain_memory,
+            "pairs": self.pairs,
+        }
+
+
+def table(rows: Sequence[Measurement]) -> Table:
+    """Rows for people; what is the same in all of them stands in the title."""
+    columns: dict[str, list[str]] = {}
+    for name in _NAMES:
+        columns[name] = [_words(name, getattr(row.setting, name)) for row in rows]
+    same = [words[0] for words in columns.values() if len(set(words)) == 1]
+    varying = {name: words for name, words in columns.items() if len(set(words)) > 1}
+    networks = ", ".join(sorted({row.network for row in rows}))
+    shown = Table(
+        title=f"{networks} beside the plain network; gap = time / MACs\n{', '.join(same)}",
+        title_justify="left",
+        title_style="",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    shown.add_column("network")
+    shown.add_column("path")
+    for name in varying:
+        shown.add_column(name.replace("_", " "), justify="right")
+    for name in ("MACs", "ms", "plain", "time", "gap", "95 %", "peak MB", "plain", "pairs"):
+        shown.add_column(name, justify="right")
+    for i, row in enumerate(rows):
+        shown.add_row(
+            row.label,
+            _path(row.path),
+            *(words[i] for words in varying.values()),
+            f"{row.macs_ratio:.1%}",
+            digits(row.ms),
+            digits(row.plain_ms),
+            f"{row.time_ratio.value:.1%}",
+            f"{row.gap.value:.2f}",
+            f"{row.gap.low:.2f} to {row.gap.high:.2f}",
+            _megabytes(row.memory),
+            _megabytes(row.plain_memory),
+            str(row.pairs),
+        )
+    return shown
+
+
+_NAMES = ("device", "threads", "batch", "input", "dtype", "memory_format", "compile", "torch")
+"""The fields of a setting, in the order they are shown."""
+
+
+def _words(name: str, value: Any) -> str:
+    """A field of a setting as it stands in a title, where it has no heading."""
+    match name:
+        case "threads":
+            return f"{value} thread{'s' if value > 1 else ''}"
+        case "batch":
+            return f"batch {value}"
+        case "input":
+            return f"input {'x'.join(map(str, value))}"
+        case "compile":
+            return "eager" if value is None else f"compiled ({value})"
+        case "torch":
+            return f"torch {value}"
+        case _:
+            return str(value)
+
+
+def _path(path: Path | None) -> str:
+    if path is None:
+        return "–"
+    if path.batch is not None:
+        return f"one for each of {path.batch}"
+    units = [opened for choice in path.values() for opened in choice]
+    return f"{sum(units)} of {len(units)} open"
+
+
+def _megabytes(held: int | None) -> str:
+    return "–" if held is None else digits(held / 1e6)
+
+
+def digits(value: float) -> str:
+    """Three significant digits, as far as they are behind the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
