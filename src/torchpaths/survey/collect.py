@@ -6,7 +6,6 @@ summed in integers, so the result does not depend on how the images were cut int
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
@@ -16,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from torchpaths.errors import DataError, PathError, RunError, near
+from torchpaths.errors import DataError
 from torchpaths.junction import Trace
 from torchpaths.path import Layout, Path
+from torchpaths.survey.checks import batches, check_logits, class_numbers, opened_units
 from torchpaths.survey.result import Ints, PathCount, Samples, Survey
 
 TOP_PATHS = 20
@@ -69,16 +69,16 @@ def survey(
     tally: _Tally | None = None
     net.eval()
     try:
-        for number, (x, y) in enumerate(_batches(loader, progress)):
+        for number, (x, y) in enumerate(batches(loader, "survey" if progress else None)):
             with torch.inference_mode():
                 logits, trace = net(x.to(device, non_blocking=True), path)
-                _check_logits(logits, len(x), number)
-                opened = _opened(trace, net.layout, len(x))
+                check_logits(logits, len(x), number)
+                opened = opened_units(trace, net.layout, len(x))
                 predictions = logits.argmax(1).cpu().numpy()
             if tally is None:
                 tally = _Tally(net.layout, _names(classes, logits.shape[1]), keep_paths)
             tally.decided.update(site for site, decision in trace.items() if decision.score is not None)
-            tally.add(opened, _labels(y, len(x), tally.classes, number), predictions)
+            tally.add(opened, class_numbers(y, len(x), len(tally.classes), number), predictions)
     finally:
         for module, training in modes:
             module.training = training
@@ -87,32 +87,6 @@ def survey(
             "the loader gave no images, so there is nothing to survey; check the split, its folder and drop_last."
         )
     return tally.result()
-
-
-def _batches(loader: Iterable[Any], progress: bool) -> Iterator[tuple[Tensor, Any]]:
-    """The loader's batches, checked to be pairs; empty batches are left out."""
-    with contextlib.ExitStack() as stack:
-        if progress:
-            from rich.console import Console
-            from rich.progress import track
-
-            loader = track(loader, "survey", total=_length(loader), console=Console(stderr=True), transient=True)
-            stack.callback(loader.close)  # type: ignore[attr-defined]
-        for number, batch in enumerate(loader):
-            if not isinstance(batch, (tuple, list)) or len(batch) != 2 or not isinstance(batch[0], Tensor):
-                raise DataError(
-                    f"batch {number} is no pair (images, labels) but {type(batch).__name__}; "
-                    "a survey takes any iterable of (x, y) with x a tensor."
-                )
-            if len(batch[0]):
-                yield batch[0], batch[1]
-
-
-def _length(loader: Iterable[Any]) -> int | None:
-    try:
-        return len(loader)  # type: ignore[arg-type]
-    except TypeError:
-        return None
 
 
 def _names(classes: Sequence[str] | None, scores: int) -> tuple[str, ...]:
@@ -124,60 +98,6 @@ def _names(classes: Sequence[str] | None, scores: int) -> tuple[str, ...]:
             "pass the names of the data set it was trained on."
         )
     return tuple(classes)
-
-
-def _labels(y: Any, batch: int, classes: tuple[str, ...], number: int) -> Ints:
-    labels = torch.as_tensor(y)
-    if labels.shape != (batch,) or labels.is_floating_point() or labels.is_complex():
-        raise DataError(
-            f"batch {number}: labels of {labels.dtype} and shape {tuple(labels.shape)} for {batch} images; "
-            "a survey takes class numbers, integers of shape [batch]."
-        )
-    values: Ints = labels.to("cpu", torch.int64).numpy()
-    if values.min() < 0 or values.max() >= len(classes):
-        wrong = int(values[(values < 0) | (values >= len(classes))][0])
-        raise DataError(
-            f"batch {number}: label {wrong} is out of range for {len(classes)} classes (0 to {len(classes) - 1}); "
-            "the data set and the network do not belong together."
-        )
-    return values
-
-
-def _check_logits(logits: Tensor, batch: int, number: int) -> None:
-    if logits.dim() != 2 or len(logits) != batch:
-        raise DataError(
-            f"batch {number}: scores of shape {tuple(logits.shape)} for {batch} images; "
-            "a survey needs a classifier's [batch, class]."
-        )
-    bad = ~torch.isfinite(logits).all(1)
-    if bool(bad.any()):
-        first = int(bad.nonzero()[0])
-        raise RunError(
-            f"batch {number}: the scores of {int(bad.sum())} of {batch} images are not finite "
-            f"(first: image {first} of the batch); the checkpoint is damaged "
-            "or the images are not normalised as in training."
-        )
-
-
-def _opened(trace: Trace, layout: Layout, batch: int) -> NDArray[np.bool_]:
-    """bool ``[batch, unit]`` in layout order; False for the units of sites that did not run."""
-    sites = layout.sites
-    for site, decision in trace.items():
-        if site not in sites:
-            raise PathError(f"the trace names site {site!r}, which the layout does not have. {near(site, sites)}")
-        if decision.open.shape != (batch, len(sites[site])):
-            raise PathError(
-                f"the trace gives open of shape {tuple(decision.open.shape)} at site {site!r}; "
-                f"its {len(sites[site])} units and this batch need [{batch}, {len(sites[site])}]."
-            )
-    device = next((d.open.device for d in trace.values()), torch.device("cpu"))
-    columns = [
-        trace[s].open if s in trace else torch.zeros(batch, len(u), dtype=torch.bool, device=device)
-        for s, u in sites.items()
-    ]
-    together = torch.cat(columns, 1) if columns else torch.zeros(batch, 0, dtype=torch.bool)
-    opened: NDArray[np.bool_] = together.cpu().numpy()
-    return opened
 
 
 class _Tally:
