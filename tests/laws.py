@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import pickle
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import torchpaths as tp
+from torchpaths.cost import count_macs, count_params, evaluating
 from torchpaths.junction import Decision, Junction
 
 
@@ -124,6 +126,33 @@ def check_cost_is_what_runs(net: tp.Routed, x: Tensor) -> None:
         assert tp.cost(net, x[:1], path).macs == path.cost(net).macs - deciders
     full = tp.Path.full(net).cost(net)
     assert full.params == sum(p.numel() for p in net.parameters())
+
+
+def check_cut_is_forced(net: tp.Routed, x: Tensor) -> None:
+    """A network cut along a path gives what the routed one gives along it, at the path's cost, on its own."""
+    deciders = sum(
+        m.in_features * m.out_features for d in net.deciders.values() for m in d.modules() if isinstance(m, nn.Linear)
+    )
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    for path in (random_path(net), random_path(net, seed=1), ~tp.Path.full(net)):
+        cut, shared = tp.extract(net, path), tp.plain(net, path)
+        cost = path.cost(net)
+        with torch.no_grad(), evaluating(net), evaluating(cut), evaluating(shared):
+            forced = net(x, path)[0]
+            for module in (cut, shared):
+                torch.testing.assert_close(module(x), forced, rtol=1e-5, atol=1e-5)
+                assert count_macs(partial(module, x[:1])) == cost.macs - deciders
+                assert count_params(module) == cost.params - count_params(net.deciders)
+                kinds = {f"{type(m).__module__}." for m in module.modules()}
+                ours = {k for k in kinds if k.startswith("torchpaths.") and not k.startswith("torchpaths.models.")}
+                assert not ours, "something of torchpaths is left in the cut network"
+        assert {id(p) for p in shared.parameters()} <= {id(p) for p in net.parameters()}
+        assert not set(map(id, _tensors(cut))) & set(map(id, _tensors(net)))
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]
 
 
 def check_decision_is_well_formed(decision: Decision, batch: int, units: int) -> None:

@@ -45,6 +45,15 @@ def test_laws(network: str, method: str) -> None:
         laws.check_decision_is_well_formed(decision, len(x), len(net.sites[name].units))
 
 
+@pytest.mark.parametrize("network", TOYS)
+@pytest.mark.parametrize("method", ["open", "gated", "random"])
+def test_a_cut_network_is_the_forced_one(network: str, method: str) -> None:
+    original, x = toy(network)
+    net = tp.route(original, METHODS[method], example=x)
+    stir(net)
+    laws.check_cut_is_forced(net, x)
+
+
 @pytest.mark.parametrize("network", COMPILED)
 def test_compiled_as_one_graph_it_answers_as_eager(network: str) -> None:
     original, x = toy(network)

@@ -43,6 +43,19 @@ class Overwriting(nn.Module):
         return y
 
 
+class Named(Bare):
+    """Its shortcut and what follows its sum are children that do nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shortcut = nn.Identity()
+        self.act = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.act(self.shortcut(x) + self.conv(x))
+        return y
+
+
 class Reusing(nn.Module):
     """The stem's output is needed again after the block, and whatever follows the block may write in place."""
 
@@ -62,6 +75,7 @@ REUSED: dict[str, tuple[nn.Module, bool]] = {
     "ReLU in place after an identity shortcut": (Basic(inplace=True), False),
     "ReLU in place after a shortcut that is a view": (Basic(inplace=True, shortcut=View()), False),
     "ReLU in place outside a block that ends in its sum": (Bare(), True),
+    "ReLU in place outside a block that ends in a child which does nothing": (Named(), True),
     "ReLU in place outside a pre-activation block": (PreActivation(), True),
     "branch that begins in place": (Overwriting(), False),
 }

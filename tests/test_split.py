@@ -270,3 +270,40 @@ def test_further_arguments_reach_every_part(extra: dict[str, Any]) -> None:
 def test_a_second_tensor_is_no_further_argument() -> None:
     with pytest.raises(RouteError, match="more than one tensor"):
         split(Basic().eval(), torch.randn(2, WIDTH, 6, 6), other=torch.ones(1))
+
+
+class Ending(Bare):
+    """``end(x + conv(x))``."""
+
+    def __init__(self, end: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.relu = end
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(x + self.conv(x))
+
+
+@pytest.mark.parametrize(
+    ("end", "rectifies", "rectifier"),
+    [
+        (nn.ReLU(), True, True),
+        (functional.relu, True, True),
+        (torch.relu, True, True),
+        (lambda x: x.relu(), True, True),
+        (lambda x: functional.relu(x - 1), True, False),
+        (lambda x: functional.relu(x) - 1, False, False),
+        (nn.ReLU6(), False, False),
+        (nn.LeakyReLU(), False, False),
+        (nn.Sequential(nn.ReLU()), False, False),
+        (nn.Identity(), False, False),
+        (lambda x: x, False, False),
+    ],
+)
+def test_what_follows_a_sum_is_known_for_a_relu_only_where_it_is_one(
+    end: Callable[[Tensor], Tensor], rectifies: bool, rectifier: bool
+) -> None:
+    [residual] = split(Ending(end).eval(), torch.randn(2, WIDTH, 6, 6)).residuals
+    post = part(residual.post)
+    assert (post.rectifies, post.rectifier) == (rectifies, rectifier)
+    again = pickle.loads(pickle.dumps(post))
+    assert (again.rectifies, again.rectifier) == (rectifies, rectifier)

@@ -112,7 +112,7 @@ def _returned(graph: fx.Graph) -> Any:
 
 
 class _Tracer(fx.Tracer):
-    """Every child opaque; the arguments are those of the block's forward."""
+    """Every child opaque but an ``nn.Identity``, which is nothing; the arguments are those of the block's forward."""
 
     def __init__(self, block: nn.Module, run: Run, conditions: tuple[tuple[Run, str], ...]) -> None:
         super().__init__()
@@ -124,6 +124,9 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return True
+
+    def call_module(self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return args[0] if type(m) is nn.Identity else super().call_module(m, forward, args, kwargs)
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
         def forward() -> Any:

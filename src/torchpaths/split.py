@@ -314,13 +314,16 @@ class _Splitter:
         graph.output(copy(end))
         code = graph.python_code(root_module="self")
         scope = {k: v for k, v in code.globals.items() if k != "__builtins__"}
-        relu = start is not end and self._is_relu(end)
-        return Piece(code.src, scope, start is end, in_place, relu, relu and _arguments(end) == [start])
+        while end is not start and self._is(end, nn.Identity):
+            [end] = _arguments(end)
+        relu = end is not start and self._is_relu(end)
+        return Piece(code.src, scope, end is start, in_place, relu, relu and _arguments(end) == [start])
 
     def _is_relu(self, node: fx.Node) -> bool:
-        if node.op == "call_module":
-            return type(self.block.get_submodule(str(node.target))) is nn.ReLU
-        return node.op in ("call_function", "call_method") and node.target in _RELUS
+        return self._is(node, nn.ReLU) or (node.op in ("call_function", "call_method") and node.target in _RELUS)
+
+    def _is(self, node: fx.Node, kind: type[nn.Module]) -> bool:
+        return node.op == "call_module" and type(self.block.get_submodule(str(node.target))) is kind
 
     def _writes(self, node: fx.Node) -> bool:
         if node.op == "call_module":
