@@ -1,7 +1,17 @@
 """The papers' own networks which timm and torchvision lack, and models by name."""
 
-from torchpaths.models.cifar_resnet import BasicBlock, CifarResNet, PadShortcut, cifar_resnet
-from torchpaths.models.create import MODELS, create_model
+from torchpaths.models.cifar_resnet import BasicBlock, CifarResNet, PadShortcut
+from torchpaths.models.create import MODELS, Source, cifar_resnet, create_model, source
 from torchpaths.models.weights import load_weights
 
-__all__ = ["MODELS", "BasicBlock", "CifarResNet", "PadShortcut", "cifar_resnet", "create_model", "load_weights"]
+__all__ = [
+    "MODELS",
+    "BasicBlock",
+    "CifarResNet",
+    "PadShortcut",
+    "Source",
+    "cifar_resnet",
+    "create_model",
+    "load_weights",
+    "source",
+]

@@ -1,5 +1,7 @@
 """The CIFAR residual networks of He et al., "Deep Residual Learning for Image Recognition" (2015), section 4.2.
 
+Of torchpaths, and complete in itself: a copy of this file goes with networks that are cut out.
+
 Depth 6n + 2: a 3x3 convolution, three stages of n basic blocks (16, 32, 64 channels; stride 1, 2, 2), global average
 pooling, one linear layer. timm and torchvision have only the ImageNet form, and both ConvNet-AIG and network decoupling
 report on this one.
@@ -15,10 +17,6 @@ from typing import Literal, TypeAlias
 
 from torch import Tensor, nn
 from torch.nn import functional
-
-from torchpaths.errors import RunError
-
-DEPTHS = (20, 32, 44, 56, 110)
 
 Shortcut: TypeAlias = Literal["A", "B"]
 
@@ -81,16 +79,23 @@ class BasicBlock(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """Made by `cifar_resnet`. Modules are named as in the published weights: conv1 bn1 layer1 layer2 layer3 linear."""
+    """Modules are named as in the published weights: conv1 bn1 layer1 layer2 layer3 linear. He initialisation."""
 
-    def __init__(self, blocks: int, shortcut: Shortcut, classes: int, channels: int) -> None:
+    def __init__(self, blocks: tuple[int, int, int], shortcut: Shortcut, classes: int, channels: int) -> None:
+        """
+        Args:
+            blocks: of each stage; (n, n, n) in the paper.
+            shortcut: "A" without parameters, "B" a projection, where the shape changes.
+            classes: width of the last layer.
+            channels: of the images; 3 for RGB, 1 for grey.
+        """
         super().__init__()
         self.conv1 = nn.Conv2d(channels, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
         self.relu = nn.ReLU()
-        self.layer1 = _stage(16, 16, 1, blocks, shortcut)
-        self.layer2 = _stage(16, 32, 2, blocks, shortcut)
-        self.layer3 = _stage(32, 64, 2, blocks, shortcut)
+        self.layer1 = _stage(16, 16, 1, blocks[0], shortcut)
+        self.layer2 = _stage(16, 32, 2, blocks[1], shortcut)
+        self.layer3 = _stage(32, 64, 2, blocks[2], shortcut)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
         self.linear = nn.Linear(64, classes)
@@ -111,24 +116,3 @@ class CifarResNet(nn.Module):
 def _stage(inputs: int, outputs: int, stride: int, blocks: int, shortcut: Shortcut) -> nn.Sequential:
     first = BasicBlock(inputs, outputs, stride, shortcut)
     return nn.Sequential(first, *(BasicBlock(outputs, outputs, 1, shortcut) for _ in range(blocks - 1)))
-
-
-def cifar_resnet(depth: int, shortcut: Shortcut = "A", classes: int = 10, channels: int = 3) -> CifarResNet:
-    """A CIFAR residual network with He initialisation.
-
-    Args:
-        depth: 20, 32, 44, 56 or 110 layers with weights on the way through, i.e. 6n + 2 with n blocks per stage.
-        shortcut: "A" without parameters, "B" a projection, where the shape changes.
-        classes: width of the last layer.
-        channels: of the images; 3 for RGB, 1 for grey.
-
-    Raises:
-        RunError: for another depth or shortcut.
-    """
-    if depth not in DEPTHS:
-        raise RunError(f"there is no CIFAR ResNet of depth {depth}; choose one of {', '.join(map(str, DEPTHS))}.")
-    if shortcut not in ("A", "B"):
-        raise RunError(f"shortcut {shortcut!r} is unknown; choose 'A' (without parameters) or 'B' (projection).")
-    if classes < 1 or channels < 1:
-        raise RunError(f"a network needs at least one class and one input channel, not {classes} and {channels}.")
-    return CifarResNet((depth - 2) // 6, shortcut, classes, channels)

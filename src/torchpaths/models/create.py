@@ -1,15 +1,44 @@
-"""Models by name: the papers' own networks, and those of timm and torchvision behind a prefix."""
+"""Models by name: the papers' own networks, and those of timm and torchvision behind a prefix.
+
+A `Source` is a name taken apart, data that makes a model: what is written beside weights so that others can.
+"""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
 from torchpaths.errors import RunError, near
-from torchpaths.models.cifar_resnet import DEPTHS, Shortcut, cifar_resnet
+from torchpaths.models.cifar_resnet import CifarResNet, Shortcut
+
+DEPTHS = (20, 32, 44, 56, 110)
+
+
+def cifar_resnet(depth: int, shortcut: Shortcut = "A", classes: int = 10, channels: int = 3) -> CifarResNet:
+    """A CIFAR residual network with He initialisation.
+
+    Args:
+        depth: 20, 32, 44, 56 or 110 layers with weights on the way through, i.e. 6n + 2 with n blocks per stage.
+        shortcut: "A" without parameters, "B" a projection, where the shape changes.
+        classes: width of the last layer.
+        channels: of the images; 3 for RGB, 1 for grey.
+
+    Raises:
+        RunError: for another depth or shortcut.
+    """
+    if depth not in DEPTHS:
+        raise RunError(f"there is no CIFAR ResNet of depth {depth}; choose one of {', '.join(map(str, DEPTHS))}.")
+    if shortcut not in ("A", "B"):
+        raise RunError(f"shortcut {shortcut!r} is unknown; choose 'A' (without parameters) or 'B' (projection).")
+    if classes < 1 or channels < 1:
+        raise RunError(f"a network needs at least one class and one input channel, not {classes} and {channels}.")
+    n = (depth - 2) // 6
+    return CifarResNet((n, n, n), shortcut, classes, channels)
+
 
 _SHORTCUTS: dict[str, Shortcut] = {"": "A", "b": "B"}
 
@@ -19,6 +48,59 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     for suffix, shortcut in _SHORTCUTS.items()
 }
 """The library's own models: ``cifar_resnet56`` with shortcut A, ``cifar_resnet56b`` with B, and so on."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """How a model is made.
+
+    Attributes:
+        library: "timm", "torchvision" or "torchpaths".
+        name: of the model there.
+        kwargs: for the library's constructor, the number of classes among them.
+    """
+
+    library: str
+    name: str
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.name if self.library == "torchpaths" else f"{self.library}/{self.name}"
+
+    def make(self) -> nn.Module:
+        """A fresh model, without weights unless asked for.
+
+        Raises:
+            RunError: for an unknown name (with near names), a missing library or arguments the model does not take.
+        """
+        if self.library not in _LIBRARIES:
+            raise RunError(
+                f"model {str(self)!r}: no library {self.library!r}; write 'timm/{self.name}' or "
+                f"'torchvision/{self.name}'."
+            )
+        build, known = _LIBRARIES[self.library]()
+        # timm's names may end in the tag of a set of weights, "resnet50.a1_in1k".
+        if (self.name.partition(".")[0] if self.library == "timm" else self.name) not in known:
+            own = self.library == "torchpaths"
+            hint = near(self.name, known) + (" Others: 'timm/<name>', 'torchvision/<name>'." if own else "")
+            raise RunError(f"there is no model {str(self)!r}. {hint}")
+        try:
+            return build(self.name, **self.kwargs)
+        except (TypeError, ValueError, RuntimeError) as error:
+            given = ", ".join(f"{key}={value!r}" for key, value in self.kwargs.items())
+            raise RunError(f"model {str(self)!r} cannot be made with {given}: {error}") from error
+
+
+def source(name: str, classes: int, *, channels: int = 3, **kwargs: Any) -> Source:
+    """Where a model comes from, by name; see `create_model`."""
+    library, _, bare = name.rpartition("/")
+    if library == "timm":
+        return Source(library, bare, {"num_classes": classes, "in_chans": channels, **kwargs})
+    if library == "torchvision" and channels != 3:
+        raise RunError(f"{name} takes RGB images, not {channels} channel(s); timm's models take any: 'timm/{bare}'.")
+    if library:
+        return Source(library, bare, {"num_classes": classes, **kwargs})
+    return Source("torchpaths", bare, {"classes": classes, "channels": channels, **kwargs})
 
 
 def create_model(name: str, classes: int, *, channels: int = 3, **kwargs: Any) -> nn.Module:
@@ -33,32 +115,11 @@ def create_model(name: str, classes: int, *, channels: int = 3, **kwargs: Any) -
     Raises:
         RunError: for an unknown name (with near names), a missing library or arguments the model does not take.
     """
-    library, _, bare = name.rpartition("/")
-    if library == "timm":
-        build, known = _timm()
-        kwargs = {"num_classes": classes, "in_chans": channels, **kwargs}
-    elif library == "torchvision":
-        build, known = _torchvision()
-        kwargs = {"num_classes": classes, **kwargs}
-        if channels != 3:
-            raise RunError(
-                f"{name} takes RGB images, not {channels} channel(s); timm's models take any: 'timm/{bare}'."
-            )
-    elif not library:
-        build, known = lambda model, **kw: MODELS[model](**kw), list(MODELS)
-        kwargs = {"classes": classes, "channels": channels, **kwargs}
-    else:
-        raise RunError(f"model {name!r}: no library {library!r}; write 'timm/{bare}' or 'torchvision/{bare}'.")
-    # timm's names may end in the tag of a set of weights, "resnet50.a1_in1k".
-    if (bare.partition(".")[0] if library == "timm" else bare) not in known:
-        prefix = f"{library}/" if library else ""
-        hint = near(bare, known) if library else near(bare, known) + " Others: 'timm/<name>', 'torchvision/<name>'."
-        raise RunError(f"there is no model {prefix + bare!r}. {hint}")
-    try:
-        return build(bare, **kwargs)
-    except (TypeError, ValueError, RuntimeError) as error:
-        given = ", ".join(f"{key}={value!r}" for key, value in kwargs.items())
-        raise RunError(f"model {name!r} cannot be made with {given}: {error}") from error
+    return source(name, classes, channels=channels, **kwargs).make()
+
+
+def _own() -> tuple[Callable[..., nn.Module], list[str]]:
+    return lambda name, **kwargs: MODELS[name](**kwargs), list(MODELS)
 
 
 def _timm() -> tuple[Callable[..., nn.Module], list[str]]:
@@ -74,3 +135,6 @@ def _torchvision() -> tuple[Callable[..., nn.Module], list[str]]:
 
     # The package's top level holds the classifiers; detection and segmentation models have other outputs.
     return models.get_model, models.list_models(module=models)
+
+
+_LIBRARIES = {"timm": _timm, "torchvision": _torchvision, "torchpaths": _own}
