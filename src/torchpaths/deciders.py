@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torchpaths.errors import RouteError
 from torchpaths.gradients import straight_through
 from torchpaths.junction import Decider, Decision
+from torchpaths.panel import Perceptron
 
 Inference: TypeAlias = Literal["argmax", "sample", "expected"]
 """What gates do in evaluation: ``argmax`` opens where open is likelier; ``sample`` draws as in training (as the
@@ -65,15 +66,36 @@ class Gate(Decider):
             Decision of one unit; ``score`` is the log-odds of being open without noise.
         """
         with torch.autocast(features.device.type, enabled=False):
-            hidden = torch.relu(self.norm(self.fc1(features.to(self.fc1.weight.dtype))))
-            score = (self.fc2(hidden) @ self._difference).float()
+            if self.training:
+                hidden = torch.relu(self.norm(self.fc1(features.to(self.fc1.weight.dtype))))
+                score = (self.fc2(hidden) @ self._difference).float()
+            else:
+                score = self._folded()(features.float())
             if self.training or self.inference == "sample":
                 z, opened = straight_through(score + logistic_noise(score))
                 return Decision(opened, z, score)
             if self.inference == "expected":
                 return Decision(torch.ones_like(score, dtype=torch.bool), torch.sigmoid(score), score)
-            hard = score > 0
+            hard = score > self.threshold
             return Decision(hard, hard.float(), score)
+
+    def perceptron(self) -> Perceptron | None:
+        """See `Decider.perceptron`: only ``argmax`` decides by the score alone."""
+        return self._folded() if self.inference == "argmax" else None
+
+    def _folded(self) -> Perceptron:
+        """Its score in evaluation, normalisation folded in, in float32 whatever the weights are in."""
+        first, bias = self.fc1.weight.float(), self.fc1.bias.float()
+        if isinstance(self.norm, nn.BatchNorm1d):
+            mean, var = self.norm.running_mean, self.norm.running_var
+            assert mean is not None
+            assert var is not None
+            scale = self.norm.weight.float() * torch.rsqrt(var.float() + self.norm.eps)
+            first = first * scale.unsqueeze(1)
+            bias = (bias - mean.float()) * scale + self.norm.bias.float()
+        difference = self._difference.float()
+        second = difference.T @ self.fc2.weight.float()
+        return Perceptron(first, bias, second, self.fc2.bias.float() @ difference)
 
     def __repr__(self) -> str:
         norm = "" if isinstance(self.norm, nn.BatchNorm1d) else ", no norm"

@@ -7,6 +7,7 @@ as it is now is measured by ``benchmarks/training.py`` and kept in ``records/tra
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -53,11 +54,31 @@ def straight_through(noisy: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _mean(x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    if len(x) == 1 and axes == (2, 3) and x.dtype == torch.float32 and not torch.compiler.is_compiling():
+        return _mean_of_one(x)
     pixels = _pixels(x) if axes == (2, 3) else None
     if pixels is None:
         return x.mean(axes).float()
     ones = x.new_ones(1, 1, 1).expand(len(x), 1, pixels.shape[1])
     return torch.bmm(ones, pixels).squeeze(1).float() / pixels.shape[1]
+
+
+def _mean_of_one(x: Tensor) -> Tensor:
+    """The mean over the pixels of a single float32 image, as a product with a vector: half the time of ``mean``."""
+    _, channels, height, width = x.shape
+    count = height * width
+    if x.is_contiguous():
+        rows = x.view(channels, count)
+    elif x.is_contiguous(memory_format=torch.channels_last):
+        rows = x.permute(0, 2, 3, 1).view(count, channels).t()
+    else:
+        return x.mean((2, 3))
+    return torch.mv(rows, _average(count, x.device)).view(1, channels)
+
+
+@functools.lru_cache(maxsize=64)
+def _average(count: int, device: torch.device) -> Tensor:
+    return torch.full((count,), 1 / count, device=device)
 
 
 class _Pool(torch.autograd.Function):

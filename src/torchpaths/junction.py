@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from torchpaths.errors import CallError
+from torchpaths.panel import Perceptron
 from torchpaths.path import Bools, Layout, Path, Unit
 
 Pooling: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -49,10 +50,20 @@ Trace: TypeAlias = dict[str, Decision]
 
 
 class Decider(nn.Module, ABC):
-    """Who decides: pooled features ``[batch, channels]`` -> `Decision`. Knows no layout and no network."""
+    """Who decides: pooled features ``[batch, channels]`` -> `Decision`. Knows no layout and no network.
+
+    Attributes:
+        threshold: the score above which a unit opens in evaluation, where scores decide.
+    """
+
+    threshold: float = 0.0
 
     @abstractmethod
     def forward(self, features: Tensor) -> Decision: ...
+
+    def perceptron(self) -> Perceptron | None:
+        """Its score in evaluation as a perceptron, if a score above the threshold is all that decides; else None."""
+        return None
 
 
 @dataclass
@@ -82,6 +93,7 @@ class Call:
         self.device = device
         self.grad = grad
         self.trace: Trace = {}
+        self._wholes: dict[Bools, Decision] = {}
 
     def decide(self, site: Site, x: Tensor, pool: Pooling) -> tuple[Tensor, Decision]:
         """The site's decision in this call, taken once, by whoever asks first; and ``x``, to be used from here on.
@@ -96,18 +108,21 @@ class Call:
             return x, made
         if self.path is not None and site.name in self.path:
             choice = self.path[site.name]
-            decision = self._sampled(choice) if isinstance(choice, Tensor) else self._whole(choice)
+            decision = self._sampled(choice) if isinstance(choice, Tensor) else self.whole(choice)
         elif site.decider is None:
-            decision = self._whole((True,) * len(site.units))
+            decision = self.whole((True,) * len(site.units))
         else:
             x, features = pool(x)
             decision = site.decider(features)
         self.trace[site.name] = decision
         return x, decision
 
-    def _whole(self, choice: Bools) -> Decision:
-        opened = torch.tensor(choice, device=self.device).expand(self.batch, len(choice))
-        return Decision(opened, opened.float(), whole=choice)
+    def whole(self, choice: Bools) -> Decision:
+        """One decision for the whole batch; sites that decide alike share it."""
+        if choice not in self._wholes:
+            opened = torch.tensor(choice, device=self.device).expand(self.batch, len(choice))
+            self._wholes[choice] = Decision(opened, opened.float(), whole=choice)
+        return self._wholes[choice]
 
     def _sampled(self, choice: Tensor) -> Decision:
         opened = choice.to(self.device)

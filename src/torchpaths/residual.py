@@ -8,8 +8,9 @@ class.
 
 from __future__ import annotations
 
+import copy
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ from torchpaths.along import Run, close, hands_on, trace
 from torchpaths.errors import CallError
 from torchpaths.gradients import mix, pool
 from torchpaths.junction import Junction, Site
-from torchpaths.parts import Piece, Residual, Split, part
+from torchpaths.parts import Part, Piece, Residual, Split, part
 from torchpaths.path import Bools
 
 
@@ -34,6 +35,13 @@ class Step:
         self.axis = residual.axis
         self.site = site
         self.unit = unit
+
+    def using(self, change: Callable[[Part], Part]) -> Step:
+        """The same step with each of its parts changed."""
+        step = copy.copy(self)
+        step.pre = None if self.pre is None else change(self.pre)
+        step.branch, step.shortcut, step.post = change(self.branch), change(self.shortcut), change(self.post)
+        return step
 
     def pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``x`` and its average over all axes but samples and channels (ConvNet-AIG, Eq. 4), ``[batch, channels]``."""
@@ -100,6 +108,15 @@ class ResidualJunction(Junction):
             CallError: for arguments the block's default call does not have, or an input of a kind that takes another
                 way through the block's own forward than the example did.
         """
+        inputs = self._prepare(x, args, kwargs)
+        for step in self.steps:
+            if step.pre is not None:
+                x = step.pre(self.block, x, *inputs)
+            x = self._run(step, x, inputs)
+        return x
+
+    def _prepare(self, x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """What every part gets beside its own value; raises as `forward` says."""
         inputs = (x, *self._bind(args, kwargs)) if args or kwargs or self.extra else (x,)
         for condition, answer in self.conditions:
             if bool(condition(self.block, x, *inputs)) != answer:
@@ -110,11 +127,7 @@ class ResidualJunction(Junction):
                     "of "
                     "this shape."
                 )
-        for step in self.steps:
-            if step.pre is not None:
-                x = step.pre(self.block, x, *inputs)
-            x = self._run(step, x, inputs)
-        return x
+        return inputs
 
     def _run(self, step: Step, x: Tensor, inputs: tuple[Any, ...]) -> Tensor:
         block = self.block

@@ -1,0 +1,63 @@
+"""What gathering costs on this device: from how many open images on a block had better run for all.
+
+Gathering copies the open images and adds the results back; running for all computes closed images in vain. Which is
+cheaper depends on block, batch, type, threads and machine, so both are timed when a block first meets a batch of that
+kind: running for all once, gathering with half of the images and with all but one. The time of gathering is taken to
+grow linearly between. Blocks of equal code and shapes share their price.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable
+
+import torch
+
+TRIES = 3
+"""Timed runs of each kind, of which the fastest counts: whatever else the machine does only adds time."""
+
+
+class Prices:
+    """The most open images with which gathering pays, by kind of block and batch."""
+
+    def __init__(self) -> None:
+        self.limits: dict[Hashable, float] = {}
+
+    def limit(
+        self, kind: Hashable, batch: int, for_all: Callable[[], object], gathering: Callable[[int], object]
+    ) -> float:
+        """The most open images with which gathering pays; measured once for each kind.
+
+        Args:
+            kind: equal for equal work.
+            batch: images of the batch, at least 2.
+            for_all: runs the block for all of them.
+            gathering: runs it for the first so many.
+        """
+        if kind not in self.limits:
+            few, many = batch // 2, batch - 1
+            whole, half = _fastest(for_all), _fastest(lambda: gathering(few))
+            if many == few:
+                self.limits[kind] = many if half <= whole else 0
+            else:
+                slope = max((_fastest(lambda: gathering(many)) - half) / (many - few), 1e-12)
+                self.limits[kind] = few + (whole - half) / slope
+        return self.limits[kind]
+
+
+def _fastest(run: Callable[[], object]) -> float:
+    """Seconds."""
+    run()
+    taken = []
+    for _ in range(TRIES):
+        _wait()
+        start = time.perf_counter()
+        run()
+        _wait()
+        taken.append(time.perf_counter() - start)
+    return min(taken)
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
