@@ -13,11 +13,12 @@ import enum
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from torchpaths.along import copying, hands_on, is_chain, rectified_junctions
@@ -57,7 +58,8 @@ def plain(net: Routed, path: Path | None = None) -> nn.Module:
         PathError: for a path that does not fit, that is per sample, or that leaves sites to decide.
         RouteError: for a block given by hand whose functions cannot be traced.
     """
-    return _along(net, _choices(net, Path.full(net) if path is None else path), _Form.SAFE)
+    opened = _choices(net, Path.full(net) if path is None else path)
+    return _Cutter(net, opened, _Form.SAFE).cut.module
 
 
 def extract(net: Routed, path: Path, *, example: Tensor | None = None) -> nn.Module:
@@ -80,11 +82,31 @@ def extract(net: Routed, path: Path, *, example: Tensor | None = None) -> nn.Mod
         RouteError: if the network does not take the example or gives values that are not finite, or if the cut network
             does not give the same output.
     """
+    return copy.deepcopy(cut_out(net, path, example).module)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A network along a path, and what was done to the original to get there.
+
+    Attributes:
+        module: the plain network; it shares parameters and buffers with the routed one.
+        left: name of a block in the original -> what stands in its place now, for blocks with something closed that
+            were not taken out.
+        kept: name of an ``nn.Sequential`` or ``nn.ModuleList`` of blocks -> {name of each child now: its old name}.
+    """
+
+    module: nn.Module
+    left: dict[str, nn.Module] = field(default_factory=dict)
+    kept: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+def cut_out(net: Routed, path: Path, example: Tensor | None = None) -> Cut:
+    """What `extract` copies, in the smallest form that gives the same output. Arguments and errors as there."""
     opened = _choices(net, path)
     name = net.layout.network
-    x = _noise(net) if example is None else example
-    with evaluating(net):
-        expected = _run(lambda: net(x, path)[0], f"the routed {name}", x)
+    x = noise(net) if example is None else example
+    expected = run(net, x, path)
     if not all(bool(y.isfinite().all()) for y in expected):
         raise RouteError(
             f"the routed {name} gives values that are not finite for the example, so nothing can be compared; "
@@ -92,17 +114,16 @@ def extract(net: Routed, path: Path, *, example: Tensor | None = None) -> nn.Mod
         )
     differences = []
     for form in _Form:
-        cut = _along(net, opened, form)
+        cut = _Cutter(net, opened, form).cut
         try:
-            with evaluating(cut):
-                got = _run(lambda cut=cut: cut(x), f"the cut {name}", x)  # type: ignore[misc]
+            got = run(cut.module, x)
         except RouteError:
             if form is _Form.SAFE:
                 raise
             continue  # something counts on the number of blocks
-        differences.append(_difference(got, expected))
+        differences.append(difference(got, expected))
         if differences[-1] <= 1:
-            return copy.deepcopy(cut)
+            return cut
     raise RouteError(
         f"the cut {name} differs from the routed one along this path {min(differences):.3g} times as much as allowed, "
         "so it is not returned. Something in it depends on more than its input: a hook, a cache, or chance in "
@@ -126,54 +147,64 @@ def _choices(net: Routed, path: Path) -> dict[str, Bools]:
     return {site: path[site] for site in net.sites}
 
 
-def _along(net: Routed, opened: Mapping[str, Bools], form: _Form) -> nn.Module:
-    """A new tree of modules over the parameters and buffers of ``net``, its junctions cut."""
-    tensors = itertools.chain(net.model.parameters(), net.model.buffers())
-    shared: Iterable[Any] = itertools.chain(tensors, net.sites.values())
-    model = copy.deepcopy(net.model, {id(part): part for part in shared})
-    _cut_inside(model, opened, rectified_junctions(model), form, owned=False)
-    return model
+class _Cutter:
+    """Cuts the junctions of a new tree of modules over the parameters and buffers of a routed network."""
 
+    def __init__(self, net: Routed, opened: Mapping[str, Bools], form: _Form) -> None:
+        tensors = itertools.chain(net.model.parameters(), net.model.buffers())
+        shared: Iterable[Any] = itertools.chain(tensors, net.sites.values())
+        self.cut = Cut(copy.deepcopy(net.model, {id(part): part for part in shared}))
+        self.opened = opened
+        self.form = form
+        self.rectified = rectified_junctions(self.cut.module)
+        self._inside(self.cut.module, "", owned=False)
 
-def _cut_inside(
-    parent: nn.Module, opened: Mapping[str, Bools], rectified: set[Junction], form: _Form, owned: bool
-) -> None:
-    """Replace the junctions among a module's descendants, outer ones first.
+    def _inside(self, parent: nn.Module, prefix: str, owned: bool) -> None:
+        """Replace the junctions among a module's descendants, outer ones first.
 
-    Args:
-        owned: nobody but this module can still use its input.
-    """
-    chain = is_chain(parent)
-    empty = []
-    for name, child in list(parent.named_children()):
-        module = child
-        if isinstance(child, Junction):
-            module = child.cut(opened, child in rectified)
-            if hands_on(module):
-                empty.append(name)
-                if form is _Form.SAFE and not (chain and owned):
+        Args:
+            prefix: the module's name in the original, with a dot.
+            owned: nobody but this module can still use its input.
+        """
+        chain = is_chain(parent)
+        blocks = {}
+        for name, child in list(parent.named_children()):
+            module = child
+            if isinstance(child, Junction):
+                module = child.cut(self.opened, child in self.rectified)
+                empty = blocks[name] = hands_on(module)
+                if empty and self.form is _Form.SAFE and not (chain and owned):
                     module = copying(module)
-            setattr(parent, name, module)
-        _cut_inside(module, opened, rectified, form, chain and owned)
-        # What computes with parameters gives a new value, which only the next in the chain gets to see.
-        owned = owned or next(module.parameters(), None) is not None
-    if form is _Form.REMOVED and isinstance(parent, (nn.Sequential, nn.ModuleList)):
-        _take_out(parent, empty)
+                setattr(parent, name, module)
+                if empty or isinstance(module, fx.GraphModule):
+                    self.cut.left[prefix + name] = module
+            self._inside(module, f"{prefix}{name}.", chain and owned)
+            # What computes with parameters gives a new value, which only the next in the chain gets to see.
+            owned = owned or next(module.parameters(), None) is not None
+        if blocks and isinstance(parent, (nn.Sequential, nn.ModuleList)):
+            gone = [name for name, empty in blocks.items() if empty and self.form is _Form.REMOVED]
+            names = renamed(list(parent._modules), gone)
+            self.cut.kept[prefix.removesuffix(".")] = names
+            children = {new: parent._modules[old] for new, old in names.items()}
+            parent._modules.clear()
+            parent._modules.update(children)
+            for name in gone:
+                del self.cut.left[prefix + name]
 
 
-def _take_out(blocks: nn.Sequential | nn.ModuleList, names: list[str]) -> None:
-    """Remove children; where all are numbered (``0``, ``layer_0``), the others are numbered anew without gaps."""
-    left = {name: child for name, child in blocks.named_children() if name not in names}
-    numbered = [re.fullmatch(r"(.*?)(\d+)", name) for name in blocks._modules]
-    split = [(m.group(1), int(m.group(2))) for m in numbered if m is not None]
-    if split and split == [(split[0][0], split[0][1] + i) for i in range(len(numbered))]:
-        prefix, first = split[0]
-        left = {f"{prefix}{first + i}": child for i, child in enumerate(left.values())}
-    blocks._modules.clear()
-    blocks._modules.update(left)
+def renamed(names: list[str], gone: list[str]) -> dict[str, str]:
+    """What children are called once some are gone: new name -> old name.
+
+    Where all are numbered without gaps (``0``, ``layer_0``), those that stay are again.
+    """
+    left = [name for name in names if name not in gone]
+    numbered = [m for m in (re.fullmatch(r"(.*?)(\d+)", name) for name in names) if m is not None]
+    found = [(m.group(1), int(m.group(2))) for m in numbered]
+    gapless = len(found) == len(names) and found == [(found[0][0], found[0][1] + i) for i in range(len(found))]
+    return dict(zip(names if gapless else left, left, strict=False))
 
 
-def _noise(net: Routed) -> Tensor:
+def noise(net: Routed) -> Tensor:
     """Two images of noise, the same every time, where and in the precision the network's parameters are."""
     if not net.example_shape:
         raise RouteError("this network does not know what its images look like; give extract(net, path, example=x).")
@@ -182,20 +213,26 @@ def _noise(net: Routed) -> Tensor:
     return x.to(parameter.device, parameter.dtype)
 
 
-def _run(model: Callable[[], Any], what: str, x: Tensor) -> list[Tensor]:
-    """The tensors that a network returns."""
+def run(model: nn.Module, x: Tensor, *more: Any) -> list[Tensor]:
+    """The tensors that a network returns in evaluation mode, without the trace of a routed one.
+
+    Raises:
+        RouteError: if it does not take ``x``.
+    """
     try:
-        with torch.no_grad():
-            return [y for y in tree_leaves(model()) if isinstance(y, Tensor)]
+        with torch.no_grad(), evaluating(model):
+            y = model(x, *more)
     except Exception as error:
         reason = str(error).strip().split("\n")[0][:200]
+        what = f"the routed {model.layout.network}" if isinstance(model, Routed) else f"the cut {type(model).__name__}"
         raise RouteError(
             f"{what} does not take the example of shape {tuple(x.shape)} ({type(error).__name__}: {reason}); "
-            "give extract(net, path, example=x) images that net(x) accepts."
+            "give example=x, images that net(x) accepts."
         ) from error
+    return [leaf for leaf in tree_leaves(y[0] if isinstance(model, Routed) else y) if isinstance(leaf, Tensor)]
 
 
-def _difference(got: list[Tensor], expected: list[Tensor]) -> float:
+def difference(got: list[Tensor], expected: list[Tensor]) -> float:
     """The largest difference, in units of what is allowed; infinite where shapes differ or a value is not finite."""
     if [y.shape for y in got] != [y.shape for y in expected]:
         return math.inf
