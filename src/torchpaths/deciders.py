@@ -83,6 +83,11 @@ class Gate(Decider):
         """See `Decider.perceptron`: only ``argmax`` decides by the score alone."""
         return self._folded() if self.inference == "argmax" else None
 
+    @property
+    def draws(self) -> bool:
+        """See `Decider.draws`: only ``sample`` does."""
+        return self.inference == "sample"
+
     def _folded(self) -> Perceptron:
         """Its score in evaluation, normalisation folded in, in float32 whatever the weights are in."""
         first, bias = self.fc1.weight.float(), self.fc1.bias.float()
@@ -122,6 +127,11 @@ class Chance(Decider):
     def forward(self, features: Tensor) -> Decision:
         drawn = torch.rand(features.shape[0], 1, device=features.device) < self.rate
         return Decision(drawn, drawn.float())
+
+    @property
+    def draws(self) -> bool:
+        """See `Decider.draws`."""
+        return True
 
     def __repr__(self) -> str:
         return f"Chance({self.rate:.2f})"

@@ -65,6 +65,11 @@ class Decider(nn.Module, ABC):
         """Its score in evaluation as a perceptron, if a score above the threshold is all that decides; else None."""
         return None
 
+    @property
+    def draws(self) -> bool:
+        """Whether it decides by chance in evaluation."""
+        return False
+
 
 @dataclass
 class Site:
