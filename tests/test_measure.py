@@ -165,7 +165,7 @@ def test_a_row_says_where_and_how_it_was_measured() -> None:
     last = x.contiguous(memory_format=torch.channels_last)
     assert measured(net, last).setting.memory_format == "channels_last"
     assert measured(net, x[..., ::2]).setting.memory_format == "strided"
-    net.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net.model.to(memory_format=torch.channels_last)
     assert measured(net, x).setting.memory_format == "channels_last", "such weights make convolutions run so"
 
 
@@ -252,11 +252,12 @@ def test_the_table_says_once_what_holds_for_all_rows() -> None:
     title, body = text.split("network  ")
     assert text.count(rows[0].setting.device) == 1
     assert "float32, contiguous, eager" in title
-    assert "batch" not in title.splitlines()[1]
+    assert "batch" not in title.splitlines()[1], "it differs"
     lines = [line.split() for line in body.splitlines() if line.strip().startswith("half")]
-    assert [line[line.index("batch") + 1] for line in lines] == ["1", "4"]
-    assert all("1 of 2 open" in " ".join(line) for line in lines)
-    assert all(f"{rows[0].macs_ratio:.1%}" in line and "1.00" in line for line in lines)
+    plain = [line.split() for line in body.splitlines() if line.strip().startswith("plain")]
+    assert [line[:4] for line in plain] == [["plain", "–", batch, "100.0%"] for batch in ("1", "4")]
+    assert [line[1:6] for line in lines] == [["1", "of", "2", "open", batch] for batch in ("1", "4")]
+    assert all(line[6:10] == [f"{rows[0].macs_ratio:.1%}"] * 2 + ["1.00", "1.00–1.00"] for line in lines)
 
 
 @pytest.mark.parametrize(

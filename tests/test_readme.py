@@ -70,6 +70,7 @@ def reached(*_: object, **__: object) -> None:
 def test_a_command_of_the_pages_is_understood(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "train", reached)
     monkeypatch.setattr(options, "survey_run", reached)
+    monkeypatch.setattr(options, "open_run", reached)
     words = command.replace(".venv/bin/", "").split()
     with pytest.raises(ReachedError):
         cli.main(words[words.index("torchpaths") + 1 :])

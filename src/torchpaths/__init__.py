@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torchpaths.cost import cost as cost
+    from torchpaths.cut.read import load_cut as load_cut
+    from torchpaths.cut.save import save_cut as save_cut
     from torchpaths.deciders import Chance as Chance
     from torchpaths.deciders import Gate as Gate
     from torchpaths.extract import extract as extract
     from torchpaths.extract import plain as plain
+    from torchpaths.front import Front as Front
+    from torchpaths.front import front as front
     from torchpaths.junction import Decision as Decision
     from torchpaths.junction import Junction as Junction
     from torchpaths.junction import Routed as Routed
@@ -45,6 +49,7 @@ _HOME = {
     "Chance": "deciders",
     "Cost": "units",
     "Decision": "junction",
+    "Front": "front",
     "Gate": "deciders",
     "GatedBlocks": "methods.gated_blocks",
     "Junction": "junction",
@@ -61,10 +66,13 @@ _HOME = {
     "Unit": "units",
     "cost": "cost",
     "extract": "extract",
+    "front": "front",
     "measure": "measure",
     "measure_all": "measure",
+    "load_cut": "cut.read",
     "plain": "extract",
     "route": "route",
+    "save_cut": "cut.save",
     "split": "split",
     "survey": "survey",
 }

@@ -16,6 +16,9 @@ VERBS = {
     "train": "train a network; without arguments the digits demo, plain and gated side by side",
     "evaluate": "accuracy, MACs and units open of a trained run",
     "survey": "which units open for which classes: statistics and figures of a trained run",
+    "cut": "a trained run's network along one path, as a plain network that needs no torchpaths",
+    "front": "the menu of a trained run: sub-networks worth having, with accuracy, MACs and milliseconds",
+    "measure": "MACs, time, gap and memory of a trained run beside the plain network, on this device",
 }
 
 HELP = f"""usage: torchpaths VERB ...
@@ -58,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from torchpaths.errors import near
 
         return complain(f"no verb {verb!r}. {near(verb, VERBS)} See torchpaths --help.", MISUSED)
+    # Else torch's profiler, the meter of memory, reports on standard error that it finds no GPU. Read as torch loads.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")
     run: Callable[[list[str]], int] = importlib.import_module(f"torchpaths.cli.{verb}").run
     return _guarded(run, rest)
 

@@ -14,9 +14,10 @@ import tyro
 from rich.console import Console
 from tyro import conf
 
+from torchpaths.data import ImageSet
 from torchpaths.deciders import Inference
-from torchpaths.train.evaluate import Surveyed, survey_run
-from torchpaths.train.folder import Weights
+from torchpaths.train.evaluate import Surveyed, images_for, open_run, survey_run
+from torchpaths.train.folder import Run, Weights
 
 T = TypeVar("T")
 
@@ -27,7 +28,7 @@ Json: TypeAlias = Annotated[
 
 @dataclass(frozen=True)
 class OfRun:
-    """What verbs that survey a run's network take."""
+    """What verbs that run a run's network take."""
 
     run: conf.Positional[pathlib.Path]
     """Run folder."""
@@ -52,6 +53,14 @@ class OfRun:
             inference=inference,
             keep_paths=keep_paths,
         )
+
+    def open(self) -> Run:
+        """The run, its network on the GPU where there is one."""
+        return open_run(self.run, self.weights)
+
+    def images(self, run: Run) -> ImageSet:
+        """The images asked for, see `images_for`."""
+        return images_for(run, data=self.data, split=self.split, skip_corrupt=self.skip_corrupt)
 
 
 def parse(kind: type[T], arguments: Sequence[str], verb: str, about: str) -> T:

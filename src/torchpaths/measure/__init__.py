@@ -4,6 +4,7 @@
 |---|---|
 | `meter` | `measure`, `measure_all` |
 | `compare` | networks ready to be called beside the plain one: counted, timed, profiled |
+| `batches` | which batches a network that decides is measured on |
 | `timing` | paired, interleaved times and the interval of their median |
 | `memory` | peak memory of a call |
 | `setting` | device, dtype, threads, batch and so on |
@@ -12,7 +13,8 @@
 
 from __future__ import annotations
 
+from torchpaths.measure.batches import in_batches
 from torchpaths.measure.meter import measure, measure_all
 from torchpaths.measure.row import Measurement, table
 
-__all__ = ["Measurement", "measure", "measure_all", "table"]
+__all__ = ["Measurement", "in_batches", "measure", "measure_all", "table"]

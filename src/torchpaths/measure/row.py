@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,63 +84,59 @@ class Measurement:
 
 
 def table(rows: Sequence[Measurement]) -> Table:
-    """Rows for people; what is the same in all of them stands in the title."""
-    columns: dict[str, list[str]] = {}
-    for name in _NAMES:
-        columns[name] = [_words(name, getattr(row.setting, name)) for row in rows]
-    same = [words[0] for words in columns.values() if len(set(words)) == 1]
-    varying = {name: words for name, words in columns.items() if len(set(words)) > 1}
+    """Rows for people, under the plain network's of the same run; what is the same in all stands in the title."""
+    columns = {name: [getattr(row.setting, name) for row in rows] for name in _WORDS}
+    same = [_WORDS[name](values[0]) for name, values in columns.items() if len(set(values)) == 1]
+    varying = {name: [_cell(v) for v in values] for name, values in columns.items() if len(set(values)) > 1}
+    if any(row.path is not None for row in rows):
+        varying = {"path": [_path(row.path) for row in rows], **varying}
     networks = ", ".join(sorted({row.network for row in rows}))
+    pairs = min(row.pairs for row in rows)
     shown = Table(
-        title=f"{networks} beside the plain network; gap = time / MACs\n{', '.join(same)}",
+        title=f"{networks} beside the plain network, at least {pairs} pairs\n{', '.join(same)}",
         title_justify="left",
         title_style="",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
-    shown.add_column("network")
-    shown.add_column("path")
-    for name in varying:
-        shown.add_column(name.replace("_", " "), justify="right")
-    for name in ("MACs", "ms", "plain", "time", "gap", "95 %", "peak MB", "plain", "pairs"):
-        shown.add_column(name, justify="right")
+    shown.add_column("network", no_wrap=True)
+    for name in (*(n.replace("_", " ") for n in varying), "MACs", "time", "gap", "95 %", "ms", "peak MB"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    plain: tuple[Setting, float] | None = None
     for i, row in enumerate(rows):
+        if plain != (row.setting, row.plain_ms):
+            plain = row.setting, row.plain_ms
+            where = (cells[i] if name != "path" else "–" for name, cells in varying.items())
+            shown.add_row("plain", *where, "100.0%", "100.0%", "–", "–", digits(row.plain_ms), _mb(row.plain_memory))
         shown.add_row(
             row.label,
-            _path(row.path),
-            *(words[i] for words in varying.values()),
+            *(cells[i] for cells in varying.values()),
             f"{row.macs_ratio:.1%}",
-            digits(row.ms),
-            digits(row.plain_ms),
             f"{row.time_ratio.value:.1%}",
             f"{row.gap.value:.2f}",
-            f"{row.gap.low:.2f} to {row.gap.high:.2f}",
-            _megabytes(row.memory),
-            _megabytes(row.plain_memory),
-            str(row.pairs),
+            f"{row.gap.low:.2f}–{row.gap.high:.2f}",
+            digits(row.ms),
+            _mb(row.memory),
         )
     return shown
 
 
-_NAMES = ("device", "threads", "batch", "input", "dtype", "memory_format", "compile", "torch")
-"""The fields of a setting, in the order they are shown."""
+_WORDS: dict[str, Callable[[Any], str]] = {
+    "device": str,
+    "threads": lambda threads: f"{threads} thread{'s' if threads > 1 else ''}",
+    "batch": lambda batch: f"batch {batch}",
+    "input": lambda shape: f"input {_cell(shape)}",
+    "dtype": str,
+    "memory_format": str,
+    "compile": lambda mode: "eager" if mode is None else f"compiled ({mode})",
+    "torch": lambda version: f"torch {version}",
+}
+"""The fields of a setting in the order they are shown, and how to say them where they have no heading."""
 
 
-def _words(name: str, value: Any) -> str:
-    """A field of a setting as it stands in a title, where it has no heading."""
-    match name:
-        case "threads":
-            return f"{value} thread{'s' if value > 1 else ''}"
-        case "batch":
-            return f"batch {value}"
-        case "input":
-            return f"input {'x'.join(map(str, value))}"
-        case "compile":
-            return "eager" if value is None else f"compiled ({value})"
-        case "torch":
-            return f"torch {value}"
-        case _:
-            return str(value)
+def _cell(value: Any) -> str:
+    """A field of a setting under its name."""
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value or "eager")
 
 
 def _path(path: Path | None) -> str:
@@ -152,7 +148,7 @@ def _path(path: Path | None) -> str:
     return f"{sum(units)} of {len(units)} open"
 
 
-def _megabytes(held: int | None) -> str:
+def _mb(held: int | None) -> str:
     return "–" if held is None else digits(held / 1e6)
 
 

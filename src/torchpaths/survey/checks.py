@@ -42,8 +42,8 @@ def _length(loader: Iterable[Any]) -> int | None:
         return None
 
 
-def class_numbers(y: Any, batch: int, classes: int, number: int) -> NDArray[np.int64]:
-    """The labels of batch ``number``, int64 ``[batch]``, checked to be numbers of so many classes."""
+def class_numbers(y: Any, batch: int, classes: int | None, number: int) -> NDArray[np.int64]:
+    """The labels of batch ``number``, int64 ``[batch]``, checked to be numbers of so many classes (None: any)."""
     labels = torch.as_tensor(y)
     if labels.shape != (batch,) or labels.is_floating_point() or labels.is_complex():
         raise DataError(
@@ -51,7 +51,7 @@ def class_numbers(y: Any, batch: int, classes: int, number: int) -> NDArray[np.i
             "they must be class numbers, integers of shape [batch]."
         )
     values: NDArray[np.int64] = labels.to("cpu", torch.int64).numpy()
-    if values.min() < 0 or values.max() >= classes:
+    if classes is not None and (values.min() < 0 or values.max() >= classes):
         wrong = int(values[(values < 0) | (values >= classes)][0])
         raise DataError(
             f"batch {number}: label {wrong} is out of range for {classes} classes (0 to {classes - 1}); "

@@ -66,22 +66,38 @@ def survey_run(
         RunError: for a folder that is no run, lacks these weights, or has no gates to apply ``inference`` to.
         DataError: for images that cannot be read or do not belong to this network.
     """
-    run = load_run(folder, weights)
-    recipe = dataclasses.replace(
-        run.recipe, data=data or run.recipe.data, skip_corrupt=skip_corrupt or run.recipe.skip_corrupt
-    )
-    images = open_images(recipe, split)
-    _check_belongs(images, run)
+    run = open_run(folder, weights)
+    recipe = run.recipe
+    images = images_for(run, data=data, split=split, skip_corrupt=skip_corrupt)
     if inference is not None:
         _infer(run, inference)
-    gpu = torch.cuda.is_available() and recipe.device != "cpu"
-    run.net.to("cuda" if gpu else "cpu")
     seed_evaluation(recipe.seed, 0)
     loader = Loader(images, 256, mean=run.mean, std=run.std)
     found = survey(run.net, loader, classes=run.classes, keep_paths=keep_paths, progress=True)
     method = () if recipe.method is None else (type(recipe.method).__name__,)
     found = dataclasses.replace(found, name=recipe.model, method=method, dataset=images.name, split=split)
     return Surveyed(found, images, run)
+
+
+def open_run(folder: pathlib.Path, weights: Weights = "final") -> Run:
+    """A run folder, opened as `load_run` does, its network on the GPU where there is one."""
+    run = load_run(folder, weights)
+    run.net.to("cuda" if torch.cuda.is_available() and run.recipe.device != "cpu" else "cpu")
+    return run
+
+
+def images_for(run: Run, *, data: str | None = None, split: str = "test", skip_corrupt: bool = False) -> ImageSet:
+    """The images of a run, or others that belong to its network; arguments as in `survey_run`.
+
+    Raises:
+        DataError: for images that cannot be read or do not belong to this network.
+    """
+    recipe = dataclasses.replace(
+        run.recipe, data=data or run.recipe.data, skip_corrupt=skip_corrupt or run.recipe.skip_corrupt
+    )
+    images = open_images(recipe, split)
+    _check_belongs(images, run)
+    return images
 
 
 def _check_belongs(images: ImageSet, run: Run) -> None:

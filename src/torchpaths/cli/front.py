@@ -1,0 +1,122 @@
+"""``torchpaths front RUN``: the menu of a run, written beside it, drawn and printed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rich import box
+from rich.table import Table
+from torch import Tensor
+
+from torchpaths.cli import OK
+from torchpaths.cli.options import OfRun, emit, parse, speaking
+from torchpaths.data import Loader
+from torchpaths.errors import DataError
+from torchpaths.front import Front, Point, Profile, front
+from torchpaths.front.figure import draw_front
+from torchpaths.measure.row import digits
+from torchpaths.survey.figures import save
+
+
+@dataclass(frozen=True)
+class Options(OfRun):
+    """What the verb takes."""
+
+    batch: tuple[int, ...] = (1,)
+    """Images in a batch for the times, one number or several."""
+    threads: int | None = None
+    """Threads on the CPU for the times; as many as torch chooses by default."""
+    limit: int | None = None
+    """Measure accuracy on so many images drawn from the set instead of all."""
+    subset: int = 512
+    """Images to search on."""
+    seconds: float = 1.0
+    """Timed work for each point and batch."""
+    seed: int = 0
+    """Of the images drawn and of the order of runs."""
+
+
+@dataclass(frozen=True)
+class First:
+    """The first images of a loader."""
+
+    loader: Loader
+    count: int
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        left = self.count
+        for x, y in self.loader:
+            yield x[:left], y[:left]
+            left -= len(x)
+            if left <= 0:
+                return
+
+
+def run(arguments: list[str]) -> int:
+    """Search, measure, save, draw and print. Returns the exit status, see `torchpaths.cli.main`."""
+    about = "Sub-networks and operating points of a run that no other beats in accuracy, MACs and milliseconds."
+    options = parse(Options, arguments, "front", about)
+    if options.limit is not None and options.limit < 1:
+        raise DataError(f"--limit {options.limit}: accuracy needs at least one image.")
+    with speaking(options.json) as console:
+        opened = options.open()
+        images = options.images(opened)
+        drawn = options.limit is not None
+        loader = Loader(images, 256, shuffle=drawn, seed=options.seed, mean=opened.mean, std=opened.std)
+        made = front(
+            opened.net,
+            First(loader, options.limit) if options.limit is not None else loader,
+            batch=options.batch,
+            threads=options.threads,
+            subset=options.subset,
+            seconds=options.seconds,
+            seed=options.seed,
+            progress=True,
+        )
+        made = dataclasses.replace(made, name=opened.recipe.model, dataset=images.name, split=options.split)
+        files = [made.save(options.run)]
+        for i, profile in enumerate(made.profiles):
+            stem = "front" if i == 0 else f"front-batch-{profile.setting.batch}"
+            files += save(draw_front(made, profile), options.run / "figures" / stem)
+            console.print(menu(made, profile))
+        console.print("\n".join(f"wrote {file}" for file in files), markup=False, soft_wrap=True)
+    if options.json:
+        emit({"folder": str(options.run), "files": [str(file) for file in files], **made.to_json()})
+    return OK
+
+
+def menu(made: Front, profile: Profile) -> Table:
+    """The points worth having, with the times of one profile."""
+    table = Table(
+        title=f"{made.name} on {made.dataset}, {made.images:,} images; plain network {made.accuracy:.2%}, "
+        f"{digits(profile.plain_ms)} ms\n{profile.setting}",
+        title_justify="left",
+        title_style="",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("point", no_wrap=True)
+    for name in ("open", "MACs", "accuracy", "ms", "of plain", "gap"):
+        table.add_column(name, justify="right", no_wrap=True)
+    plain = made.layout.plain.macs
+    for point in made.menu(profile):
+        assert point.time is not None
+        table.add_row(
+            _short(point, len(made.layout.units)),
+            f"{point.open:.1%}",
+            f"{point.macs / plain:.1%}",
+            f"{point.accuracy:.2%}",
+            digits(point.time.ms),
+            f"{point.time.ratio.value:.1%}",
+            f"{point.time.gap.value:.2f}",
+        )
+    return table
+
+
+def _short(point: Point, units: int) -> str:
+    if point.fixed:
+        return f"path, {round(point.open * units)} of {units} open"
+    gates = "gates as trained" if point.threshold == 0 else f"gates at {point.threshold:.3g}"
+    return gates if point.path is None else f"{gates}, path"
