@@ -54,7 +54,7 @@ def straight_through(noisy: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _mean(x: Tensor, axes: tuple[int, ...]) -> Tensor:
-    if len(x) == 1 and axes == (2, 3) and x.dtype == torch.float32 and not torch.compiler.is_compiling():
+    if x.shape[0] == 1 and axes == (2, 3) and x.dtype == torch.float32 and not torch.compiler.is_compiling():
         return _mean_of_one(x)
     pixels = _pixels(x) if axes == (2, 3) else None
     if pixels is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable
+from functools import partial
 
 import torch
 
@@ -21,11 +22,11 @@ class Prices:
     """The most open images with which gathering pays, by kind of block and batch."""
 
     def __init__(self) -> None:
-        self.limits: dict[Hashable, float] = {}
+        self.limits: dict[Hashable, int] = {}
 
     def limit(
         self, kind: Hashable, batch: int, for_all: Callable[[], object], gathering: Callable[[int], object]
-    ) -> float:
+    ) -> int:
         """The most open images with which gathering pays; measured once for each kind.
 
         Args:
@@ -35,14 +36,18 @@ class Prices:
             gathering: runs it for the first so many.
         """
         if kind not in self.limits:
-            few, many = batch // 2, batch - 1
-            whole, half = _fastest(for_all), _fastest(lambda: gathering(few))
-            if many == few:
-                self.limits[kind] = many if half <= whole else 0
-            else:
-                slope = max((_fastest(lambda: gathering(many)) - half) / (many - few), 1e-12)
-                self.limits[kind] = few + (whole - half) / slope
+            self.limits[kind] = self._limit(batch, for_all, gathering)
         return self.limits[kind]
+
+    def _limit(self, batch: int, for_all: Callable[[], object], gathering: Callable[[int], object]) -> int:
+        few, many = batch // 2, batch - 1
+        whole, half = _fastest(for_all), _fastest(partial(gathering, few))
+        if many == few:
+            return many if half <= whole else 0
+        slope = (_fastest(partial(gathering, many)) - half) / (many - few)
+        if slope <= 0:  # too small a difference to measure
+            return many if half <= whole else 0
+        return max(0, min(many, int(few + (whole - half) / slope)))
 
 
 def _fastest(run: Callable[[], object]) -> float:

@@ -9,6 +9,7 @@ class.
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -45,8 +46,14 @@ class Step:
 
     def pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``x`` and its average over all axes but samples and channels (ConvNet-AIG, Eq. 4), ``[batch, channels]``."""
-        axes = tuple(a for a in range(1, x.dim()) if a != self.axis)
+        axes = _others(x.dim(), self.axis)
         return pool(x, axes) if axes else (x, x)
+
+
+@functools.cache
+def _others(axes: int, channels: int) -> tuple[int, ...]:
+    """All axes but samples and channels."""
+    return tuple(a for a in range(1, axes) if a != channels)
 
 
 class ResidualJunction(Junction):

@@ -106,7 +106,7 @@ class Skipping(Routed):
         for junction in self.junctions:
             junction.__dict__["call"] = call  # past Module.__setattr__, which takes longer than closing a small block
         try:
-            return self.model(x), call.trace
+            return self.model(x), call.finish()
         finally:
             for junction in self.junctions:
                 junction.__dict__["call"] = None
@@ -165,7 +165,8 @@ class _Run(Call):
         self.rectified = False
         self.own = False
         self._rows: dict[tuple[str, int], Tensor | bool | None] = {}
-        self._scores: tuple[Panel, Tensor, list[list[float]]] | None = None
+        self._seen: tuple[Panel, Tensor | list[float]] | None = None
+        self._scored: dict[str, float] = {}
 
     def enter(self, x: Tensor, references: int) -> None:
         """A junction got ``x``, which ``references`` refer to: what is known holds on, or is forgotten."""
@@ -177,17 +178,16 @@ class _Run(Call):
     def leave(self, y: Tensor, rectified: bool, own: bool) -> None:
         """A junction, or a part of it, gives ``y``."""
         if y is not self.value or y._version != self.version:
-            self.value, self.version, self._scores = y, y._version, None
+            self.value, self.version, self._seen = y, y._version, None
             self.rectified, self.own = rectified, own
 
     def keep(self, x: Tensor) -> Tensor:
         """``x`` as a junction's output; a copy if others refer to it, since a layer behind may write into it."""
         if self.own:
             return x
-        rectified, scores = self.rectified, self._scores
-        y = x.clone()
-        self.leave(y, rectified, own=True)
-        self._scores = scores
+        seen, y = self._seen, x.clone()
+        self.leave(y, self.rectified, own=True)
+        self._seen = seen
         return y
 
     def decide(self, site: Site, x: Tensor, pool: Pooling) -> tuple[Tensor, Decision]:
@@ -197,20 +197,28 @@ class _Run(Call):
         if place is None or forced or site.name in self.trace or site.decider is None:
             return super().decide(site, x, pool)
         panel, column = place
-        if self._scores is None or self._scores[0] is not panel:
+        if self._seen is None or self._seen[0] is not panel:
             x, features = pool(x)
-            scores = panel(features)
-            self._scores = panel, scores, scores.tolist() if self.batch == 1 else []
-        _, scores, numbers = self._scores
-        score = scores[:, column : column + 1]
-        if numbers:
-            decision = self.whole((numbers[0][column] > site.decider.threshold,))
-            decision = Decision(decision.open, decision.z, score, decision.whole)
+            self._seen = panel, panel.hidden(features) if self.batch == 1 else panel(features)
+        seen = self._seen[1]
+        if isinstance(seen, list):
+            number = self._scored[site.name] = panel.score(seen, column)
+            decision = self.whole((number > site.decider.threshold,))
         else:
+            score = seen[:, column : column + 1]
             opened = score > site.decider.threshold
             decision = Decision(opened, opened.float(), score)
         self.trace[site.name] = decision
         return x, decision
+
+    def finish(self) -> Trace:
+        """The trace, complete: the scores of a single image are sorted to their sites at the end, all in one go."""
+        if self._scored:
+            scores = torch.tensor(list(self._scored.values()), device=self.device).view(-1, 1, 1).unbind()
+            for name, score in zip(self._scored, scores, strict=True):
+                decision = self.trace[name]
+                self.trace[name] = Decision(decision.open, decision.z, score, decision.whole)
+        return self.trace
 
     def rows(self, site: Site, unit: int, decision: Decision) -> Tensor | bool | None:
         """The images that open a unit (long ``[n]``); True or False where all or none do; None where the decision
@@ -237,7 +245,7 @@ class _SkippingResidual(ResidualJunction):
         """
         Junction.__init__(self, junction.sites)
         self.__dict__.update({k: v for k, v in junction.__dict__.items() if k != "call"})
-        self._limits: dict[Hashable, float] = {}
+        self._limits: dict[Hashable, int] = {}
         self._direct: tuple[Step, ...] = ()
         self._alone = not self.conditions and not self.extra  # nothing to look at but x
 
@@ -286,7 +294,7 @@ class _SkippingResidual(ResidualJunction):
                 own = True
                 add_rows(total, rows, self._gathered(step, x, inputs, rows))
         y = self._post(step, total, inputs, own)
-        call.leave(y, rectified=step.post.rectifies, own=_shares(y) <= _ALONE)
+        call.leave(y, rectified=step.post.rectifies, own=own if y is total else _shares(y) <= _ALONE)
         return y
 
     def _gathered(self, step: Step, x: Tensor, inputs: tuple[Any, ...], rows: Tensor) -> Tensor:
