@@ -141,7 +141,7 @@ def _write_loader(
             same = edits or _settings(made, cut) == _settings(module, cut)
             off = difference(run(made, x), expected) if same else math.inf
         except Exception as error:  # whatever the library raises for arguments it does not take
-            reason = f"{type(error).__name__}: {error}"
+            reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
             continue
         if off <= 1:
             return expression, edits

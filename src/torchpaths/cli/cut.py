@@ -1,0 +1,134 @@
+"""``torchpaths cut RUN``: a run's network along one path, written as a plain network that needs no torchpaths."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from dataclasses import dataclass
+
+from torchpaths.cli import OK
+from torchpaths.cli.options import OfRun, emit, parse, speaking
+from torchpaths.cli.tables import count
+from torchpaths.cut import Spec, save_cut
+from torchpaths.errors import BudgetError, DataError
+from torchpaths.front import Front
+from torchpaths.models import source
+from torchpaths.path import Budget, Path
+from torchpaths.survey import Survey
+from torchpaths.train.folder import Run
+from torchpaths.units import Cost
+
+
+@dataclass(frozen=True)
+class Options(OfRun):
+    """What the verb takes."""
+
+    out: pathlib.Path = dataclasses.field(kw_only=True)
+    """Folder for the cut network; it must be new or empty."""
+    path: pathlib.Path | None = None
+    """The path, as JSON."""
+    budget_macs: float | None = None
+    """Or keep the units that images open most, within so many MACs: up to 1 a share of the plain network's."""
+    budget_open: float | None = None
+    """Or within this share of units."""
+    label: str | None = None
+    """The class, by name or number, whose images say what is kept; all images by default. Without a budget: what at
+    least half of its images open."""
+    budget_ms: float | None = None
+    """Or the most accurate path of the run's front within so many milliseconds for a batch, see torchpaths front."""
+    front: pathlib.Path | None = None
+    """Choose the most accurate path within a budget from this front.json instead of the run's survey."""
+
+
+def run(arguments: list[str]) -> int:
+    """Choose, cut, write and print. Returns the exit status, see `torchpaths.cli.main`."""
+    about = "A run's network along one path as a plain network: weights, description and a loader without torchpaths."
+    options = parse(Options, arguments, "cut", about)
+    budget = _budget(options)
+    with speaking(options.json) as console:
+        opened = options.open()
+        path, chosen = _choose(options, budget, opened)
+        channels = opened.net.example_shape[0]
+        spec = save_cut(
+            opened.net,
+            path,
+            options.out,
+            source(opened.recipe.model, len(opened.classes), channels=channels),
+            classes=opened.classes,
+            mean=opened.mean,
+            std=opened.std,
+        )
+        rows = [f"chosen by {chosen}", *_rows(spec, path), f"wrote {options.out}"]
+        console.print("\n".join(rows), markup=False, soft_wrap=True)
+    if options.json:
+        emit({"folder": str(options.run), "out": str(options.out), **spec.to_json()})
+    return OK
+
+
+def _budget(options: Options) -> Budget | None:
+    """The budget asked for.
+
+    Raises:
+        BudgetError: if nothing says what to keep, or several things do.
+    """
+    given = {"macs": options.budget_macs, "open": options.budget_open, "ms": options.budget_ms}
+    budgets = {name: value for name, value in given.items() if value is not None}
+    if options.path is not None:
+        if budgets or options.label is not None or options.front is not None:
+            raise BudgetError("--path says what to keep; leave out budgets, --label and --front.")
+        return None
+    if len(budgets) > 1:
+        raise BudgetError(f"{' and '.join(f'--budget-{name}' for name in budgets)}: give one budget.")
+    if not budgets and (options.label is None or options.front is not None):
+        raise BudgetError("nothing says what to keep; give --path FILE, --budget-macs 0.6, or --label CLASS.")
+    if options.label is not None and (options.front is not None or "ms" in budgets):
+        raise BudgetError("--label: a front knows no classes, only a survey does; give --budget-macs or --budget-open.")
+    return Budget(**budgets) if budgets else None
+
+
+def _choose(options: Options, budget: Budget | None, opened: Run) -> tuple[Path, str]:
+    """The path, and what chose it, in words."""
+    if options.path is not None:
+        try:
+            return Path.from_json(options.path.read_text()), str(options.path)
+        except UnicodeDecodeError as error:
+            raise DataError(f"{options.path} is no path: not text ({error}).") from error
+    if budget is not None and (budget.ms is not None or options.front is not None):
+        front = options.front or options.run / "front.json"
+        path = Front.load(front, opened.net).best(budget, fixed=True).path
+        assert path is not None  # as fixed=True asks for
+        return path, str(front)
+    found, where = _surveyed(options, opened)
+    label = options.label
+    if label is not None and label not in found.classes and label.isdecimal():
+        return found.path(int(label), budget), where
+    return found.path(label, budget), where
+
+
+def _surveyed(options: Options, opened: Run) -> tuple[Survey, str]:
+    """The survey beside the run, or a new one if it has none or others are asked for; its layout without deciders.
+
+    A cut network has no deciders, so they take nothing of its budget.
+    """
+    file = options.run / "survey.json"
+    found = None
+    if options.data is None and options.weights == "final" and file.is_file():
+        found = Survey.load(file, opened.net.layout)
+    where = str(file)
+    if found is None or found.split != options.split:
+        found = options.survey().survey
+        where = f"what {found.images.sum():,} images open"
+    layout = found.layout
+    fixed = layout.plain - sum((unit.cost for unit in layout.units), Cost(0, 0))
+    return dataclasses.replace(found, layout=dataclasses.replace(layout, fixed=fixed)), where
+
+
+def _rows(spec: Spec, path: Path) -> list[str]:
+    """What came out, in words."""
+    units = [unit for opened in path.values() for unit in opened]
+    shares = {"MACs": (spec.cut.macs, spec.plain.macs), "parameters": (spec.cut.params, spec.plain.params)}
+    return [
+        f"{spec.source}: {sum(units)} of {len(units)} units kept",
+        *(f"{count(cut)} of {count(plain)} {what} ({cut / plain:.1%})" for what, (cut, plain) in shares.items()),
+        f"made by {spec.build}" + (", edited" if spec.edits else ""),
+    ]
