@@ -123,7 +123,7 @@ def test_of_a_front_people_get_the_menu(run: Path, capsys: pytest.CaptureFixture
     front = tp.Front.load(run, load_run(run).net)
     assert [p.setting.batch for p in front.profiles] == [16, 8]
     assert out.count("path, 0 of 9 open") == 2, "a table for each batch"
-    assert f"plain network {front.accuracy:.2%}" in out
+    assert f"everything open {front.accuracy:.2%}" in out
     assert "front-batch-8.png" in out
 
 

@@ -90,7 +90,7 @@ def run(arguments: list[str]) -> int:
 def menu(made: Front, profile: Profile) -> Table:
     """The points worth having, with the times of one profile."""
     table = Table(
-        title=f"{made.name} on {made.dataset}, {made.images:,} images; plain network {made.accuracy:.2%}, "
+        title=f"{made.name} on {made.dataset}, {made.images:,} images; everything open {made.accuracy:.2%}, "
         f"{digits(profile.plain_ms)} ms\n{profile.setting}",
         title_justify="left",
         title_style="",

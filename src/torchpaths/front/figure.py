@@ -31,7 +31,7 @@ MARKS: dict[str, dict[str, Any]] = {
     "path": {"marker": "D", "mfc": PAPER, "mec": DEEP, "ms": 4.6, "mew": 1.2},
     "plain": {"marker": "o", "mfc": PAPER, "mec": INK, "ms": 7.0, "mew": 1.5},
 }
-NAMES = {"gates": "gates decide", "path": "one path for all images", "plain": "plain network"}
+NAMES = {"gates": "gates decide", "path": "one path for all images", "plain": "everything open: the plain network"}
 
 LEFT, BOTTOM, HEIGHT, WIDE, GAP = 0.66, 0.62, 2.62, 3.9, 0.34
 """Inches: where the first panel stands, how large panels are, how far apart."""
@@ -72,7 +72,7 @@ def draw_front(front: Front, profile: Profile | None = None) -> Figure:
     first.legend(
         loc="lower left",
         bbox_to_anchor=(0, 1.0),
-        ncols=4,
+        ncols=2 * panels,
         frameon=False,
         fontsize=SMALL,
         handletextpad=0.2,
