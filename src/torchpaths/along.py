@@ -84,7 +84,7 @@ def trace(block: nn.Module, run: Run, conditions: Iterable[tuple[Run, str]] = ()
         ) from error
     graph = fx.Graph()  # made anew: a graph remembers the class of its tracer, which the result must not need
     graph.output(graph.graph_copy(traced, {}))
-    if _first(graph) is _returned(graph):
+    if _first(graph) is _returned(graph):  # then there is nothing for which a condition would have to hold
         for node in [n for n in graph.nodes if n.op not in ("placeholder", "output")][::-1]:
             graph.erase_node(node)
     return fx.GraphModule(block, graph, type(block).__name__)

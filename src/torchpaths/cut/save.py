@@ -70,7 +70,7 @@ def save_cut(
             not make the original of ``net``.
         RunError: for a folder that is not empty, a full disk, or a source that cannot be made.
     """
-    folder = pathlib.Path(folder)
+    folder = pathlib.Path(folder).absolute()  # "." has no name
     _check_json(source)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder} is there already and not empty; name a new folder, or remove it first.")
