@@ -11,11 +11,15 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torchpaths.compiled import Menu as Menu
+    from torchpaths.compiled import compiled as compiled
     from torchpaths.cost import cost as cost
     from torchpaths.cut.read import load_cut as load_cut
     from torchpaths.cut.save import save_cut as save_cut
     from torchpaths.deciders import Chance as Chance
     from torchpaths.deciders import Gate as Gate
+    from torchpaths.export import Exported as Exported
+    from torchpaths.export import export as export
     from torchpaths.extract import extract as extract
     from torchpaths.extract import plain as plain
     from torchpaths.front import Front as Front
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
     from torchpaths.path import Path as Path
     from torchpaths.residual import ResidualJunction as ResidualJunction
     from torchpaths.route import route as route
+    from torchpaths.skip import Skipping as Skipping
+    from torchpaths.skip import skipping as skipping
     from torchpaths.split import split as split
     from torchpaths.survey import Survey as Survey
     from torchpaths.survey import survey as survey
@@ -49,22 +55,27 @@ _HOME = {
     "Chance": "deciders",
     "Cost": "units",
     "Decision": "junction",
+    "Exported": "export",
     "Front": "front",
     "Gate": "deciders",
     "GatedBlocks": "methods.gated_blocks",
     "Junction": "junction",
     "Layout": "units",
     "Measurement": "measure",
+    "Menu": "compiled",
     "Objective": "train.objective",
     "Path": "path",
     "RandomDrop": "methods.random_drop",
     "Residual": "parts",
     "ResidualJunction": "residual",
     "Routed": "junction",
+    "Skipping": "skip",
     "Survey": "survey",
     "Trace": "junction",
     "Unit": "units",
+    "compiled": "compiled",
     "cost": "cost",
+    "export": "export",
     "extract": "extract",
     "front": "front",
     "measure": "measure",
@@ -73,6 +84,7 @@ _HOME = {
     "plain": "extract",
     "route": "route",
     "save_cut": "cut.save",
+    "skipping": "skip",
     "split": "split",
     "survey": "survey",
 }

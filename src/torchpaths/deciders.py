@@ -70,7 +70,7 @@ class Gate(Decider):
                 hidden = torch.relu(self.norm(self.fc1(features.to(self.fc1.weight.dtype))))
                 score = (self.fc2(hidden) @ self._difference).float()
             else:
-                score = self._folded()(features.float())
+                score = self.perceptron()(features.float())
             if self.training or self.inference == "sample":
                 z, opened = straight_through(score + logistic_noise(score))
                 return Decision(opened, z, score)
@@ -79,16 +79,17 @@ class Gate(Decider):
             hard = score > self.threshold
             return Decision(hard, hard.float(), score)
 
-    def perceptron(self) -> Perceptron | None:
-        """See `Decider.perceptron`: only ``argmax`` decides by the score alone."""
-        return self._folded() if self.inference == "argmax" else None
+    @property
+    def by_score(self) -> bool:  # type: ignore[override]
+        """See `Decider.by_score`."""
+        return self.inference == "argmax"
 
     @property
-    def draws(self) -> bool:
-        """See `Decider.draws`: only ``sample`` does."""
+    def draws(self) -> bool:  # type: ignore[override]
+        """See `Decider.draws`."""
         return self.inference == "sample"
 
-    def _folded(self) -> Perceptron:
+    def perceptron(self) -> Perceptron:
         """Its score in evaluation, normalisation folded in, in float32 whatever the weights are in."""
         first, bias = self.fc1.weight.float(), self.fc1.bias.float()
         if isinstance(self.norm, nn.BatchNorm1d):
@@ -116,6 +117,8 @@ def logistic_noise(like: Tensor) -> Tensor:
 class Chance(Decider):
     """Opens with a fixed probability, in training and evaluation, whatever the image: the control for `Gate`."""
 
+    draws = True
+
     def __init__(self, rate: float) -> None:
         """
         Args:
@@ -127,11 +130,6 @@ class Chance(Decider):
     def forward(self, features: Tensor) -> Decision:
         drawn = torch.rand(features.shape[0], 1, device=features.device) < self.rate
         return Decision(drawn, drawn.float())
-
-    @property
-    def draws(self) -> bool:
-        """See `Decider.draws`."""
-        return True
 
     def __repr__(self) -> str:
         return f"Chance({self.rate:.2f})"

@@ -53,22 +53,21 @@ class Decider(nn.Module, ABC):
     """Who decides: pooled features ``[batch, channels]`` -> `Decision`. Knows no layout and no network.
 
     Attributes:
-        threshold: the score above which a unit opens in evaluation, where scores decide.
+        by_score: whether in evaluation a unit opens where its score is above the threshold, and nothing else decides.
+        threshold: that score.
+        draws: whether chance decides in evaluation.
     """
 
+    by_score: bool = False
     threshold: float = 0.0
+    draws: bool = False
 
     @abstractmethod
     def forward(self, features: Tensor) -> Decision: ...
 
-    def perceptron(self) -> Perceptron | None:
-        """Its score in evaluation as a perceptron, if a score above the threshold is all that decides; else None."""
-        return None
-
-    @property
-    def draws(self) -> bool:
-        """Whether it decides by chance in evaluation."""
-        return False
+    def perceptron(self) -> Perceptron:
+        """The score in evaluation as a perceptron, for deciders that decide by score."""
+        raise NotImplementedError
 
 
 @dataclass

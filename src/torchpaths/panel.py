@@ -38,6 +38,11 @@ class Perceptron:
     second: Tensor
     second_bias: Tensor
 
+    @property
+    def channels(self) -> int:
+        """How many features it takes."""
+        return self.first.shape[1]
+
     def __call__(self, features: Tensor) -> Tensor:
         """Features ``[batch, channels]`` -> scores ``[batch, 1]``."""
         hidden = functional.linear(features, self.first, self.first_bias).relu_()
@@ -63,7 +68,7 @@ class Panel:
     def __init__(self, deciders: Sequence[Decider]) -> None:
         """
         Args:
-            deciders: such that have a perceptron.
+            deciders: such that decide by score.
         """
         self.deciders = tuple(deciders)
         self._tensors = [t for d in deciders for t in (*d.parameters(), *d.buffers()) if t.is_floating_point()]
@@ -75,7 +80,7 @@ class Panel:
         """Join the deciders anew if their weights changed since."""
         state = [t._version for t in self._tensors] + [t.data_ptr() for t in self._tensors]
         if state != self._state:
-            several = [p for d in self.deciders if (p := d.perceptron()) is not None]
+            several = [decider.perceptron() for decider in self.deciders]
             self._joined = Perceptron.joined(several)
             starts = [0, *accumulate(len(p.first) for p in several)]
             self._second = [

@@ -87,15 +87,16 @@ class Skipping(Routed):
         Raises:
             CallError: for an empty batch, or one on another device than the network.
         """
+        if torch.compiler.is_compiling():
+            raise CallError(
+                "what a skipping network runs depends on the images, so it cannot be compiled; run it as it is, or "
+                "compile the network along chosen paths: torchpaths.compiled(net, paths)."
+            )
         if x.shape[0] == 0:
-            raise CallError(
-                f"a batch of no images (shape {tuple(x.shape)}): there is nothing to run; give at least one."
-            )
-        parameter = next(self.model.parameters(), x)
-        if parameter.device != x.device:
-            raise CallError(
-                f"the images are on {x.device}, the network on {parameter.device}: x.to({parameter.device})."
-            )
+            raise CallError(f"a batch of no images, of shape {tuple(x.shape)}; give at least one.")
+        device = next(self.model.parameters(), x).device
+        if device != x.device:
+            raise CallError(f"the images are on {x.device}, the network is on {device}; give x.to({str(device)!r}).")
         if path is not None:
             path.check(self.layout, x.shape[0])
         for panel in {panel for panel, _ in self._columns.values()}:
@@ -133,8 +134,7 @@ def _panels(sites: Iterable[Site]) -> Columns:
     """Neighbouring deciders that are perceptrons of equal width, a panel for each run of them."""
 
     def width(site: Site) -> int | None:
-        perceptron = None if site.decider is None else site.decider.perceptron()
-        return None if perceptron is None else perceptron.first.shape[1]
+        return None if site.decider is None or not site.decider.by_score else site.decider.perceptron().channels
 
     columns: Columns = {}
     for channels, run in groupby(sites, key=width):
@@ -194,7 +194,7 @@ class _Run(Call):
         """See `Call.decide`. The scores of a panel are kept until the features change."""
         place = self.columns.get(site.name)
         forced = self.path is not None and site.name in self.path
-        if place is None or forced or site.name in self.trace or site.decider is None:
+        if place is None or forced or site.name in self.trace or site.decider is None or not site.decider.by_score:
             return super().decide(site, x, pool)
         panel, column = place
         if self._seen is None or self._seen[0] is not panel:
@@ -230,7 +230,8 @@ class _Run(Call):
             opened = decision.open[:, unit]
             rows = opened.nonzero().flatten()
             alike = len(rows) in (0, self.batch)
-            scales = site.name not in self.columns and not bool((decision.z[:, unit] == opened).all())
+            by_score = site.decider is not None and site.decider.by_score
+            scales = not by_score and not bool((decision.z[:, unit] == opened).all())
             self._rows[key] = None if scales else len(rows) > 0 if alike else rows
         return self._rows[key]
 

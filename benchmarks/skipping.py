@@ -1,0 +1,211 @@
+"""What skipping and cutting save in time: the gap of `torchpaths.skipping` and `torchpaths.extract`, in paired runs.
+
+    python benchmarks/skipping.py --network resnet50 --batch 1 8 --threads 1 2
+
+ResNet-50 has random weights and gates whose thresholds are set to the median of their scores, so that each opens for
+half of the images, independently of the others (random projections of the features), and it runs with them, with all
+open and with all closed; beside that the network of a random path, cut out. With ``--network RUN`` a trained network of
+a run folder runs as it is. Images are those of ``--data`` where given, else noise at several scales. Rows that are
+already in the results file are not measured again; the table shows them all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+import torchvision
+import tyro
+from rich.console import Console
+from torch import Tensor, nn
+from torch.nn import functional
+
+import torchpaths as tp
+from torchpaths.data import open_data
+from torchpaths.train.folder import load_run
+
+POOL = 64
+"""Images that thresholds are set with and batches are drawn from."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is measured.
+
+    Attributes:
+        network: "resnet50" or a run folder.
+        batch: images per call.
+        threads: of the processor.
+        dtype: of weights and images.
+        order: memory format.
+        kinds: what runs.
+        data: image set to take the images from.
+        seconds: timed work for each row.
+        pairs: at least so many.
+        out: results, one JSON object per line.
+    """
+
+    network: str = "resnet50"
+    batch: tuple[int, ...] = (1, 8, 32)
+    threads: tuple[int, ...] = (1, 2)
+    dtype: Literal["fp32", "bf16"] = "fp32"
+    order: Literal["channels_last", "contiguous"] = "channels_last"
+    kinds: tuple[Literal["gates", "open", "closed", "cut"], ...] = ("gates", "open", "closed", "cut")
+    data: str | None = None
+    seconds: float = 8.0
+    pairs: int = 15
+    out: pathlib.Path = field(default=pathlib.Path("runs/skipping.jsonl"))
+
+
+def main(options: Options) -> None:
+    """Measure what is missing and print everything."""
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    net, images = _network(options)
+    for threads in options.threads:
+        for batch in options.batch:
+            for kind in options.kinds:
+                key = [options.network, kind, options.dtype, options.order, threads, batch]
+                if key not in [row["key"] for row in _rows(options.out)]:
+                    row = _measure(options, net, images, kind, threads, batch)
+                    with options.out.open("a") as file:
+                        file.write(json.dumps({"key": key, **row.to_json()}) + "\n")
+    _show(_rows(options.out))
+
+
+def _measure(options: Options, net: tp.Routed, images: Tensor, kind: str, threads: int, batch: int) -> tp.Measurement:
+    batches = (
+        [images[i * batch : (i + 1) * batch] for i in range(min(8, POOL // batch))] if batch < 32 else [images[:batch]]
+    )
+    if kind == "cut":
+        draw = torch.Generator().manual_seed(0)
+        path = tp.Path({s: [bool(torch.rand((), generator=draw) < 0.5)] for s in net.sites}, net.layout.fingerprint)
+        what: nn.Module = tp.extract(net, path)
+    else:
+        fast = tp.skipping(net)
+        if kind != "gates":
+            for decider in fast.deciders.values():
+                decider.threshold = -1e9 if kind == "open" else 1e9  # type: ignore[assignment]
+        what = fast
+    torch.set_num_threads(threads)
+    with torch.no_grad():
+        for _ in range(2):
+            for x in batches:
+                what(x)  # prices are measured outside of what is timed
+    return tp.measure(
+        what,
+        batches,
+        against=tp.plain(net),
+        label=f"{pathlib.Path(options.network).name}, {kind}",
+        threads=threads,
+        seconds=options.seconds,
+        pairs=options.pairs,
+    )
+
+
+def _network(options: Options) -> tuple[tp.Routed, Tensor]:
+    """The network, and images for it."""
+    torch.manual_seed(0)
+    order = torch.channels_last if options.order == "channels_last" else torch.contiguous_format
+    dtype = torch.float32 if options.dtype == "fp32" else torch.bfloat16
+    trained = options.network != "resnet50"
+    if trained:
+        run = load_run(options.network)
+        net, shape = run.net, run.net.example_shape
+    else:
+        model = torchvision.models.resnet50().eval()
+        shape = (3, 224, 224)
+        net = tp.route(model, tp.GatedBlocks(), example=torch.randn(1, *shape))
+    if options.data is None:
+        images = _noise(shape)
+    else:
+        loader = run.loader() if trained and options.data == run.recipe.data else _loader(options.data, shape)
+        images = (
+            torch.cat([x for x, _ in loader][: POOL // 8 + 1])[:POOL] if not trained else next(iter(loader))[0][:POOL]
+        )
+    net = net.to(dtype).to(memory_format=order)
+    images = images.to(dtype).contiguous(memory_format=order)
+    if not trained:
+        _set_thresholds(net, images)
+    return net, images
+
+
+def _loader(data: str, shape: tuple[int, ...]) -> list[tuple[Tensor, Tensor]]:
+    from torchpaths.data import Loader
+
+    found = Loader(open_data(data, "test", False, shape[1]), POOL, mean=(0.49, 0.48, 0.45), std=(0.25, 0.24, 0.26))
+    return [next(iter(found))]
+
+
+def _noise(shape: tuple[int, ...]) -> Tensor:
+    """Images of blotches whose size, contrast and tint differ."""
+    images = []
+    for i in range(POOL):
+        side = 4 + i % 12
+        blotches = torch.randn(1, shape[0], side, side) * (0.3 + torch.rand(1)) + torch.randn(1, shape[0], 1, 1)
+        images.append(functional.interpolate(blotches, size=shape[1:], mode="bilinear"))
+    return torch.cat(images)
+
+
+@torch.no_grad()
+def _set_thresholds(net: tp.Routed, images: Tensor) -> None:
+    """Each gate opens for half of the images, given what the gates before it do."""
+    for decider in net.deciders.values():
+        assert isinstance(decider, tp.Gate)
+        nn.init.normal_(decider.fc2.weight, std=1.0)
+    sample = images[:POOL]
+    for name, site in net.sites.items():
+        score = net(sample)[1][name].score
+        assert score is not None
+        assert site.decider is not None
+        ordered = score.flatten().sort().values
+        site.decider.threshold = float(ordered[POOL // 2 - 1 : POOL // 2 + 1].mean())
+
+
+def _rows(out: pathlib.Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in out.read_text().splitlines()] if out.is_file() else []
+
+
+def _show(rows: list[dict[str, object]]) -> None:
+    from rich.table import Table
+
+    table = Table(title="Times beside the plain network, paired runs; the interval of the gap holds with 95 %")
+    for column in (
+        "network",
+        "what",
+        "dtype",
+        "order",
+        "threads",
+        "batch",
+        "plain ms",
+        "ms",
+        "MACs",
+        "time",
+        "gap",
+        "interval",
+        "pairs",
+    ):
+        table.add_column(column, justify="left" if column in ("network", "what", "dtype", "order") else "right")
+    for row in rows:
+        key = [str(k) for k in row["key"]]  # type: ignore[attr-defined]
+        numbers = {k: row[k] for k in ("plain_ms", "ms", "macs_ratio", "time_ratio", "gap")}
+        low, high = row["gap_interval"]  # type: ignore[misc]
+        table.add_row(
+            pathlib.Path(key[0]).name,
+            *key[1:],
+            f"{numbers['plain_ms']:.1f}",
+            f"{numbers['ms']:.1f}",
+            f"{numbers['macs_ratio']:.3f}",
+            f"{numbers['time_ratio']:.3f}",
+            f"{numbers['gap']:.3f}",
+            f"{low:.3f} to {high:.3f}",
+            str(row["pairs"]),
+        )
+    Console(width=170).print(table)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
