@@ -307,3 +307,23 @@ def test_what_follows_a_sum_is_known_for_a_relu_only_where_it_is_one(
     assert (post.rectifies, post.rectifier) == (rectifies, rectifier)
     again = pickle.loads(pickle.dumps(post))
     assert (again.rectifies, again.rectifier) == (rectifies, rectifier)
+
+
+class Placed(Bare):
+    """``x + scale * conv(x + place(height))``: a reshaped parameter, and a child that never sees the input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(WIDTH))
+        self.place = nn.Embedding(16, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        place = self.place(torch.arange(x.shape[2]))
+        y: Tensor = x + self.scale.view(1, -1, 1, 1) * self.conv(x + place.T.view(1, WIDTH, -1, 1))
+        return y
+
+
+def test_a_branch_holds_its_parameters_also_where_they_do_not_touch_its_input_directly() -> None:
+    block = Placed().eval()
+    [held] = split(block, torch.randn(2, WIDTH, 6, 6)).params
+    assert {id(p) for p in held} == {id(p) for p in block.parameters()}

@@ -234,23 +234,20 @@ class _Splitter:
         return found
 
     def _parameters(self, start: fx.Node, end: fx.Node) -> list[nn.Parameter]:
-        found: dict[int, nn.Parameter] = {}
-        for node in self._between(start, end) - {start}:
-            if node.op == "call_module":
-                held = list(self.block.get_submodule(str(node.target)).parameters())
-            else:
-                read = [operator.attrgetter(name)(self.block) for name in self._attributes(node)]
-                held = [v for v in read if isinstance(v, nn.Parameter)]
-            found.update({id(p): p for p in held})
-        return list(found.values())
+        nodes = self._between(start, end) - {start}
+        return list({id(p): p for node in self.flow if node in nodes for p in self._held(node)}.values())
 
-    def _attributes(self, node: fx.Node) -> Iterator[str]:
-        """Names of the block's attributes that an operation reads, also reshaped ones, which do not flow."""
+    def _held(self, node: fx.Node) -> Iterator[nn.Parameter]:
+        """The parameters an operation takes, also those behind values that do not come from the input."""
+        if node.op == "call_module":
+            yield from self.block.get_submodule(str(node.target)).parameters()
+        elif node.op == "get_attr":
+            value = operator.attrgetter(str(node.target))(self.block)
+            if isinstance(value, nn.Parameter):
+                yield value
         for argument in _arguments(node):
-            if argument.op == "get_attr":
-                yield str(argument.target)
-            elif argument not in self.flow:
-                yield from self._attributes(argument)
+            if argument not in self.flow:
+                yield from self._held(argument)
 
     def _size(self, start: fx.Node, end: fx.Node) -> int:
         return sum(p.numel() for p in self._parameters(start, end))
