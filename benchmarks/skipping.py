@@ -11,7 +11,6 @@ already in the results file are not measured again; the table shows them all.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import pathlib
 from dataclasses import dataclass, field
@@ -21,15 +20,19 @@ import torch
 import torchvision
 import tyro
 from rich.console import Console
+from rich.table import Table
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 from torch.nn import functional
 
 import torchpaths as tp
-from torchpaths.data import open_data
+from torchpaths.data import Loader, open_data
 from torchpaths.train.folder import load_run
 
-POOL = 64
-"""Images that thresholds are set with and batches are drawn from."""
+POOL = 128
+"""Images that batches are drawn from."""
+SAMPLE = 32
+"""Images that thresholds are set with."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def main(options: Options) -> None:
 
 def _measure(options: Options, net: tp.Routed, images: Tensor, kind: str, threads: int, batch: int) -> tp.Measurement:
     batches = (
-        [images[i * batch : (i + 1) * batch] for i in range(min(8, POOL // batch))] if batch < 32 else [images[:batch]]
+        [images[i * batch : (i + 1) * batch] for i in range(min(4, POOL // batch))] if batch < 32 else [images[:batch]]
     )
     if kind == "cut":
         draw = torch.Generator().manual_seed(0)
@@ -122,22 +125,14 @@ def _network(options: Options) -> tuple[tp.Routed, Tensor]:
     if options.data is None:
         images = _noise(shape)
     else:
-        loader = run.loader() if trained and options.data == run.recipe.data else _loader(options.data, shape)
-        images = (
-            torch.cat([x for x, _ in loader][: POOL // 8 + 1])[:POOL] if not trained else next(iter(loader))[0][:POOL]
-        )
+        mean, std = (run.mean, run.std) if trained else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        loader = Loader(open_data(options.data, "test", False, shape[1]), POOL, mean=mean, std=std)
+        images = next(iter(loader))[0]
     net = net.to(dtype).to(memory_format=order)
     images = images.to(dtype).contiguous(memory_format=order)
     if not trained:
         _set_thresholds(net, images)
     return net, images
-
-
-def _loader(data: str, shape: tuple[int, ...]) -> list[tuple[Tensor, Tensor]]:
-    from torchpaths.data import Loader
-
-    found = Loader(open_data(data, "test", False, shape[1]), POOL, mean=(0.49, 0.48, 0.45), std=(0.25, 0.24, 0.26))
-    return [next(iter(found))]
 
 
 def _noise(shape: tuple[int, ...]) -> Tensor:
@@ -156,13 +151,13 @@ def _set_thresholds(net: tp.Routed, images: Tensor) -> None:
     for decider in net.deciders.values():
         assert isinstance(decider, tp.Gate)
         nn.init.normal_(decider.fc2.weight, std=1.0)
-    sample = images[:POOL]
+    sample = images[:SAMPLE]
     for name, site in net.sites.items():
         score = net(sample)[1][name].score
         assert score is not None
         assert site.decider is not None
         ordered = score.flatten().sort().values
-        site.decider.threshold = float(ordered[POOL // 2 - 1 : POOL // 2 + 1].mean())
+        site.decider.threshold = float(ordered[SAMPLE // 2 - 1 : SAMPLE // 2 + 1].mean())
 
 
 def _rows(out: pathlib.Path) -> list[dict[str, object]]:
@@ -170,8 +165,6 @@ def _rows(out: pathlib.Path) -> list[dict[str, object]]:
 
 
 def _show(rows: list[dict[str, object]]) -> None:
-    from rich.table import Table
-
     table = Table(title="Times beside the plain network, paired runs; the interval of the gap holds with 95 %")
     for column in (
         "network",
