@@ -54,7 +54,7 @@ def test_measuring_a_run_gives_the_masked_and_the_skipping_network(
         (16, 1, "float32", "contiguous")
     }
     assert masked["macs"] > masked["plain_macs"] == 16 * load_run(run).net.layout.plain.macs
-    assert skipping["macs"] <= masked["macs"]
+    assert skipping["macs"] < 1.01 * masked["macs"], "it may look at gates whose blocks it then leaves out"
     assert masked["plain_ms"] == skipping["plain_ms"], "all in one run"
     assert answered["images"] == "images of digits, test split"
 

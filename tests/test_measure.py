@@ -232,6 +232,26 @@ def test_a_compiled_network_that_decides_otherwise_is_refused(monkeypatch: pytes
         measured(net, x, compile="default")
 
 
+def test_a_network_that_cannot_be_compiled_is_an_error_and_not_timed_in_eager_mode(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[object] = []
+
+    def compile(module: nn.Module, **_: object) -> Callable[..., Any]:
+        def call(*_: object) -> None:
+            asked.append(torch._dynamo.config.fail_on_recompile_limit_hit)
+            raise torch._dynamo.exc.FailOnRecompileLimitHit("Hard failure")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compile)
+    net, x = routed()
+    with pytest.raises(MeasureError, match=r"Routed cannot be compiled with mode 'default'.*compile=None"):
+        measured(net, x, compile="default")
+    assert asked == [True]
+    assert not torch._dynamo.config.fail_on_recompile_limit_hit, "the setting is put back"
+
+
 def test_a_row_is_json_and_repeats_what_it_measured() -> None:
     net, x = routed()
     row = measured(net, x, closing(net, "block1"))

@@ -74,7 +74,8 @@ class Point(Choice):
 
     Attributes:
         accuracy: share of the images classified rightly (top-1), in 0 to 1.
-        macs: mean MACs of one image, of what runs: deciders count where they are asked.
+        macs: mean MACs of one image: of a fixed path counted on a run, in which no decider is asked; else what the open
+            units and all deciders cost by the `Layout`.
         open: mean share of units open, in 0 to 1.
         time: how long it takes; None where nothing was timed.
     """

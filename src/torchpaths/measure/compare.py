@@ -24,6 +24,10 @@ from torchpaths.path import Path
 Compile: TypeAlias = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
 """Modes of torch.compile."""
 
+_COMPILING = {"recompile_limit": 1024, "accumulated_recompile_limit": 4096, "fail_on_recompile_limit_hit": True}
+"""While compiling: blocks of one class share their code, which is compiled anew for each. Past its limits torch would
+go on in eager mode without a word, and the row would say it was compiled."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -76,7 +80,7 @@ def compare(
         macs = [runner.count() for runner in runners]
         stack.enter_context(torch.no_grad())
         if compile is not None:
-            stack.enter_context(torch._dynamo.config.patch(fail_on_recompile_limit_hit=True))
+            stack.enter_context(torch._dynamo.config.patch(_COMPILING))
             for runner in runners:
                 runner.compile(compile)
         times = interleave(
@@ -176,7 +180,15 @@ class _Runner:
         self.module = torch.compile(self.subject.module, mode=mode, dynamic=False)  # type: ignore[assignment]
         for x, counted in zip(self.batches, self.opened, strict=True):
             self.prepare()
-            _check_same(self.subject.label, counted, _opened(self.subject, self.call(x)))
+            try:
+                answer = self.call(x)
+            except (RuntimeError, torch._dynamo.exc.FailOnRecompileLimitHit) as error:
+                reason = str(error).strip().split("\n")[0][:200]
+                raise MeasureError(
+                    f"{self.subject.label} cannot be compiled with mode {mode!r} ({type(error).__name__}: {reason}); "
+                    "measure it with compile=None."
+                ) from error
+            _check_same(self.subject.label, counted, _opened(self.subject, answer))
 
     def runs(self) -> list[Run]:
         return [Run(partial(self.call, x), self.prepare) for x in self.batches]
