@@ -173,6 +173,16 @@ def test_the_network_it_was_made_of_stays_as_it_was() -> None:
     assert torch.equal(net.eval()(x)[0], expected)
 
 
+def test_it_runs_in_inference_mode() -> None:
+    net, x = gated("torchvision/resnet")
+    fast = always(skipping(net))
+    expected = fast(x)[0]
+    with torch.inference_mode():
+        assert torch.equal(fast(x)[0], expected)
+        torch.testing.assert_close(fast(x + 0)[0], expected)
+        torch.testing.assert_close(fast(x[:1] + 0)[0], net(x[:1])[0], rtol=1e-4, atol=1e-4)
+
+
 class Keeping(nn.Module):
     """Hands out what each block gave, as feature extractors do."""
 

@@ -15,6 +15,7 @@ none opens does not run. Beside that, three things keep the time near the MACs:
 from __future__ import annotations
 
 import copy
+import math
 import sys
 from collections.abc import Hashable, Iterable, Mapping
 from functools import partial
@@ -80,7 +81,6 @@ class Skipping(Routed):
         super().train(False)
         return self
 
-    @torch.no_grad()
     def forward(self, x: Tensor, path: Path | None = None) -> tuple[Tensor, Trace]:
         """See `Routed.forward`.
 
@@ -107,7 +107,8 @@ class Skipping(Routed):
         for junction in self.junctions:
             junction.__dict__["call"] = call  # past Module.__setattr__, which takes longer than closing a small block
         try:
-            return self.model(x), call.finish()
+            with torch.inference_mode(False), torch.no_grad():  # in inference mode tensors have no version
+                return self.model(x), call.finish()
         finally:
             for junction in self.junctions:
                 junction.__dict__["call"] = None
@@ -161,7 +162,7 @@ class _Run(Call):
         self.columns = columns
         self.prices = prices
         self.value: Tensor | None = None
-        self.version = 0
+        self.version = math.nan
         self.rectified = False
         self.own = False
         self._rows: dict[tuple[str, int], Tensor | bool | None] = {}
@@ -170,15 +171,15 @@ class _Run(Call):
 
     def enter(self, x: Tensor, references: int) -> None:
         """A junction got ``x``, which ``references`` refer to: what is known holds on, or is forgotten."""
-        if x is self.value and x._version == self.version:
+        if x is self.value and _version(x) == self.version:
             self.own = self.own and references <= _ENTERED and _shares(x) <= _ALONE
         else:
             self.leave(x, rectified=False, own=False)
 
     def leave(self, y: Tensor, rectified: bool, own: bool) -> None:
         """A junction, or a part of it, gives ``y``."""
-        if y is not self.value or y._version != self.version:
-            self.value, self.version, self._seen = y, y._version, None
+        if y is not self.value or _version(y) != self.version:
+            self.value, self.version, self._seen = y, _version(y), None
             self.rectified, self.own = rectified, own
 
     def keep(self, x: Tensor) -> Tensor:
@@ -327,23 +328,33 @@ class _SkippingResidual(ResidualJunction):
         """Whether gathering so many images is cheaper than running for all."""
         met = (step.site.name, step.unit, x.shape, x.dtype, x.stride(), torch.get_num_threads())
         if met not in self._limits:
-            total = x.clone() if step.shortcut.identity else step.shortcut(self.block, x, *inputs).clone()
-            shapes = tuple(p.shape for p in self.block.parameters())
-            code = step.branch.source if isinstance(step.branch, Piece) else step.branch
-            kind = (code, shapes, x.device, *met[2:])
-            z = torch.ones(len(x), device=x.device)
-
-            def gathering(count: int) -> None:
-                rows = torch.arange(count, device=x.device)
-                add_rows(total, rows, self._gathered(step, x, inputs, rows))
-
-            self._limits[met] = call.prices.limit(kind, len(x), lambda: self._scaled(step, x, inputs, z), gathering)
+            self._limits[met] = self._limit(step, x.clone(), inputs, met[2:], call.prices)
         return opened <= self._limits[met]
+
+    def _limit(self, step: Step, x: Tensor, inputs: tuple[Any, ...], kind: tuple[Hashable, ...], prices: Prices) -> int:
+        """The most images with which gathering pays, timed on ``x``, which is written into."""
+        z = torch.ones(len(x), device=x.device)
+        total = step.shortcut(self.block, x, *inputs).clone()
+
+        def gathering(count: int) -> None:
+            rows = torch.arange(count, device=x.device)
+            add_rows(total, rows, self._gathered(step, x, inputs, rows))
+
+        code = step.branch.source if isinstance(step.branch, Piece) else step.branch
+        shapes = tuple(p.shape for p in self.block.parameters())
+        return prices.limit(
+            (code, shapes, x.device, *kind), len(x), partial(self._scaled, step, x, inputs, z), gathering
+        )
 
 
 def _some(inputs: tuple[Any, ...], count: int) -> tuple[Any, ...]:
     """The block's inputs for so many images."""
     return (inputs[0][:count], *inputs[1:])
+
+
+def _version(x: Tensor) -> float:
+    """How often it was written into; NaN, which equals nothing, where that is not counted."""
+    return math.nan if x.is_inference() else x._version
 
 
 def _shares(x: Tensor) -> int:
