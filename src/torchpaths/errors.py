@@ -58,3 +58,15 @@ def near(name: str, known: Iterable[str], most: int = 3) -> str:
         return "There are none to choose from."
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return f"Known: {', '.join(map(repr, names[:most]))}{more}."
+
+
+def reason(error: BaseException, most: int = 300) -> str:
+    """What another library complained of, on one line: its first cause, by class and message.
+
+    Args:
+        error: as it was caught.
+        most: characters to show.
+    """
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:most]

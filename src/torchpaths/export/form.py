@@ -1,0 +1,252 @@
+"""The form in which a routed network is exported: one graph that still decides, and skips what is closed.
+
+Exporters trace a network once, so an ordinary ``if`` would freeze one image's decisions and a mask would compute what
+is closed. `torch.cond` becomes a real branch of the graph (``If`` in ONNX), and only the form built here contains it;
+the routed network itself stays free of it. For batches the images that open a unit are gathered, run and added back.
+What a path closes or opens beforehand is cut instead, so that nothing of it is left in the file.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from itertools import chain
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from torchpaths.along import copying, hands_on, rectified_junctions
+from torchpaths.errors import PathError, RouteError, reason
+from torchpaths.extract import plain
+from torchpaths.junction import Call, Decider, Decision, Junction, Routed, Site
+from torchpaths.panel import Perceptron
+from torchpaths.path import Bools, Path
+from torchpaths.residual import ResidualJunction, Step
+
+Batch: TypeAlias = Literal["one", "any"]
+"""What the file takes: single images, or batches of any size."""
+
+
+def exportable(net: Routed, path: Path | None, batch: Batch) -> nn.Module:
+    """A module that exporters can trace: ``x -> (y, open)``, with ``open`` bool ``[batch, unit]`` in layout order.
+
+    Shares parameters with ``net``, in evaluation mode. If the path leaves nothing to decide it is the plain network
+    along it, ``x -> y``.
+
+    Args:
+        net: a routed network on the CPU.
+        path: units that are fixed; the others decide for themselves, or are open where nobody decides.
+        batch: what it will be called with.
+
+    Raises:
+        PathError: for a path that does not fit, or a per-sample one.
+        RouteError: for a site whose decision cannot become part of a graph.
+    """
+    fixed = _fixed(net, path)
+    if len(fixed) == len(net.sites):
+        return plain(net, Path(fixed)).eval()
+    for name, site in net.sites.items():
+        if name not in fixed and site.decider is not None and site.decider.draws:
+            raise RouteError(
+                f"site {name!r} decides by chance ({site.decider!r}), which no exported graph can repeat. Let its gate "
+                "take the likelier action (inference='argmax'), or fix it: export(..., path=path)."
+            )
+    return _Form(net, fixed, batch).eval()
+
+
+def _fixed(net: Routed, path: Path | None) -> dict[str, Bools]:
+    """The sites that do not decide, with what they open."""
+    if path is not None and path.batch is not None:
+        raise PathError(
+            f"a path for {path.batch} samples, each its own, cannot be fixed in one file; take one sample's: path[0]."
+        )
+    fixed: dict[str, Bools] = {n: (True,) * len(s.units) for n, s in net.sites.items() if s.decider is None}
+    if path is not None:
+        path.check(net.layout)
+        fixed.update({name: path[name] for name in path})
+    return fixed
+
+
+class _Form(nn.Module):
+    """The network with junctions that become branches of a graph."""
+
+    junctions: list[ResidualJunction]
+
+    def __init__(self, net: Routed, fixed: Mapping[str, Bools], batch: Batch) -> None:
+        super().__init__()
+        sites = {
+            name: Site(name, site.units, site.modules, None if name in fixed else _decider(site))
+            for name, site in net.sites.items()
+        }
+        tensors = chain(net.model.parameters(), net.model.buffers())
+        same = {**{id(t): t for t in tensors}, **{id(net.sites[name]): site for name, site in sites.items()}}
+        self.model: nn.Module = copy.deepcopy(net.model, same)
+        self.deciders = nn.ModuleList(site.decider for site in sites.values() if site.decider is not None)
+        self.fixed = dict(fixed)
+        self.sites = tuple(sites)
+        self.__dict__["junctions"] = []
+        self._replace(self.model, rectified_junctions(self.model), batch)
+
+    def _replace(self, parent: nn.Module, rectified: set[Junction], batch: Batch) -> None:
+        """Put what can be exported in the place of each junction, outer ones first."""
+        for name, child in list(parent.named_children()):
+            module = child
+            if isinstance(child, Junction):
+                if all(site.name in self.fixed for site in child.sites):
+                    module = child.cut(self.fixed, child in rectified)
+                    module = copying(module) if hands_on(module) else module
+                elif isinstance(child, ResidualJunction):
+                    module = _BRANCHING[batch](child)
+                    self.junctions.append(child)
+                else:
+                    raise RouteError(
+                        f"site {child.sites[0].name!r}: a {type(child).__name__} cannot decide inside an exported "
+                        "graph; fix its units: export(..., path=path)."
+                    )
+                setattr(parent, name, module)
+            self._replace(module, rectified, batch)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        call = Call(Path(self.fixed), x.shape[0], x.device, grad=False)
+        for junction in self.junctions:
+            junction.call = call
+        try:
+            y = self.model(x)
+        finally:
+            for junction in self.junctions:
+                junction.call = None
+        opened = [call.whole(self.fixed[n]).open if n in self.fixed else call.trace[n].open for n in self.sites]
+        return y, torch.cat(opened, 1)
+
+
+class _Choice(Decider):
+    """A decider whose score in evaluation decides, its weights folded into two layers."""
+
+    def __init__(self, perceptron: Perceptron, threshold: float) -> None:
+        super().__init__()
+        self.threshold = threshold
+        for field in dataclasses.fields(perceptron):
+            self.register_buffer(field.name, getattr(perceptron, field.name).detach().clone())
+
+    first: Tensor
+    first_bias: Tensor
+    second: Tensor
+    second_bias: Tensor
+
+    def forward(self, features: Tensor) -> Decision:
+        hidden = functional.linear(features.float(), self.first, self.first_bias).relu()
+        score = functional.linear(hidden, self.second, self.second_bias)
+        opened = score > self.threshold
+        return Decision(opened, opened.float(), score)
+
+
+def _decider(site: Site) -> Decider | None:
+    decider = site.decider
+    return _Choice(decider.perceptron(), decider.threshold) if decider is not None and decider.by_score else decider
+
+
+class _Branching(nn.Module, ABC):
+    """A residual block whose branches are branches of the graph.
+
+    Attributes:
+        inner: the block. A child, since exporters look weights up by name, and a junction's own ``block`` would hide a
+            child of that name.
+        junction: the junction it stands for, not registered.
+    """
+
+    junction: ResidualJunction
+
+    def __init__(self, junction: ResidualJunction) -> None:
+        super().__init__()
+        self.inner = junction.block
+        self.__dict__["junction"] = junction
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        inputs = self.junction._prepare(x, args, kwargs)
+        for step in self.junction.steps:
+            if step.pre is not None:
+                x = step.pre(self.inner, x, *inputs)
+            x = self._run(step, x, inputs)
+        return x
+
+    def _run(self, step: Step, x: Tensor, inputs: tuple[Any, ...]) -> Tensor:
+        axes = tuple(axis for axis in range(1, x.dim()) if axis != step.axis)
+        x, decision = self.junction.decide(step.site, x, lambda x: (x, x.mean(axes) if axes else x))
+        if decision is None or not isinstance(step.site.decider, _Choice):
+            return self.junction._run(step, x, inputs)
+        # Computed outside, where it stands in the file once: both sides need it.
+        shortcut = () if step.shortcut.identity else (step.shortcut(self.inner, x, *inputs),)
+        return self._choose(step, decision.open[:, step.unit], (x, *shortcut), inputs)
+
+    @abstractmethod
+    def _choose(self, step: Step, opened: Tensor, values: tuple[Tensor, ...], inputs: tuple[Any, ...]) -> Tensor:
+        """The block's value.
+
+        Args:
+            step: the sum.
+            opened: bool ``[batch]``.
+            values: the value before the sum, and the shortcut's where that is another.
+            inputs: see `Part`.
+        """
+
+    def _closed(self, step: Step, shortcut: Tensor, inputs: tuple[Any, ...]) -> Tensor:
+        """What is left of a closed sum."""
+        return _side(step.post(self.inner, shortcut.clone() if step.post.in_place else shortcut, *inputs))
+
+
+class _One(_Branching):
+    """For a single image."""
+
+    def _choose(self, step: Step, opened: Tensor, values: tuple[Tensor, ...], inputs: tuple[Any, ...]) -> Tensor:
+        def run(*values: Tensor) -> Tensor:
+            return _side(step.post(self.inner, values[-1] + step.branch(self.inner, values[0], *inputs), *inputs))
+
+        def skip(*values: Tensor) -> Tensor:
+            return self._closed(step, values[-1], inputs)
+
+        return _cond(step, opened[0], run, skip, values)
+
+
+class _Any(_Branching):
+    """For a batch: the images that open the unit are gathered, run and added back; nothing runs if none does."""
+
+    def _choose(self, step: Step, opened: Tensor, values: tuple[Tensor, ...], inputs: tuple[Any, ...]) -> Tensor:
+        def run(opened: Tensor, *values: Tensor) -> Tensor:
+            rows = opened.nonzero().flatten()
+            torch._check(rows.shape[0] >= 1)  # only reached with an open image, which the exporter cannot know
+            some = (inputs[0][: rows.shape[0]], *inputs[1:])  # a branch reads only sizes of the block's own input
+            branch = step.branch(self.inner, values[0].index_select(0, rows), *some)
+            return _side(step.post(self.inner, values[-1].index_add(0, rows, branch), *inputs))
+
+        def skip(opened: Tensor, *values: Tensor) -> Tensor:
+            return self._closed(step, values[-1], inputs)
+
+        return _cond(step, opened.any(), run, skip, (opened, *values))
+
+
+def _side(y: Tensor) -> Tensor:
+    """A value that one side of a branch may return: no argument of it, and in the same order of memory as the other's.
+
+    Exporters drop the copy again.
+    """
+    return y.clone(memory_format=torch.contiguous_format)
+
+
+_BRANCHING: dict[Batch, type[_Branching]] = {"one": _One, "any": _Any}
+
+
+def _cond(
+    step: Step, opened: Tensor, run: Callable[..., Tensor], skip: Callable[..., Tensor], values: tuple[Tensor, ...]
+) -> Tensor:
+    try:
+        value: Tensor = torch.cond(opened, run, skip, values)
+    except Exception as error:
+        raise RouteError(
+            f"site {step.site.name!r} cannot become a branch of an exported graph ({reason(error)}). Fix it and what "
+            "else is like it: export(..., path=path)."
+        ) from error
+    return value
