@@ -18,13 +18,18 @@ METHODS: dict[str, Method | None] = {
     "gated": tp.GatedBlocks(budget=tp.Budget(open=0.6)),
     "gated without norm": tp.GatedBlocks(norm=False),
     "random": tp.RandomDrop(0.7),
+    "depth": tp.AdaptiveDepth(),
 }
 COMPILED = ("timm/test_resnet", "torchvision/vit")
+SHALLOW = ("timm/test_resnet", "timm/convnext")
+"""Networks without a stage of two blocks."""
 
 
 @pytest.mark.parametrize("network", TOYS)
 @pytest.mark.parametrize("method", METHODS)
 def test_laws(network: str, method: str) -> None:
+    if method == "depth" and network in SHALLOW:
+        pytest.skip("no stage of two blocks")
     original, x = toy(network)
     net = tp.route(copy.deepcopy(original), METHODS[method], example=x)
     stir(net)
@@ -46,18 +51,22 @@ def test_laws(network: str, method: str) -> None:
 
 
 @pytest.mark.parametrize("network", TOYS)
-@pytest.mark.parametrize("method", ["open", "gated", "random"])
+@pytest.mark.parametrize("method", ["open", "gated", "random", "depth"])
 def test_a_cut_network_is_the_forced_one(network: str, method: str) -> None:
+    if method == "depth" and network in SHALLOW:
+        pytest.skip("no stage of two blocks")
     original, x = toy(network)
     net = tp.route(original, METHODS[method], example=x)
     stir(net)
     laws.check_cut_is_forced(net, x)
 
 
-@pytest.mark.parametrize("network", COMPILED)
-def test_compiled_as_one_graph_it_answers_as_eager(network: str) -> None:
+@pytest.mark.parametrize(
+    ("network", "method"), [*((network, "gated") for network in COMPILED), ("torchvision/vit", "depth")]
+)
+def test_compiled_as_one_graph_it_answers_as_eager(network: str, method: str) -> None:
     original, x = toy(network)
-    net = tp.route(original, tp.GatedBlocks(), example=x)
+    net = tp.route(original, METHODS[method], example=x)
     stir(net)
     laws.check_compiled_is_eager(net.eval(), x)
 

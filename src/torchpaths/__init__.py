@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torchpaths.cut.save import save_cut as save_cut
     from torchpaths.deciders import Chance as Chance
     from torchpaths.deciders import Gate as Gate
+    from torchpaths.deciders import Switch as Switch
     from torchpaths.export import Exported as Exported
     from torchpaths.export import export as export
     from torchpaths.extract import extract as extract
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from torchpaths.measure import Measurement as Measurement
     from torchpaths.measure import measure as measure
     from torchpaths.measure import measure_all as measure_all
+    from torchpaths.methods.adaptive_depth import AdaptiveDepth as AdaptiveDepth
     from torchpaths.methods.gated_blocks import GatedBlocks as GatedBlocks
     from torchpaths.methods.random_drop import RandomDrop as RandomDrop
     from torchpaths.parts import Residual as Residual
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "AdaptiveDepth": "methods.adaptive_depth",
     "Budget": "units",
     "Chance": "deciders",
     "Cost": "units",
@@ -71,6 +74,7 @@ _HOME = {
     "Routed": "junction",
     "Skipping": "skip",
     "Survey": "survey",
+    "Switch": "deciders",
     "Trace": "junction",
     "Unit": "units",
     "compiled": "compiled",

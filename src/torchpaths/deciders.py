@@ -6,7 +6,8 @@ the difference of two Gumbel variables is one logistic variable, so that is what
 the noise overflows. The authors' code draws noise in evaluation too; here evaluation is deterministic unless asked
 otherwise.
 
-``Chance`` is the control that shows what looking at the image is worth: it opens at the same rate, blindly.
+``Chance`` is the control that shows what looking at the image is worth: it opens at the same rate, blindly. ``Switch``
+is set from outside (AdaptiveDepth).
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor, nn
 
-from torchpaths.errors import RouteError
+from torchpaths.errors import PathError, RouteError
 from torchpaths.gradients import straight_through
 from torchpaths.junction import Decider, Decision
 from torchpaths.panel import Perceptron
+from torchpaths.path import Bools
 
 Inference: TypeAlias = Literal["argmax", "sample", "expected"]
 """What gates do in evaluation: ``argmax`` opens where open is likelier; ``sample`` draws as in training (as the
@@ -133,3 +135,36 @@ class Chance(Decider):
 
     def __repr__(self) -> str:
         return f"Chance({self.rate:.2f})"
+
+
+class Switch(Decider):
+    """Set from outside and looks at nothing (AdaptiveDepth): open until it is set otherwise, or a path says otherwise.
+
+    Where a network runs inside other code that hands it no path, a detector's backbone for instance, its switches are
+    how its depth is chosen: ``net.deciders["layer3"].set(False)``.
+    """
+
+    def __init__(self, units: int = 1) -> None:
+        """
+        Args:
+            units: of its site.
+        """
+        super().__init__()
+        self.constant: Bools = (True,) * units
+
+    def set(self, *opened: bool) -> None:
+        """Open and close its units, one bool for each.
+
+        Raises:
+            PathError: for another number of bools.
+        """
+        if len(opened) != len(self.constant):
+            raise PathError(f"this switch has {len(self.constant)} units, got {len(opened)} bools; give one for each.")
+        self.constant = tuple(bool(o) for o in opened)
+
+    def forward(self, features: Tensor) -> Decision:
+        opened = torch.tensor(self.constant, device=features.device).expand(len(features), -1)
+        return Decision(opened, opened.float(), whole=self.constant)
+
+    def __repr__(self) -> str:
+        return f"Switch({', '.join('open' if o else 'closed' for o in self.constant)})"

@@ -9,6 +9,7 @@ ordinary modules. A junction outside any call just runs open, so the inner model
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -56,11 +57,13 @@ class Decider(nn.Module, ABC):
         by_score: whether in evaluation a unit opens where its score is above the threshold, and nothing else decides.
         threshold: that score.
         draws: whether chance decides in evaluation.
+        constant: what it decides for everything, without being asked, where it looks at nothing; else None.
     """
 
     by_score: bool = False
     threshold: float = 0.0
     draws: bool = False
+    constant: Bools | None = None
 
     @abstractmethod
     def forward(self, features: Tensor) -> Decision: ...
@@ -115,11 +118,18 @@ class Call:
             decision = self._sampled(choice) if isinstance(choice, Tensor) else self.whole(choice)
         elif site.decider is None:
             decision = self.whole((True,) * len(site.units))
+        elif site.decider.constant is not None:
+            decision = self.whole(site.decider.constant)
         else:
             x, features = pool(x)
             decision = site.decider(features)
         self.trace[site.name] = decision
         return x, decision
+
+    def note(self, site: Site, name: str, value: Tensor) -> None:
+        """Add what a place measured to the response of a decision already taken."""
+        made = self.trace[site.name]
+        self.trace[site.name] = dataclasses.replace(made, response={**made.response, name: value})
 
     def whole(self, choice: Bools) -> Decision:
         """One decision for the whole batch; sites that decide alike share it."""

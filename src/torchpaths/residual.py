@@ -1,9 +1,7 @@
 """``ResidualJunction``: a residual block whose branches can be closed, ``y = post(shortcut(x) + z * branch(x))``.
 
 ConvNet-AIG, Eq. 3. The multiplier ``z`` stands inside the sum, before any ReLU that follows it, so a gate gets the
-gradient the paper gives it. The junction shares its children, parameters and buffers with the block it replaces (the
-same dictionaries, not copies): state_dict keys stay as they were, and the original block is there for whoever needs its
-class.
+gradient the paper gives it.
 """
 
 from __future__ import annotations
@@ -20,9 +18,10 @@ from torch import Tensor, nn
 from torchpaths.along import Run, close, hands_on, trace
 from torchpaths.errors import CallError
 from torchpaths.gradients import mix, pool
-from torchpaths.junction import Junction, Site
+from torchpaths.junction import Site
 from torchpaths.parts import Part, Piece, Residual, Split, part
 from torchpaths.path import Bools
+from torchpaths.standin import StandIn
 
 
 class Step:
@@ -56,14 +55,8 @@ def _others(axes: int, channels: int) -> tuple[int, ...]:
     return tuple(a for a in range(1, axes) if a != channels)
 
 
-class ResidualJunction(Junction):
-    """A residual block under one or more sites, one for each of its sums.
-
-    Attributes:
-        block: the block it replaces, not registered: the children are this module's own.
-    """
-
-    block: nn.Module
+class ResidualJunction(StandIn):
+    """A residual block under one or more sites, one for each of its sums."""
 
     def __init__(self, block: nn.Module, parts: Split, sites: tuple[tuple[Site, int], ...]) -> None:
         """
@@ -72,41 +65,13 @@ class ResidualJunction(Junction):
             parts: the block taken apart.
             sites: for each of its sums, the site and the unit's number in it.
         """
-        super().__init__(tuple(site for site, _ in sites))
-        self.__dict__["block"] = block
-        self._modules = block._modules
-        self._parameters = block._parameters
-        self._buffers = block._buffers
-        self._non_persistent_buffers_set = block._non_persistent_buffers_set
+        super().__init__(block, tuple(site for site, _ in sites))
         self.steps = tuple(Step(r, site, unit) for r, (site, unit) in zip(parts.residuals, sites, strict=True))
         self.conditions = tuple(zip(parts.conditions, parts.answers, strict=True))
         self.extra = parts.extra
         self.rectifies = self.steps[-1].post.rectifies
         others = list(inspect.signature(block.forward).parameters.values())[1:]
         self._defaults = {p.name: p.default for p in others}
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(self.__dict__["block"], name)
-
-    @property
-    def training(self) -> bool:
-        """Whether it trains: the block's own flag, which methods of the block read."""
-        block: nn.Module | None = self.__dict__.get("block")
-        return True if block is None else block.training
-
-    @training.setter
-    def training(self, mode: bool) -> None:
-        if "block" in self.__dict__:
-            self.__dict__["block"].training = mode
-
-    def _save_to_state_dict(self, *args: Any) -> None:
-        self.block._save_to_state_dict(*args)  # the block's class may have its own way
-
-    def _load_from_state_dict(self, *args: Any) -> None:
-        self.block._load_from_state_dict(*args)
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The block's forward, each branch multiplied by its unit's ``z`` or left out.

@@ -45,7 +45,7 @@ def route(
         raise RouteError(f"{type(model).__name__} is routed already; route the original model once, with all methods.")
     x = _example(model) if example is None else example
     plans = plan_blocks(model, x, residuals) if method is None else method.find(model, x, residuals)
-    sites = tuple(site for plan in plans for site in plan.sites)
+    sites = tuple({site.name: site for plan in plans for site in plan.sites}.values())  # many modules may obey one
     layout = _layout(model, x, sites)
     junctions = _swap(model, plans)
     net = Routed(model, sites, junctions, layout, tuple(x.shape[1:]))

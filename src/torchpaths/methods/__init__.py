@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from torchpaths.methods.adaptive_depth import AdaptiveDepth
 from torchpaths.methods.base import Method
 from torchpaths.methods.gated_blocks import GatedBlocks
 from torchpaths.methods.random_drop import RandomDrop
 
-METHODS: dict[str, type[Method] | None] = {"GatedBlocks": GatedBlocks, "RandomDrop": RandomDrop, "none": None}
+METHODS: dict[str, type[Method] | None] = {
+    "AdaptiveDepth": AdaptiveDepth,
+    "GatedBlocks": GatedBlocks,
+    "RandomDrop": RandomDrop,
+    "none": None,
+}
 """Name -> method; ``none`` is the plain network."""

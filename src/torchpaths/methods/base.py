@@ -4,7 +4,7 @@ this."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from torchpaths.find import ByHand
 from torchpaths.junction import Junction, Routed, Site
+from torchpaths.path import Path
 
 Task: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """The task's loss: (logits, labels) -> scalar, a mean over the batch."""
@@ -65,3 +66,12 @@ class Method(ABC):
             task: the task's loss.
             mean: for terms that are not a mean over samples, see `Mean`.
         """
+
+    def passes(self, net: Routed, x: Tensor, y: Tensor, task: Task, mean: Mean) -> Iterator[dict[str, Tensor]]:
+        """The same terms in parts, each with a graph of its own: the backward pass of one may run, and free its memory,
+        before the next is asked for. The sum of the gradients is that of `losses`. Arguments as there."""
+        yield self.losses(net, x, y, task, mean)
+
+    def paths(self, net: Routed) -> dict[str, Path]:
+        """Paths, by name, whose accuracy says how training goes, beside that of the network's own decisions."""
+        return {}

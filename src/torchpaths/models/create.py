@@ -15,14 +15,14 @@ from torch import nn
 from torchpaths.errors import RunError, near
 from torchpaths.models.cifar_resnet import CifarResNet, Shortcut
 
-DEPTHS = (20, 32, 44, 56, 110)
+DEPTHS = (14, 20, 32, 44, 56, 110)
 
 
 def cifar_resnet(depth: int, shortcut: Shortcut = "A", classes: int = 10, channels: int = 3) -> CifarResNet:
     """A CIFAR residual network with He initialisation.
 
     Args:
-        depth: 20, 32, 44, 56 or 110 layers with weights on the way through, i.e. 6n + 2 with n blocks per stage.
+        depth: 14, 20, 32, 44, 56 or 110 layers with weights on the way through, i.e. 6n + 2 with n blocks per stage.
         shortcut: "A" without parameters, "B" a projection, where the shape changes.
         classes: width of the last layer.
         channels: of the images; 3 for RGB, 1 for grey.

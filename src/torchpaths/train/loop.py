@@ -148,11 +148,9 @@ class Loop:
             last = micro + 1 == len(parts)
             with nullcontext() if last or self.ddp is None else self.ddp.no_sync():
                 seed_noise(recipe.seed, state.step, rank, micro)
-                with self._autocast():
-                    losses: dict[str, Tensor] = self.module(xm, ym, whole)
-                (total(losses.values()) / len(parts)).backward()  # type: ignore[no-untyped-call]
+                losses = self._backward(xm, ym, whole, len(parts))
             names = tuple(losses)
-            rows.append(torch.stack([loss.detach().float() for loss in losses.values()]))
+            rows.append(torch.stack([loss.float() for loss in losses.values()]))
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
         if state.ema is not None:
@@ -162,6 +160,24 @@ class Loop:
             state.losses = torch.zeros(self.steps, len(names), device=device)
         state.losses[i] = torch.stack(rows).mean(0)
         state.step += 1
+
+    def _backward(self, x: Tensor, y: Tensor, whole: WholeBatch | None, parts: int) -> dict[str, Tensor]:
+        """Add a micro-batch's gradients, a graph at a time where the objective runs as it is; its losses."""
+        found: dict[str, Tensor] = {}
+        passes = self._passes(x, y, whole)
+        while True:
+            with self._autocast():
+                losses = next(passes, None)
+            if losses is None:
+                return found
+            (total(losses.values()) / parts).backward()  # type: ignore[no-untyped-call]
+            found.update({name: loss.detach() for name, loss in losses.items()})
+
+    def _passes(self, x: Tensor, y: Tensor, whole: WholeBatch | None) -> Iterator[dict[str, Tensor]]:
+        if self.ddp is None and not self.recipe.compile:
+            yield from self.objective.passes(x, y, whole)
+        else:  # which know the objective's forward only
+            yield self.module(x, y, whole)
 
     def _autocast(self) -> AbstractContextManager[object]:
         if self.recipe.precision == "fp32":

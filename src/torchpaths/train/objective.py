@@ -121,6 +121,16 @@ class Objective(nn.Module):
             return {"task": self.task(logits, y)}
         return self.method.losses(self.net, x, y, self.task, whole if whole is not None else WholeBatch())
 
+    def passes(self, x: Tensor, y: Tensor, whole: WholeBatch | None = None) -> Iterator[dict[str, Tensor]]:
+        """The same losses in parts, for less memory: run the backward pass of each before asking for the next.
+
+        For a training step that neither DDP nor ``torch.compile`` wraps: they know only `forward`. See `Method.passes`.
+        """
+        if self.method is None:
+            yield self(x, y, whole)
+        else:
+            yield from self.method.passes(self.net, x, y, self.task, whole if whole is not None else WholeBatch())
+
 
 def total(losses: Iterable[Tensor]) -> Tensor:
     """The sum that is trained on."""

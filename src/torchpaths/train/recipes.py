@@ -9,6 +9,7 @@ from typing import Any
 
 from torchpaths.data import Augment
 from torchpaths.errors import RunError, near
+from torchpaths.methods.adaptive_depth import AdaptiveDepth
 from torchpaths.methods.base import Method
 from torchpaths.methods.gated_blocks import GatedBlocks
 from torchpaths.path import Budget
@@ -108,7 +109,40 @@ def cifar10_resnet110(data: Path = Path("data/cifar10"), target: float = 0.7) ->
     )
 
 
-RECIPES: dict[str, Callable[..., Recipe]] = {f.__name__: f for f in (digits, cifar10_resnet56, cifar10_resnet110)}
+def cifar10_adaptive_depth(
+    data: Path = Path("data/cifar10"),
+    model: str = "cifar_resnet20",
+    epochs: int = 20,
+    method: Method | None = None,
+) -> Recipe:
+    """A CIFAR ResNet of 2^3 depths, from scratch as in the paper (there 150 epochs of ImageNet).
+
+    Args:
+        data: folder with train.parquet and test.parquet.
+        model: ``cifar_resnet20`` can shrink to ``cifar_resnet14``, ``cifar_resnet32`` to ``cifar_resnet20``.
+        epochs: passes over the 50,000 images; each is one of the super-net and one of the base-net.
+        method: `AdaptiveDepth` with other knobs; None for its defaults.
+    """
+    return Recipe(
+        model=model,
+        data=str(data),
+        method=method or AdaptiveDepth(),
+        epochs=epochs,
+        batch=128,
+        lr=0.1,
+        weight_decay=5e-4,
+        nesterov=True,
+        schedule="cosine",
+        warmup=1,
+        augment=Augment(pad=4, flip=True),
+        precision="bf16",
+        channels_last=True,
+    )
+
+
+RECIPES: dict[str, Callable[..., Recipe]] = {
+    f.__name__: f for f in (digits, cifar10_resnet56, cifar10_resnet110, cifar10_adaptive_depth)
+}
 """Recipes by name."""
 
 

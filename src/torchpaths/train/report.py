@@ -79,8 +79,12 @@ class Report:
         """Tells of an evaluated epoch, with a warning for every collapsed gate."""
         average = f" ({row['ema_accuracy']:.2%} averaged)" if "ema_accuracy" in row else ""
         losses = ", ".join(f"{name} {value:.4f}" for name, value in row["losses"].items())
+        along = "".join(
+            f" {name} {found['accuracy']:.2%} at {found['macs_share']:.1%} of the MACs,"
+            for name, found in row.get("paths", {}).items()
+        )
         self.say(
-            f"epoch {row['epoch'] + 1} of {epochs}: accuracy {row['accuracy']:.2%}{average}, "
+            f"epoch {row['epoch'] + 1} of {epochs}: accuracy {row['accuracy']:.2%}{average},{along} "
             f"{row['open']:.1%} of units open, {row['macs_share']:.1%} of the MACs, {losses}"
         )
         for warning in row["warnings"]:

@@ -22,6 +22,9 @@ import torch
 
 from torchpaths.data import ImageSet, Loader
 from torchpaths.errors import RunError
+from torchpaths.front.evaluate import evaluate, undisturbed
+from torchpaths.front.points import Choice
+from torchpaths.junction import Routed
 from torchpaths.survey import Survey, gate_health, survey
 from torchpaths.train import checkpoint
 from torchpaths.train.distributed import World, barrier, joined
@@ -214,25 +217,42 @@ def _hooks(
 def _evaluation(recipe: Recipe, state: State, loader: Loader) -> Json:
     """A row of metrics: accuracy, MACs, each unit's rate, the health of its gates; of the average if there is one."""
 
-    def once() -> Survey:
+    def once() -> tuple[Survey, Json]:
         seed_evaluation(recipe.seed, state.step)
-        return survey(state.net, loader)
+        return survey(state.net, loader), _along_paths(recipe, state.net, loader)
 
-    plain = found = once()
-    row: Json = {"accuracy": plain.accuracy}
+    (found, along) = once()
+    row: Json = {"accuracy": found.accuracy}
     if state.ema is not None:
         with state.ema.in_place(state.net):
-            found = once()
+            (found, along) = once()
         row["ema_accuracy"] = found.accuracy
     health, units = gate_health(found), found.layout.units
     return {
         **row,
+        **along,
         "macs": found.macs,
         "macs_share": found.macs / found.layout.plain.macs,
         "open": float(found.rates.mean()),
         "rates": {unit.name: float(rate) for unit, rate in zip(units, found.rates, strict=True)},
         "gates": {g.unit: {"rate": g.rate, "entropy": g.entropy, "dependence": g.dependence} for g in health.gates},
         "warnings": health.warnings,
+    }
+
+
+def _along_paths(recipe: Recipe, net: Routed, loader: Loader) -> Json:
+    """Accuracy and MACs along the paths that say how the recipe's method goes; empty where it has none."""
+    paths = {} if recipe.method is None else recipe.method.paths(net)
+    if not paths:
+        return {}
+    with undisturbed(net):
+        worths = evaluate(net, [Choice("every", path) for path in paths.values()], loader)
+    plain = net.layout.plain.macs
+    return {
+        "paths": {
+            name: {"accuracy": worth.point.accuracy, "macs_share": worth.point.macs / plain}
+            for name, worth in zip(paths, worths, strict=True)
+        }
     }
 
 
@@ -267,7 +287,7 @@ def _summary(recipe: Recipe, state: State) -> Json:
         "plain_macs": state.net.layout.plain.macs,
         **{
             k: latest[k]
-            for k in ("accuracy", "ema_accuracy", "macs", "macs_share", "open", "losses", "warnings")
+            for k in ("accuracy", "ema_accuracy", "paths", "macs", "macs_share", "open", "losses", "warnings")
             if k in latest
         },
     }

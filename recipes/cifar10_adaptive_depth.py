@@ -1,0 +1,68 @@
+"""The record ``records/cifar10_adaptive_depth``: a ResNet-20 of 2^3 depths on CIFAR-10, its twins, and the ablation.
+
+    python recipes/cifar10_adaptive_depth.py --data DIR/cifar10
+
+trains six networks from scratch by the same recipe: the plain ResNet-20 and the plain ResNet-14, which is as deep as
+the base-net (AdaptiveDepth, Table 1), and an adaptive-depth ResNet-20 with and without specialised sub-paths and
+skip-aware norms (Table 3). On one core a plain one takes half an hour, an adaptive one about an hour; killed and
+started again, it goes on where it was. ``--only`` trains some of them. At the end the record is written anew from all
+that are finished.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import tyro
+
+from torchpaths import AdaptiveDepth
+from torchpaths.train.recipe import Recipe
+from torchpaths.train.recipes import cifar10_adaptive_depth
+from torchpaths.train.run import train
+
+Name: TypeAlias = Literal["adaptive", "plain", "plain-base", "shared-norms", "labels", "labels-shared-norms"]
+METHODS: dict[Name, AdaptiveDepth | None] = {
+    "adaptive": AdaptiveDepth(),
+    "plain": None,
+    "plain-base": None,
+    "shared-norms": AdaptiveDepth(norms=False),
+    "labels": AdaptiveDepth(specialise=False),
+    "labels-shared-norms": AdaptiveDepth(specialise=False, norms=False),
+}
+"""Network -> how it is trained; in the order in which they are."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to train and where.
+
+    Attributes:
+        data: folder with CIFAR-10's train.parquet and test.parquet.
+        runs: where run folders go.
+        only: train only these.
+        threads: of the training process.
+    """
+
+    data: pathlib.Path
+    runs: pathlib.Path = pathlib.Path("runs/cifar10_adaptive_depth")
+    only: tuple[Name, ...] = ()
+    threads: int = 1
+
+
+def main(options: Options) -> None:
+    for name in options.only or tuple(METHODS):
+        train(recipe_for(name, options), options.runs / name)
+
+
+def recipe_for(name: Name, options: Options) -> Recipe:
+    """The common recipe with one network's way of training."""
+    model = "cifar_resnet14" if name == "plain-base" else "cifar_resnet20"
+    recipe = cifar10_adaptive_depth(options.data, model)
+    return dataclasses.replace(recipe, method=METHODS[name], threads=options.threads)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

@@ -1,0 +1,183 @@
+"""AdaptiveDepth: adaptive depth networks with specialised sub-paths (Kang and Lee, NeurIPS 2024; the text here is the
+2023 one).
+
+The second half of every stage learns only to refine what the first half has learnt, so that it can be left out at run
+time: 2^stages depths in one network. Trained are two of them on the same batch, the super-net (everything) and the
+base-net (nothing that can be left out), by Algorithm 1:
+
+    alpha CE(y, super) + (1 - alpha) (KL(super || base) + sum over stages KL(features of super || of base))     (Eq. 8)
+
+Each half that always runs has norms of its own for when the rest of its stage is left out (section 3.4). As in the
+authors' code the super-net is a teacher whose tensors are detached, so the base-net never sees a label and the two
+passes have graphs of their own; stochastic depth acts in the super-net only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+from typing import get_args
+
+import torch
+from torch import Tensor, nn
+
+from torchpaths.deciders import Switch
+from torchpaths.errors import PathError, RouteError
+from torchpaths.find import ByHand
+from torchpaths.junction import Junction, Routed, Site
+from torchpaths.methods.base import Mean, Method, Plan, Task
+from torchpaths.methods.distil import Features, divergence, pooled, spatial
+from torchpaths.path import Path, Unit
+from torchpaths.stages import Stage, find_stages
+from torchpaths.switch import SkipJunction, Switched
+
+
+@dataclass(frozen=True)
+class AdaptiveDepth(Method):
+    """One network of many depths: the last blocks of each stage can be left out.
+
+    Attributes:
+        skippable: names or regular expressions of the blocks that can be left out, one for each unit; None for the
+            second half of each stage.
+        groups: into how many equal groups a network of one width (ViT) is divided.
+        norms: second norms for skipped depth; False shares all (an ablation of Table 3).
+        ends: the norms of stem and head have a second version too (MobileNetV2 of the authors' code).
+        alpha: weight of the super-net's loss, in (0, 1).
+        specialise: train as Algorithm 1 says; False trains super-net and base-net on the labels, half and half (an
+            ablation of Table 3).
+        features: what of the stages' features is compared, see `torchpaths.methods.distil.Features`.
+        temperature: of all divergences.
+        top: only the teacher's so many largest classes are compared, or all where there are fewer.
+        detach: no gradient through the teacher (the authors' code); False is Eq. 8 as it stands.
+    """
+
+    skippable: tuple[str, ...] | None = None
+    groups: int = 4
+    norms: bool = True
+    ends: bool = False
+    alpha: float = 0.5
+    specialise: bool = True
+    features: Features = "pooled"
+    temperature: float = 1.0
+    top: int | None = 500
+    detach: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha < 1:
+            raise RouteError(f"alpha={self.alpha!r}: the super-net's share of the loss lies between 0 and 1.")
+        if self.features not in get_args(Features):
+            raise RouteError(f"features={self.features!r}; choose one of {', '.join(get_args(Features))}.")
+        if not self.temperature > 0:
+            raise RouteError(f"temperature={self.temperature!r}: a number above 0.")
+        if self.groups < 1:
+            raise RouteError(f"groups={self.groups!r}: at least one.")
+        if self.top is not None and self.top < 2:
+            raise RouteError(f"top={self.top!r}: a distribution needs two classes at least; None takes all.")
+
+    def find(self, model: nn.Module, example: Tensor, residuals: ByHand | None = None) -> list[Plan]:
+        """A switch for each stage; the blocks it closes and the norms that depend on it obey. See `Method.find`."""
+        found = find_stages(
+            model,
+            example,
+            residuals,
+            skippable=self.skippable,
+            groups=self.groups,
+            norms=self.norms,
+            ends=self.ends,
+        )
+        return [plan for stage in found for plan in self._plans(stage)]
+
+    def _plans(self, stage: Stage) -> Iterator[Plan]:
+        site = Site(stage.name, (Unit(stage.name, 0, stage.cost),), (stage.name,), Switch())
+        for name in stage.norms:
+            yield Plan(name, (site,), partial(_norm, site=site))
+        for name in stage.drops:
+            yield Plan(name, (site,), partial(_drop, site=site))
+        for name in stage.skippable:
+            last = name == stage.skippable[-1]
+            yield Plan(name, (site,), partial(_skip, site=site, features=self._features(stage) if last else None))
+
+    def _features(self, stage: Stage) -> Callable[[Tensor], Tensor] | None:
+        if not self.specialise or self.features == "none":
+            return None
+        return partial(pooled if self.features == "pooled" else spatial, axis=stage.axis)
+
+    def losses(self, net: Routed, x: Tensor, y: Tensor, task: Task, mean: Mean) -> dict[str, Tensor]:
+        """Eq. 8, term by term. See `Method.losses`."""
+        return {name: loss for part in self.passes(net, x, y, task, mean) for name, loss in part.items()}
+
+    def passes(self, net: Routed, x: Tensor, y: Tensor, task: Task, mean: Mean) -> Iterator[dict[str, Tensor]]:
+        """The super-net's terms, then the base-net's; together if the teacher has a gradient. See `Method.passes`."""
+        share = self.alpha if self.specialise else 0.5
+        teacher, taught = net(x, self.path(net, False))
+        first = {"task": share * task(teacher, y)}
+        if self.specialise:
+            features = [taught[site].response.get("features") for site in _sites(net)]
+            if self.detach:
+                teacher, features = teacher.detach(), [None if f is None else f.detach() for f in features]
+        if self.detach or not self.specialise:
+            yield first
+            first = {}
+        student, learnt = net(x, self.path(net, True))
+        if not self.specialise:
+            yield {"base": (1 - share) * task(student, y)}
+            return
+        compared = {"outputs": divergence(teacher, student, self.temperature, self.top)}
+        if self.features != "none":
+            terms = [
+                divergence(f, learnt[site].response["features"], self.temperature)
+                for site, f in zip(_sites(net), features, strict=True)
+                if f is not None
+            ]
+            compared["features"] = torch.stack(terms).sum()
+        yield {**first, **{name: (1 - share) * value for name, value in compared.items()}}
+
+    def path(self, net: Routed, skip: bool | str | Sequence[bool]) -> Path:
+        """The path of a depth.
+
+        Args:
+            net: a network of this method.
+            skip: whether each stage leaves its last blocks out, in order: the paper's notation "TTFF", bools, or one
+                bool for all. True is the base-net, False the super-net.
+
+        Raises:
+            PathError: for another number of stages, or other letters.
+        """
+        names = _sites(net)
+        if isinstance(skip, bool):
+            flags = [skip] * len(names)
+        elif isinstance(skip, str):
+            if set(skip) - {"T", "F"}:
+                raise PathError(f"skip={skip!r}: T for each stage that leaves its last blocks out, F for the others.")
+            flags = [letter == "T" for letter in skip]
+        else:
+            flags = [bool(flag) for flag in skip]
+        if len(flags) != len(names):
+            raise PathError(
+                f"skip={skip!r} says something of {len(flags)} stages, this network has {len(names)}: "
+                f"{', '.join(names)}."
+            )
+        return Path({n: (not flag,) for n, flag in zip(names, flags, strict=True)}, net.layout.fingerprint)
+
+    def paths(self, net: Routed) -> dict[str, Path]:
+        """The base-net. See `Method.paths`."""
+        return {"base": self.path(net, True)}
+
+
+def _sites(net: Routed) -> list[str]:
+    """The sites that switches decide."""
+    return [name for name, site in net.sites.items() if isinstance(site.decider, Switch)]
+
+
+def _norm(module: nn.Module, site: Site) -> Junction:
+    return Switched(module, deepcopy(module), site)
+
+
+def _drop(module: nn.Module, site: Site) -> Junction:
+    return Switched(module, nn.Identity(), site)
+
+
+def _skip(module: nn.Module, site: Site, features: Callable[[Tensor], Tensor] | None) -> Junction:
+    return SkipJunction(module, site, features=features)
