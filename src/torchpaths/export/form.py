@@ -46,7 +46,7 @@ def exportable(net: Routed, path: Path | None, batch: Batch) -> nn.Module:
         PathError: for a path that does not fit, or a per-sample one.
         RouteError: for a site whose decision cannot become part of a graph.
     """
-    fixed = _fixed(net, path)
+    fixed = fixed_sites(net, path)
     if len(fixed) == len(net.sites):
         return plain(net, Path(fixed)).eval()
     for name, site in net.sites.items():
@@ -58,13 +58,19 @@ def exportable(net: Routed, path: Path | None, batch: Batch) -> nn.Module:
     return _Form(net, fixed, batch).eval()
 
 
-def _fixed(net: Routed, path: Path | None) -> dict[str, Bools]:
-    """The sites that do not decide, with what they open."""
+def fixed_sites(net: Routed, path: Path | None) -> dict[str, Bools]:
+    """The sites at which nothing is left to decide, with what they open: those of the path, and those that open the
+    same for every image.
+
+    Raises:
+        PathError: for a path that does not fit, or a per-sample one.
+    """
     if path is not None and path.batch is not None:
         raise PathError(
             f"a path for {path.batch} samples, each its own, cannot be fixed in one file; take one sample's: path[0]."
         )
-    fixed: dict[str, Bools] = {n: (True,) * len(s.units) for n, s in net.sites.items() if s.decider is None}
+    always = {n: (True,) * len(s.units) if s.decider is None else s.decider.constant for n, s in net.sites.items()}
+    fixed = {name: opened for name, opened in always.items() if opened is not None}
     if path is not None:
         path.check(net.layout)
         fixed.update({name: path[name] for name in path})

@@ -7,7 +7,7 @@ import pathlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 from torch import Tensor
 from torch.export import ExportedProgram
@@ -27,7 +27,7 @@ class Format(ABC):
 
     Attributes:
         title: the back end's name, for people.
-        name: the same in calls.
+        name: the same in records.
     """
 
     title: str
@@ -49,19 +49,13 @@ class Format(ABC):
         """A written file, ready to run."""
 
 
-def format_of(file: pathlib.Path, name: Name | None) -> Format:
-    """The format called ``name``, or that of the file's suffix.
+def format_of(file: pathlib.Path) -> Format:
+    """The format that a file's suffix asks for.
 
     Raises:
-        RouteError: for a format or suffix that is not known.
+        RouteError: for a suffix that is none of `SUFFIXES`.
     """
-    if name is not None and name not in get_args(Name):
-        raise RouteError(f"there is no format {name!r}; choose one of {', '.join(get_args(Name))}.")
-    found = SUFFIXES.get(file.suffix) if name is None else name
-    if found is None:
-        known = ", ".join(f"{suffix} ({title})" for suffix, title in SUFFIXES.items())
-        raise RouteError(f"{str(file)!r}: the suffix says no format; end it in {known}, or give format=.")
-    match found:
+    match SUFFIXES.get(file.suffix):
         case "onnx":
             from torchpaths.export.onnx import Onnx
 
@@ -74,6 +68,9 @@ def format_of(file: pathlib.Path, name: Name | None) -> Format:
             from torchpaths.export.program import Torch
 
             return Torch()
+        case None:
+            known = ", ".join(f"{suffix} ({name})" for suffix, name in SUFFIXES.items())
+            raise RouteError(f"{str(file)!r}: the suffix says which format to write; end it in one of {known}.")
 
 
 def need(package: str, extra: str) -> ModuleType:

@@ -7,6 +7,7 @@ rounding may fall on either side in another back end; such images are left out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from torchpaths.errors import RouteError, reason
-from torchpaths.export.form import Batch
+from torchpaths.export.form import Batch, fixed_sites
 from torchpaths.export.formats import Run
 from torchpaths.junction import Routed
 from torchpaths.path import Path
@@ -28,6 +29,9 @@ COIN = 1e-3
 
 MOST = 8
 """Images that a file is checked on."""
+
+AMONG = 32
+"""Images of the example among which those are looked for."""
 
 SCALES = (1.0, 0.25, 4.0, 0.0625)
 """Of the noise among which images are looked for: gates that look at the image react to its contrast."""
@@ -66,7 +70,7 @@ def probes(net: Routed, path: Path | None, example: Tensor) -> Probes:
     """
     draw = torch.Generator().manual_seed(0)
     noise = [s * torch.randn(MOST, *example.shape[1:], generator=draw).to(example) for s in SCALES]
-    x = torch.cat([example[: 4 * MOST], *noise])
+    x = torch.cat([example[:AMONG], *noise])
     y, opened, near = _answers(net, path, x)
     clear = (~near.any(1) & y.flatten(1).isfinite().all(1)).nonzero().flatten().tolist()
     names = tuple(unit.name for unit in net.layout.units)
@@ -79,9 +83,9 @@ def probes(net: Routed, path: Path | None, example: Tensor) -> Probes:
     chosen = _covering(opened, clear)
     seen = opened[chosen]
     mixed = seen.any(0) & ~seen.all(0)
-    fixed = set() if path is None else set(path)
-    deciding = [u.site not in fixed and net.sites[u.site].decider is not None for u in net.layout.units]
-    one_sided = tuple(n for n, m, d in zip(names, mixed.tolist(), deciding, strict=True) if d and not m)
+    fixed = fixed_sites(net, path)
+    decided = zip(net.layout.units, mixed.tolist(), strict=True)
+    one_sided = tuple(unit.name for unit, both in decided if unit.site not in fixed and not both)
     return Probes(x[chosen], y[chosen], seen, names, one_sided)
 
 
@@ -151,14 +155,16 @@ def verify(run: Run, probes: Probes, batch: Batch, what: str) -> float:
                 f"the file written for {what} does not run on {len(rows)} images ({reason(error)}), so it is not kept. "
                 "Fix the units it stumbles over, export(..., path=path), or take another format."
             ) from error
-        if len(found) > 1 and not torch.equal(found[1].bool(), probes.open[rows]):
-            differs = (found[1].bool() != probes.open[rows]).any(0)
+        y, *opened = found
+        if opened and not torch.equal(opened[0].bool(), probes.open[rows]):
+            differs = (opened[0].bool() != probes.open[rows]).any(0)
             raise RouteError(
                 f"the file written for {what} decides otherwise than the network at unit "
                 f"{probes.units[int(differs.int().argmax())]!r}, so it is not kept; fix that unit's site: "
                 "export(..., path=path)."
             )
-        off = float((found[0].double() - probes.y[rows].double()).abs().max()) / scale
+        expected = probes.y[rows]
+        off = float((y.double() - expected.double()).abs().max()) / scale if y.shape == expected.shape else math.inf
         if not off <= allowed:
             raise RouteError(
                 f"the file written for {what} gives outputs that differ from the network's by {off:.1e} of their "
