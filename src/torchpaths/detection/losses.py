@@ -1,0 +1,75 @@
+"""Algorithm 1 of AdaptiveDepth for detectors (section 4.5, "with slight adaptation").
+
+A detector has losses of its own (of proposals, classes, boxes, masks) instead of one on logits. As in the co-author's
+detectors the base-net learns from the labels too, since there are no logits of which a base-net could learn the same:
+
+    alpha (sum of the super-net's losses)
+    + (1 - alpha) (sum of the base-net's losses + sum over stages KL(features of super || of base))
+
+The super-net's features are a teacher without gradient, so both parts have graphs of their own and run backward one
+after the other; the memory is that of one. The features are those of the backbone's stages, pooled (section 3.2), not
+the pyramid's levels: each stage has a switch, and what it hands on should not depend on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from torchpaths.junction import Routed
+from torchpaths.methods.adaptive_depth import AdaptiveDepth
+from torchpaths.methods.distil import divergence
+from torchpaths.train.objective import total
+
+
+def passes(
+    net: Routed, method: AdaptiveDepth | None, images: Sequence[Tensor], targets: Sequence[dict[str, Tensor]]
+) -> Iterator[dict[str, Tensor]]:
+    """The terms of the loss in parts, each with a graph of its own: the backward pass of one may run, and free its
+    memory, before the next is asked for. The loss is the sum of all terms.
+
+    Args:
+        net: a routed detector of torchvision's form, in training mode.
+        method: how it was routed; None for a plain network, whose own losses are the only part.
+        images: float ``[3, H, W]`` each, in 0 to 1.
+        targets: "boxes", "labels" and what else the detector learns from, for each image.
+
+    Yields:
+        Term -> weighted loss: "super.<loss>", then "base.<loss>" and "features"; in one part where
+        ``AdaptiveDepth(detach=False)`` gives the teacher a gradient.
+    """
+    if method is None:
+        yield net(list(images), targets=list(targets))[0]
+        return
+    share = method.alpha if method.specialise else 0.5
+    found, taught = net(list(images), method.path(net, False), targets=list(targets))
+    part = {f"super.{name}": share * loss for name, loss in found.items()}
+    teacher = {site: made.response["features"] for site, made in taught.items() if "features" in made.response}
+    if method.detach:
+        teacher = {site: features.detach() for site, features in teacher.items()}
+        yield part
+        part = {}
+    found, learnt = net(list(images), method.path(net, True), targets=list(targets))
+    part |= {f"base.{name}": (1 - share) * loss for name, loss in found.items()}
+    if teacher:
+        terms = [divergence(f, learnt[site].response["features"], method.temperature) for site, f in teacher.items()]
+        part["features"] = (1 - share) * torch.stack(terms).sum()
+    yield part
+
+
+def backward(parts: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Adds the gradients of all parts, one graph after the other.
+
+    Args:
+        parts: as `passes` gives them.
+
+    Returns:
+        Every term, without gradient.
+    """
+    found: dict[str, Tensor] = {}
+    for part in parts:
+        total(part.values()).backward()  # type: ignore[no-untyped-call]
+        found |= {name: loss.detach() for name, loss in part.items()}
+    return found
