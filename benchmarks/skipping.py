@@ -17,22 +17,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-import torchvision
 import tyro
+from networks import POOL, Order, open_network, random_path, read_rows
 from rich.console import Console
 from rich.table import Table
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
-from torch.nn import functional
 
 import torchpaths as tp
-from torchpaths.data import Loader, open_data
-from torchpaths.train.folder import load_run
-
-POOL = 128
-"""Images that batches are drawn from."""
-SAMPLE = 32
-"""Images that thresholds are set with."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +47,7 @@ class Options:
     batch: tuple[int, ...] = (1, 8, 32)
     threads: tuple[int, ...] = (1, 2)
     dtype: Literal["fp32", "bf16"] = "fp32"
-    order: Literal["channels_last", "contiguous"] = "channels_last"
+    order: Order = "channels_last"
     kinds: tuple[Literal["gates", "open", "closed", "cut"], ...] = ("gates", "open", "closed", "cut")
     data: str | None = None
     seconds: float = 8.0
@@ -67,16 +58,16 @@ class Options:
 def main(options: Options) -> None:
     """Measure what is missing and print everything."""
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    net, images = _network(options)
+    net, images = open_network(options.network, options.dtype, options.order, options.data)
     for threads in options.threads:
         for batch in options.batch:
             for kind in options.kinds:
                 key = [options.network, kind, options.dtype, options.order, threads, batch]
-                if key not in [row["key"] for row in _rows(options.out)]:
+                if key not in [row["key"] for row in read_rows(options.out)]:
                     row = _measure(options, net, images, kind, threads, batch)
                     with options.out.open("a") as file:
                         file.write(json.dumps({"key": key, **row.to_json()}) + "\n")
-    _show(_rows(options.out))
+    _show(read_rows(options.out))
 
 
 def _measure(options: Options, net: tp.Routed, images: Tensor, kind: str, threads: int, batch: int) -> tp.Measurement:
@@ -84,9 +75,7 @@ def _measure(options: Options, net: tp.Routed, images: Tensor, kind: str, thread
         [images[i * batch : (i + 1) * batch] for i in range(min(4, POOL // batch))] if batch < 32 else [images[:batch]]
     )
     if kind == "cut":
-        draw = torch.Generator().manual_seed(0)
-        path = tp.Path({s: [bool(torch.rand((), generator=draw) < 0.5)] for s in net.sites}, net.layout.fingerprint)
-        what: nn.Module = tp.extract(net, path)
+        what: nn.Module = tp.extract(net, random_path(net))
     else:
         fast = tp.skipping(net)
         if kind != "gates":
@@ -107,61 +96,6 @@ def _measure(options: Options, net: tp.Routed, images: Tensor, kind: str, thread
         seconds=options.seconds,
         pairs=options.pairs,
     )
-
-
-def _network(options: Options) -> tuple[tp.Routed, Tensor]:
-    """The network, and images for it."""
-    torch.manual_seed(0)
-    order = torch.channels_last if options.order == "channels_last" else torch.contiguous_format
-    dtype = torch.float32 if options.dtype == "fp32" else torch.bfloat16
-    trained = options.network != "resnet50"
-    if trained:
-        run = load_run(options.network)
-        net, shape = run.net, run.net.example_shape
-    else:
-        model = torchvision.models.resnet50().eval()
-        shape = (3, 224, 224)
-        net = tp.route(model, tp.GatedBlocks(), example=torch.randn(1, *shape))
-    if options.data is None:
-        images = _noise(shape)
-    else:
-        mean, std = (run.mean, run.std) if trained else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
-        loader = Loader(open_data(options.data, "test", False, shape[1]), POOL, mean=mean, std=std)
-        images = next(iter(loader))[0]
-    net = net.to(dtype).to(memory_format=order)
-    images = images.to(dtype).contiguous(memory_format=order)
-    if not trained:
-        _set_thresholds(net, images)
-    return net, images
-
-
-def _noise(shape: tuple[int, ...]) -> Tensor:
-    """Images of blotches whose size, contrast and tint differ."""
-    images = []
-    for i in range(POOL):
-        side = 4 + i % 12
-        blotches = torch.randn(1, shape[0], side, side) * (0.3 + torch.rand(1)) + torch.randn(1, shape[0], 1, 1)
-        images.append(functional.interpolate(blotches, size=shape[1:], mode="bilinear"))
-    return torch.cat(images)
-
-
-@torch.no_grad()
-def _set_thresholds(net: tp.Routed, images: Tensor) -> None:
-    """Each gate opens for half of the images, given what the gates before it do."""
-    for decider in net.deciders.values():
-        assert isinstance(decider, tp.Gate)
-        nn.init.normal_(decider.fc2.weight, std=1.0)
-    sample = images[:SAMPLE]
-    for name, site in net.sites.items():
-        score = net(sample)[1][name].score
-        assert score is not None
-        assert site.decider is not None
-        ordered = score.flatten().sort().values
-        site.decider.threshold = float(ordered[SAMPLE // 2 - 1 : SAMPLE // 2 + 1].mean())
-
-
-def _rows(out: pathlib.Path) -> list[dict[str, object]]:
-    return [json.loads(line) for line in out.read_text().splitlines()] if out.is_file() else []
 
 
 def _show(rows: list[dict[str, object]]) -> None:
