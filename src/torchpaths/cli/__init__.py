@@ -17,6 +17,7 @@ VERBS = {
     "evaluate": "accuracy, MACs and units open of a trained run",
     "survey": "which units open for which classes: statistics and figures of a trained run",
     "cut": "a trained run's network along one path, as a plain network that needs no torchpaths",
+    "export": "a trained run's network in a file for ONNX Runtime, torch.export or OpenVINO, that still skips there",
     "front": "the menu of a trained run: sub-networks worth having, with accuracy, MACs and milliseconds",
     "measure": "MACs, time, gap and memory of a trained run beside the plain network, on this device",
 }

@@ -1,0 +1,78 @@
+"""``torchpaths export RUN``: a run's network in a file for another back end, where it still skips what is closed."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from torchpaths.cli import OK
+from torchpaths.cli.options import OfRun, emit, parse, speaking
+from torchpaths.data import Loader
+from torchpaths.errors import DataError
+from torchpaths.export import Exported, export
+from torchpaths.export.form import Batch
+from torchpaths.export.verify import AMONG
+from torchpaths.path import Path
+from torchpaths.train.folder import Run
+
+
+@dataclass(frozen=True)
+class Options(OfRun):
+    """What the verb takes."""
+
+    out: pathlib.Path = dataclasses.field(kw_only=True)
+    """The file to write: .onnx for ONNX Runtime, .pt2 for torch.export, .xml for OpenVINO."""
+    path: pathlib.Path | None = None
+    """A path, as JSON: the units it names are fixed, what it closes is left out of the file."""
+    batch: Batch = "one"
+    """What the file takes: single images, or batches of any size."""
+
+
+def run(arguments: list[str]) -> int:
+    """Write, check and print. Returns the exit status, see `torchpaths.cli.main`."""
+    about = "A run's network in a file for ONNX Runtime, torch.export or OpenVINO, where closed work is still left out."
+    options = parse(Options, arguments, "export", about)
+    with speaking(options.json) as console:
+        opened = options.open()
+        path = None if options.path is None else Path.from_json(options.path.read_text(errors="replace"))
+        images = _images(opened, options)
+        made = export(opened.net, options.out, images, path=path, batch=options.batch)
+        console.print("\n".join(_lines(made, opened)), markup=False, soft_wrap=True)
+    if options.json:
+        told = {"mean": opened.mean, "std": opened.std, "classes": opened.classes}
+        emit({"folder": str(options.run), **made.to_json(), **told, "units": [u.name for u in opened.net.layout.units]})
+    return OK
+
+
+def _images(opened: Run, options: Options) -> Tensor | None:
+    """Some of the run's images; None, which stands for noise, where they are not here."""
+    try:
+        found = options.images(opened)
+    except DataError:
+        if options.data is not None:
+            raise
+        return None
+    loader = Loader(found, min(AMONG, len(found)), mean=opened.mean, std=opened.std, workers=0)
+    x: Tensor = next(iter(loader))[0]
+    return x
+
+
+def _lines(made: Exported, opened: Run) -> list[str]:
+    """What came out, in words."""
+    takes = "single images" if made.batch == "one" else "batches of any size"
+    mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (opened.mean, opened.std))
+    lines = [
+        f"wrote {made.file} ({made.format}): x -> {', '.join(made.outputs)}; takes {takes}",
+        f"x: {' x '.join(map(str, opened.net.example_shape))}, scaled to 0..1, less mean {mean}, over std {std}",
+        f"differs from the network by {made.difference:.1e} of the output's largest value",
+    ]
+    if made.one_sided:
+        some = ", ".join(made.one_sided[:5]) + (", ..." if len(made.one_sided) > 5 else "")
+        lines.append(
+            f"{len(made.one_sided)} units were open for all images it was checked on, or for none: {some}. "
+            "One side of theirs was written and not run."
+        )
+    return lines

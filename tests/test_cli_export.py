@@ -1,0 +1,122 @@
+"""The verb ``export``: what it writes and prints, and what it says of mistakes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import torchpaths as tp
+from export_toys import run as run_file
+from torchpaths import cli
+from torchpaths.train.folder import Run, load_run
+from torchpaths.train.run import train
+from train_toys import tiny
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A gated run of one epoch on digits."""
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    train(tiny(method=tp.GatedBlocks()), folder, quiet=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def opened(run: Path) -> Run:
+    return load_run(run)
+
+
+def complaint(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    capsys.readouterr()
+    assert cli.main(["export", *map(str, arguments)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("error:") == 1
+    return " ".join(err.split())
+
+
+def path_file(opened: Run, folder: Path, **chosen: bool) -> Path:
+    """A path of the run's network in a file; what is not named stays open."""
+    file = folder / "path.json"
+    sites = {site: [chosen.get(site.replace(".", "_"), True)] for site in opened.net.sites}
+    file.write_text(tp.Path(sites, opened.net.layout.fingerprint).to_json())
+    return file
+
+
+def test_a_runs_network_is_written_and_gives_the_same_for_its_images(
+    run: Path, opened: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "made" / "net.pt2"
+    assert cli.main(["export", str(run), "--out", str(file), "--batch", "any", "--json"]) == 0
+    answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert (answer["folder"], answer["file"]) == (str(run), str(file))
+    assert (answer["format"], answer["batch"], answer["outputs"]) == ("torch", "any", ["y", "open"])
+    assert answer["difference"] <= 1e-5
+    assert answer["units"] == [unit.name for unit in opened.net.layout.units]
+    assert (tuple(answer["mean"]), tuple(answer["std"])) == (opened.mean, opened.std)
+    assert tuple(answer["classes"]) == opened.classes
+    x = next(iter(opened.loader()))[0][:5]
+    with torch.no_grad():
+        y, trace = opened.net(x)
+    got, units = run_file(file, x)
+    torch.testing.assert_close(got, y, rtol=1e-5, atol=1e-5)
+    assert torch.equal(units, torch.cat([trace[site].open for site in opened.net.sites], 1))
+
+
+def test_people_are_told_what_the_file_takes_gives_and_what_was_not_checked(
+    run: Path, opened: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["export", str(run), "--out", str(tmp_path / "net.pt2")]) == 0
+    shown = capsys.readouterr().out
+    assert f"wrote {tmp_path / 'net.pt2'} (torch): x -> y, open; takes single images" in shown
+    assert f"x: 1 x 8 x 8, scaled to 0..1, less mean {opened.mean[0]:.4g}, over std {opened.std[0]:.4g}" in shown
+    assert "differs from the network by" in shown
+    assert "units were open for all images it was checked on, or for none: layer1.0, " in shown
+
+
+def test_a_path_fixes_what_it_names(run: Path, opened: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = path_file(opened, tmp_path, layer1_1=False, layer3_2=False)
+    file = tmp_path / "cut.pt2"
+    assert cli.main(["export", str(run), "--out", str(file), "--path", str(path)]) == 0
+    assert "x -> y; takes single images" in capsys.readouterr().out
+    x = next(iter(opened.loader()))[0][:1]
+    with torch.no_grad():
+        expected, _ = opened.net(x, tp.Path.from_json(path.read_text()))
+    torch.testing.assert_close(run_file(file, x)[0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_without_its_images_a_run_is_exported_with_noise(
+    run: Path, opened: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = json.loads((run / "recipe.json").read_text())
+    away = tmp_path / "away"
+    away.mkdir()
+    for name in ("run.json", "weights.safetensors"):
+        (away / name).write_bytes((run / name).read_bytes())
+    (away / "recipe.json").write_text(json.dumps({**recipe, "data": "gone/cifar10"}))
+    path = path_file(opened, tmp_path)
+    assert cli.main(["export", str(away), "--out", str(tmp_path / "net.pt2"), "--path", str(path)]) == 0
+    assert (tmp_path / "net.pt2").is_file()
+    said = complaint(capsys, away, "--out", tmp_path / "other.pt2", "--data", "gone/cifar10")
+    assert "gone/cifar10" in said
+
+
+def test_mistakes_are_one_line(run: Path, opened: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no run folder" in complaint(capsys, tmp_path, "--out", tmp_path / "net.pt2")
+    assert "end it in one of .onnx (onnx)" in complaint(capsys, run, "--out", tmp_path / "net.bin")
+    said = complaint(capsys, run, "--out", tmp_path / "net.pt2", "--path", tmp_path / "none.json")
+    assert "No such file" in said
+    file = tmp_path / "path.json"
+    file.write_bytes(b"\xff\xfe")
+    assert "no path: not JSON" in complaint(capsys, run, "--out", tmp_path / "net.pt2", "--path", file)
+    file.write_text(tp.Path({"layer1.0": [True]}, "00ff").to_json())
+    assert "made for network 00ff" in complaint(capsys, run, "--out", tmp_path / "net.pt2", "--path", file)
+    with torch.no_grad():
+        trace = opened.net(next(iter(opened.loader()))[0][:3])[1]
+    file.write_text(tp.Path.of(trace).to_json())
+    assert "take one sample's: path[0]" in complaint(capsys, run, "--out", tmp_path / "net.pt2", "--path", file)
+    assert [p.name for p in tmp_path.iterdir()] == ["path.json"]
