@@ -1,7 +1,8 @@
 """torchvision's Faster R-CNN and Mask R-CNN with FPN on ResNet-50, cut down for small images and one core.
 
 The backbone is the whole ResNet-50, with BatchNorm. Pyramid and heads are half and a quarter as wide as torchvision's,
-anchors are for images of about a hundred pixels, and fewer proposals are looked at.
+anchors are for images of about a hundred pixels, and fewer of them and
+of the proposals are looked at, since an image holds one object or a few.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 
 PYRAMID = 128
 HEAD = 256
+SIZES = ((12, 16), (24, 32), (48, 64), (80, 96), (112, 128))
+"""Of anchors, in pixels, for each level of the pyramid."""
 
 
 def small_detector(classes: int, sides: tuple[int, int], *, masks: bool) -> nn.Module:
@@ -33,7 +36,9 @@ def small_detector(classes: int, sides: tuple[int, int], *, masks: bool) -> nn.M
     settings: dict[str, Any] = {
         "min_size": sides[0],
         "max_size": sides[1],
-        "rpn_anchor_generator": AnchorGenerator(((8,), (16,), (32,), (64,), (128,)), ((0.5, 1.0, 2.0),) * 5),
+        "rpn_anchor_generator": AnchorGenerator(SIZES, ((0.5, 1.0, 2.0),) * 5),
+        "rpn_fg_iou_thresh": 0.5,  # few anchors fit an object better than that where the grid has a dozen cells
+        "rpn_batch_size_per_image": 64,
         "rpn_pre_nms_top_n_train": 300,
         "rpn_post_nms_top_n_train": 150,
         "rpn_pre_nms_top_n_test": 150,
