@@ -161,8 +161,9 @@ class Tied(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(*(models.resnet.BasicBlock(4, 4) for _ in range(2)))
-        self.blocks[1].bn1.weight = self.blocks[0].bn1.weight
+        first, second = models.resnet.BasicBlock(4, 4), models.resnet.BasicBlock(4, 4)
+        second.bn1.weight = first.bn1.weight
+        self.blocks = nn.Sequential(first, second)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.blocks(x)
@@ -199,8 +200,7 @@ def test_both_norms_start_with_the_weights_that_were_there() -> None:
 def test_each_norm_takes_its_statistics_from_its_own_depth_only() -> None:
     method = tp.AdaptiveDepth()
     net, x = adaptive(method)
-    bn = net.get_submodule("model.layer2.0.bn1")
-    assert isinstance(bn, Switched)
+    bn: Any = net.get_submodule("model.layer2.0.bn1")
     before = bn.block.running_mean.clone(), bn.skipped.running_mean.clone()
     net.train()
     net(x, method.path(net, "FTF"))
@@ -319,16 +319,17 @@ def test_the_loss_is_equation_8(kind: Any) -> None:
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
     found = losses(net, method, x)
-    stages = {"super": [], "base": []}  # type: dict[str, list[Tensor]]
+    stages: dict[str, list[Tensor]] = {"super": [], "base": []}
     outputs = {}
+    model: Any = net.model
     for name, skip in (("super", False), ("base", True)):
         handles = [
             stage.register_forward_hook(lambda _m, _a, y, name=name: stages[name].append(y))
-            for stage in (net.model.layer1, net.model.layer2, net.model.layer3)  # type: ignore[union-attr]
+            for stage in (model.layer1, model.layer2, model.layer3)
         ]
         outputs[name] = net(x, method.path(net, skip))[0]
         for handle in handles:
-            handle.remove()  # type: ignore[attr-defined]
+            handle.remove()
     assert found["task"].item() == pytest.approx(0.3 * functional.cross_entropy(outputs["super"], labels(x)).item())
     expected = 0.7 * by_hand(outputs["super"], outputs["base"], 2.0)
     assert found["outputs"].item() == pytest.approx(expected, rel=1e-3, abs=1e-7)
@@ -373,7 +374,8 @@ def test_the_teacher_learns_nothing_from_the_student_unless_asked_to() -> None:
         net.train()
         found = losses(net, method, x)
         (found["outputs"] + found["features"]).backward()  # type: ignore[no-untyped-call]
-        only_super = net.get_submodule("model.layer1.2").block.conv1.weight  # type: ignore[union-attr]
+        block: Any = net.get_submodule("model.layer1.2")
+        only_super = block.conv1.weight
         assert (only_super.grad is None) == detach
 
 

@@ -118,7 +118,7 @@ def test_what_is_drawn_by_chance_is_drawn_alike_in_every_run() -> None:
         drawn.append(tuple(torch.cat([d.open for d in trace.values()]).flatten().tolist()))
         return y, trace
 
-    net.forward = watched  # type: ignore[method-assign]
+    net.forward = watched  # type: ignore[method-assign, assignment]
     torch.manual_seed(7)
     before = torch.get_rng_state()
     measured(net, x, seed=3)

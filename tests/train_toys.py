@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from torchpaths.find import ByHand
-from torchpaths.junction import Routed
+from torchpaths.junction import Inputs, Routed
 from torchpaths.methods.base import Mean, Method, Plan, Task
 from torchpaths.methods.blocks import plan_blocks
 from torchpaths.route import route
@@ -52,7 +52,7 @@ class Level(Method):
     target: float = 0.25
     weight: float = 3.0
 
-    def find(self, model: nn.Module, example: Tensor, residuals: ByHand | None = None) -> list[Plan]:
+    def find(self, model: nn.Module, example: Inputs, residuals: ByHand | None = None) -> list[Plan]:
         return plan_blocks(model, example, residuals, lambda names, widths: [None] * len(names))
 
     def losses(self, net: Routed, x: Tensor, y: Tensor, task: Task, mean: Mean) -> dict[str, Tensor]:
@@ -67,7 +67,7 @@ class Burst(Method):
 
     after: int = 3
 
-    def find(self, model: nn.Module, example: Tensor, residuals: ByHand | None = None) -> list[Plan]:
+    def find(self, model: nn.Module, example: Inputs, residuals: ByHand | None = None) -> list[Plan]:
         return plan_blocks(model, example, residuals, lambda names, widths: [None] * len(names))
 
     def losses(self, net: Routed, x: Tensor, y: Tensor, task: Task, mean: Mean) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from torchpaths.cost import count_macs, evaluating
 from torchpaths.errors import RouteError, near
+from torchpaths.junction import Inputs
 from torchpaths.parts import Residual, Split, part
 from torchpaths.path import Cost
 from torchpaths.split import split
@@ -61,11 +62,11 @@ class Search:
     refused: Mapping[str, str]
 
 
-def find_residuals(model: nn.Module, example: Tensor, by_hand: ByHand | None = None) -> Search:
+def find_residuals(model: nn.Module, example: Inputs, by_hand: ByHand | None = None) -> Search:
     """Find the residual blocks of a model.
 
     Args:
-        model: any model whose forward takes one tensor.
+        model: any model whose forward takes one tensor, or one list of tensors.
         example: a batch for it, ``[batch, ...]``; its size is the one the MACs are counted for.
         by_hand: blocks to be taken apart as given instead of traced.
 
@@ -103,7 +104,7 @@ def _resolve(model: nn.Module, by_hand: ByHand) -> dict[str, tuple[Residual, ...
 
 
 class _Search:
-    def __init__(self, model: nn.Module, example: Tensor, by_hand: dict[str, tuple[Residual, ...]]) -> None:
+    def __init__(self, model: nn.Module, example: Inputs, by_hand: dict[str, tuple[Residual, ...]]) -> None:
         self.model = model
         self.example = example
         self.by_hand = by_hand
@@ -125,8 +126,10 @@ class _Search:
             raise
         except Exception as error:
             reason = str(error).strip().split("\n")[0]
+            example = self.example
+            shape = tuple(example.shape) if isinstance(example, Tensor) else [tuple(x.shape) for x in example]
             raise RouteError(
-                f"{type(self.model).__name__} does not take the example of shape {tuple(self.example.shape)}: "
+                f"{type(self.model).__name__} does not take the example of shape {shape}: "
                 f"{reason}. "
                 "Give route(model, method, example=x) an x that model(x) accepts."
             ) from error
@@ -176,7 +179,7 @@ class _Search:
     def _place(self, name: str, block: nn.Module, x: Tensor, extra: dict[str, Any], output: Any) -> Place:
         if not isinstance(output, Tensor):
             raise RouteError("it does not return one tensor")
-        batch = self.example.shape[0]
+        batch = len(self.example)
         if x.shape[0] != batch or output.shape[0] != batch:
             raise RouteError("the first axis of its input or output is not the batch")
         if name in self.by_hand:

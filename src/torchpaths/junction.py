@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +22,18 @@ from torchpaths.errors import CallError
 from torchpaths.panel import Perceptron
 from torchpaths.path import Bools, Layout, Path, Unit
 
+Inputs: TypeAlias = "Tensor | Sequence[Tensor]"
+"""A batch: a tensor whose first axis is the samples, or a list of images of their own sizes, as detectors take."""
+
 Pooling: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 """``x -> (x, its pooled features [batch, channels])``: a place's own, since only it knows its layout."""
+
+
+def extent(x: Inputs) -> tuple[int, torch.device]:
+    """How many samples a batch holds, and where it is."""
+    if isinstance(x, Tensor):
+        return x.shape[0], x.device  # not len(x): while a network is exported this size is a variable
+    return len(x), x[0].device if len(x) else torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -210,7 +220,8 @@ class Routed(nn.Module):
         deciders: site name (with ``/`` for ``.``) -> decider.
         sites: site name -> `Site`, in order of execution.
         layout: units and costs, the network as paths see it.
-        example_shape: of one image of the example it was routed with, ``(C, H, W)``; empty where it was made by hand.
+        example_shape: of one image of the example it was routed with, ``(C, H, W)``; empty where it was made by hand or
+            takes lists of images.
     """
 
     def __init__(
@@ -231,11 +242,12 @@ class Routed(nn.Module):
         self.layout = layout
         self.example_shape = example_shape
 
-    def forward(self, x: Tensor, path: Path | None = None) -> tuple[Tensor, Trace]:
+    def forward(self, x: Inputs, path: Path | None = None, **more: Any) -> tuple[Any, Trace]:
         """
         Args:
-            x: a batch, first axis the samples.
+            x: a batch, first axis the samples; or a list of images, for models that take one.
             path: units chosen from outside; sites it does not name decide for themselves.
+            **more: what else the model's own forward takes, such as a detector's ``targets``.
 
         Returns:
             The model's output and what happened.
@@ -243,13 +255,14 @@ class Routed(nn.Module):
         Raises:
             PathError: if the path does not fit this network or this batch.
         """
+        batch, device = extent(x)
         if path is not None:
-            path.check(self.layout, x.shape[0])
-        call = Call(path, x.shape[0], x.device, torch.is_grad_enabled())
+            path.check(self.layout, batch)
+        call = Call(path, batch, device, torch.is_grad_enabled())
         for junction in self.junctions:
             junction.call = call
         try:
-            y = self.model(x)
+            y = self.model(x, **more)
         finally:
             for junction in self.junctions:
                 junction.call = None

@@ -15,21 +15,22 @@ from torch import Tensor, nn
 from torchpaths.cost import count_macs, count_params, evaluating
 from torchpaths.errors import RouteError
 from torchpaths.find import ByHand
-from torchpaths.junction import Decider, Junction, Routed, Site
+from torchpaths.junction import Decider, Inputs, Junction, Routed, Site, extent
 from torchpaths.methods.base import Method, Plan
 from torchpaths.methods.blocks import plan_blocks
 from torchpaths.path import Cost, Layout
 
 
 def route(
-    model: nn.Module, method: Method | None = None, *, example: Tensor | None = None, residuals: ByHand | None = None
+    model: nn.Module, method: Method | None = None, *, example: Inputs | None = None, residuals: ByHand | None = None
 ) -> Routed:
     """Route a model. Its residual blocks are replaced in place; the returned network owns it.
 
     Args:
         model: a network of timm or torchvision, or your own, whose forward takes one tensor.
         method: who decides. None: nobody, every unit is open until a path closes it.
-        example: a batch the model accepts, ``[batch, ...]``; MACs are counted for its size. May be left out for models
+        example: a batch the model accepts, ``[batch, ...]``, or a list of images for a detector; MACs are counted for
+            its size. May be left out for models
             that say their input size (timm) and for those that take 224 x 224 RGB.
         residuals: blocks that cannot be taken apart automatically, by hand: name or regular expression of modules ->
             ``Residual(branch, shortcut, post)``, or several for several sums.
@@ -48,8 +49,8 @@ def route(
     sites = tuple({site.name: site for plan in plans for site in plan.sites}.values())  # many modules may obey one
     layout = _layout(model, x, sites)
     junctions = _swap(model, plans)
-    net = Routed(model, sites, junctions, layout, tuple(x.shape[1:]))
-    net.deciders.to(x.device)
+    net = Routed(model, sites, junctions, layout, tuple(x.shape[1:]) if isinstance(x, Tensor) else ())
+    net.deciders.to(extent(x)[1])
     net.training = model.training  # not net.train(): modules the user keeps in evaluation mode stay there
     net.deciders.train(model.training)
     return net
@@ -63,7 +64,7 @@ def _example(model: nn.Module) -> Tensor:
     return torch.zeros(1, *size, device=parameter.device, dtype=parameter.dtype)
 
 
-def _layout(model: nn.Module, x: Tensor, sites: tuple[Site, ...]) -> Layout:
+def _layout(model: nn.Module, x: Inputs, sites: tuple[Site, ...]) -> Layout:
     with evaluating(model):
         macs = count_macs(lambda: model(x[:1]))
     plain = Cost(macs, count_params(model))

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torchpaths.direct import direct, hooks
 from torchpaths.errors import CallError
 from torchpaths.gradients import mix
-from torchpaths.junction import Call, Decision, Junction, Pooling, Routed, Site, Trace
+from torchpaths.junction import Call, Decision, Inputs, Junction, Pooling, Routed, Site, Trace, extent
 from torchpaths.panel import Panel
 from torchpaths.parts import Piece
 from torchpaths.path import Path
@@ -81,7 +81,7 @@ class Skipping(Routed):
         super().train(False)
         return self
 
-    def forward(self, x: Tensor, path: Path | None = None) -> tuple[Tensor, Trace]:
+    def forward(self, x: Inputs, path: Path | None = None, **more: Any) -> tuple[Any, Trace]:
         """See `Routed.forward`.
 
         Raises:
@@ -92,23 +92,24 @@ class Skipping(Routed):
                 "what a skipping network runs depends on the images, so it cannot be compiled; run it as it is, or "
                 "compile the network along chosen paths: torchpaths.compiled(net, paths)."
             )
-        if x.shape[0] == 0:
-            raise CallError(f"a batch of no images, of shape {tuple(x.shape)}; give at least one.")
-        device = next(self.model.parameters(), x).device
-        if device != x.device:
-            raise CallError(f"the images are on {x.device}, the network is on {device}; give x.to({str(device)!r}).")
+        batch, there = extent(x)
+        if batch == 0:
+            raise CallError("a batch of no images; give at least one.")
+        device = next((p.device for p in self.model.parameters()), there)
+        if device != there:
+            raise CallError(f"the images are on {there}, the network is on {device}; give x.to({str(device)!r}).")
         if path is not None:
-            path.check(self.layout, x.shape[0])
+            path.check(self.layout, batch)
         for panel in {panel for panel, _ in self._columns.values()}:
             panel.refresh()
         if not self._hooks:
             self._hooks = hooks(self.model)
-        call = _Run(path, x, self._columns, self.prices, any(self._hooks))
+        call = _Run(path, batch, device, self._columns, self.prices, any(self._hooks))
         for junction in self.junctions:
             junction.__dict__["call"] = call  # past Module.__setattr__, which takes longer than closing a small block
         try:
             with torch.inference_mode(False), torch.no_grad():  # in inference mode tensors have no version
-                return self.model(x), call.finish()
+                return self.model(x, **more), call.finish()
         finally:
             for junction in self.junctions:
                 junction.__dict__["call"] = None
@@ -156,8 +157,10 @@ class _Run(Call):
         own: whether nobody else refers to it, so that it may be written.
     """
 
-    def __init__(self, path: Path | None, x: Tensor, columns: Columns, prices: Prices, hooked: bool) -> None:
-        super().__init__(path, x.shape[0], x.device, grad=False)
+    def __init__(
+        self, path: Path | None, batch: int, device: torch.device, columns: Columns, prices: Prices, hooked: bool
+    ) -> None:
+        super().__init__(path, batch, device, grad=False)
         self.hooked = hooked
         self.columns = columns
         self.prices = prices

@@ -21,14 +21,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
+from torchvision.ops import FrozenBatchNorm2d
 
 from torchpaths.cost import count_macs, evaluating
 from torchpaths.errors import RouteError
 from torchpaths.find import ByHand, Place, find_residuals, match
+from torchpaths.junction import Inputs
 from torchpaths.parts import Piece
 from torchpaths.path import Cost
 
-_NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+_NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, FrozenBatchNorm2d)
 _DROPS = ("StochasticDepth", "DropPath")
 
 
@@ -57,7 +59,7 @@ class Stage:
 
 def find_stages(
     model: nn.Module,
-    example: Tensor,
+    example: Inputs,
     residuals: ByHand | None = None,
     *,
     skippable: Sequence[str] | None = None,
@@ -69,7 +71,7 @@ def find_stages(
 
     Args:
         model: the untouched model.
-        example: a batch for it, ``[batch, ...]``.
+        example: a batch for it, ``[batch, ...]``, or a list of images.
         residuals: blocks taken apart by hand, see `torchpaths.route`.
         skippable: names or regular expressions of the blocks to leave out together, one for each unit; None for the
             second half of each stage.
@@ -164,7 +166,7 @@ def _name(first: str, last: str, alone: bool) -> str:
 class _Walk:
     """One run of a model, in which its blocks and norms are watched."""
 
-    def __init__(self, model: nn.Module, example: Tensor, places: dict[str, Place]) -> None:
+    def __init__(self, model: nn.Module, example: Inputs, places: dict[str, Place]) -> None:
         self.model = model
         self.places = places
         self.modules = dict(model.named_modules())

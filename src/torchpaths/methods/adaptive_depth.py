@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torchpaths.deciders import Switch
 from torchpaths.errors import PathError, RouteError
 from torchpaths.find import ByHand
-from torchpaths.junction import Junction, Routed, Site
+from torchpaths.junction import Inputs, Junction, Routed, Site
 from torchpaths.methods.base import Mean, Method, Plan, Task
 from torchpaths.methods.distil import Features, divergence, pooled, spatial
 from torchpaths.path import Path, Unit
@@ -76,7 +76,7 @@ class AdaptiveDepth(Method):
         if self.top is not None and self.top < 2:
             raise RouteError(f"top={self.top!r}: a distribution needs two classes at least; None takes all.")
 
-    def find(self, model: nn.Module, example: Tensor, residuals: ByHand | None = None) -> list[Plan]:
+    def find(self, model: nn.Module, example: Inputs, residuals: ByHand | None = None) -> list[Plan]:
         """A switch for each stage; the blocks it closes and the norms that depend on it obey. See `Method.find`."""
         found = find_stages(
             model,

@@ -11,7 +11,7 @@ from typing import Protocol, TypeAlias
 from torch import Tensor, nn
 
 from torchpaths.find import ByHand
-from torchpaths.junction import Junction, Routed, Site
+from torchpaths.junction import Inputs, Junction, Routed, Site
 from torchpaths.path import Path
 
 Task: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -48,7 +48,7 @@ class Method(ABC):
     """A way of opening and closing parts: frozen dataclass of the paper's knobs, defaults the paper's."""
 
     @abstractmethod
-    def find(self, model: nn.Module, example: Tensor, residuals: ByHand | None = None) -> list[Plan]:
+    def find(self, model: nn.Module, example: Inputs, residuals: ByHand | None = None) -> list[Plan]:
         """The junctions this method wants, found on the untouched model.
 
         Raises:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from torchpaths.errors import RouteError
 from torchpaths.find import ByHand, Place, find_residuals
-from torchpaths.junction import Decider, Junction, Site
+from torchpaths.junction import Decider, Inputs, Junction, Site
 from torchpaths.methods.base import Plan
 from torchpaths.path import Unit
 from torchpaths.residual import ResidualJunction
@@ -25,7 +25,7 @@ def always_open(names: list[str], widths: list[int]) -> list[Decider | None]:
 
 
 def plan_blocks(
-    model: nn.Module, example: Tensor, residuals: ByHand | None, decide: Decide = always_open
+    model: nn.Module, example: Inputs, residuals: ByHand | None, decide: Decide = always_open
 ) -> list[Plan]:
     """A plan for every residual block of a model.
 

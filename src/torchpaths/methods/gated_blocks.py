@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torchpaths.deciders import Gate, Inference
 from torchpaths.errors import BudgetError, RouteError, near
 from torchpaths.find import ByHand, match
-from torchpaths.junction import Decider, Routed
+from torchpaths.junction import Decider, Inputs, Routed
 from torchpaths.methods.base import Mean, Method, Plan, Task
 from torchpaths.methods.blocks import plan_blocks
 from torchpaths.path import Budget
@@ -74,7 +74,7 @@ class GatedBlocks(Method):
         if self.reduction not in ("sum", "mean"):
             raise RouteError(f"reduction={self.reduction!r}; choose 'sum' (the paper) or 'mean' (the authors' code).")
 
-    def find(self, model: nn.Module, example: Tensor, residuals: ByHand | None = None) -> list[Plan]:
+    def find(self, model: nn.Module, example: Inputs, residuals: ByHand | None = None) -> list[Plan]:
         """A gate before every residual sum whose target is below 1. See `Method.find`."""
 
         def decide(names: list[str], widths: list[int]) -> list[Decider | None]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchpaths.deciders import Chance
 from torchpaths.errors import BudgetError, RouteError
 from torchpaths.find import ByHand
-from torchpaths.junction import Decider, Routed
+from torchpaths.junction import Decider, Inputs, Routed
 from torchpaths.methods.base import Mean, Method, Plan, Task
 from torchpaths.methods.blocks import plan_blocks
 
@@ -35,7 +35,7 @@ class RandomDrop(Method):
         if not rates or not all(0 < r <= 1 for r in rates):
             raise BudgetError(f"RandomDrop(rates={self.rates!r}): a rate lies in (0, 1].")
 
-    def find(self, model: nn.Module, example: Tensor, residuals: ByHand | None = None) -> list[Plan]:
+    def find(self, model: nn.Module, example: Inputs, residuals: ByHand | None = None) -> list[Plan]:
         """A `Chance` before every residual sum whose rate is below 1. See `Method.find`."""
 
         def decide(names: list[str], widths: list[int]) -> list[Decider | None]:

@@ -28,7 +28,7 @@ from torchpaths.junction import Routed
 from torchpaths.survey import Survey, gate_health, survey
 from torchpaths.train import checkpoint
 from torchpaths.train.distributed import World, barrier, joined
-from torchpaths.train.environment import describe
+from torchpaths.train.environment import describe, emulated
 from torchpaths.train.folder import Run, build, load_run, open_images, read_json, read_recipe, write_json
 from torchpaths.train.loop import Hooks, Loop
 from torchpaths.train.metrics import Metrics
@@ -175,6 +175,8 @@ def _train(recipe: Recipe, out: pathlib.Path, world: World, data: _Data, resume:
     report = Report(out.name, recipe.epochs * len(loader), quiet or not world.main)
     try:
         with report:
+            if emulated(recipe.precision, world.device):
+                report.say("bf16 is emulated on this processor (no AVX-512), dozens of times slower; train with fp32")
             if found is not None:
                 report.say(f"resumed at step {state.step} of {recipe.epochs * len(loader)}")
             Loop(recipe, world, state, loader, _hooks(recipe, out, world, data, metrics, report)).run()

@@ -1,0 +1,141 @@
+"""``torchpaths depths RUN``: every depth of an adaptive-depth run; its norms; where its blocks look."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rich import box
+from rich.table import Table
+from torch import Tensor
+
+from torchpaths.cli import OK
+from torchpaths.cli.options import OfRun, emit, parse, speaking
+from torchpaths.data import ImageSet, Loader
+from torchpaths.depth import Depth, NormDistance, activation_maps, depths, norm_distances
+from torchpaths.depth.figures import draw_depths, draw_maps, draw_norms
+from torchpaths.errors import RouteError, RunError
+from torchpaths.junction import Routed
+from torchpaths.path import Path
+from torchpaths.survey.figures import save
+from torchpaths.switch import SkipJunction
+from torchpaths.train.evaluate import open_run
+from torchpaths.train.folder import Run, read_json, write_json
+
+
+@dataclass(frozen=True)
+class Options(OfRun):
+    """What the verb takes."""
+
+    plain: pathlib.Path | None = None
+    """Run folder of the plain network, for comparison."""
+    plain_base: pathlib.Path | None = None
+    """Run folder of the plain network that is as deep as the base-net, for comparison."""
+    image: int = 0
+    """Number of the image on which activation maps are shown."""
+
+
+def run(arguments: list[str]) -> int:
+    """Measure, save, draw and print. Returns the exit status, see `torchpaths.cli.main`."""
+    about = "Every depth of an adaptive-depth run: accuracy and MACs, distances of its norms, activation maps."
+    options = parse(Options, arguments, "depths", about)
+    with speaking(options.json) as console:
+        opened = options.open()
+        blocks = _blocks(opened.net)
+        if not blocks:
+            raise RunError(f"the run {options.run} has no blocks that can be left out; train with AdaptiveDepth.")
+        images = options.images(opened)
+        pixels = images.read([options.image])[0]  # says so if there is no such image, before anything is measured
+        found = depths(opened.net, Loader(images, 256, mean=opened.mean, std=opened.std), progress=True)
+        norms = _norms(opened.net)
+        twins = {"plain": options.plain, "plain, base": options.plain_base}
+        references = {n: read_json(f / "summary.json")["accuracy"] for n, f in twins.items() if f is not None}
+        title = f"{opened.recipe.model} on {images.name}"
+        answer = _answer(opened.net, found, norms, references)
+        write_json(options.run / "depths.json", answer)
+        files = [options.run / "depths.json"]
+        figures = options.run / "figures"
+        files += save(draw_depths(found, opened.net.layout.plain.macs, title, references), figures / "depths")
+        if norms:
+            files += save(draw_norms(norms, title), figures / "norms")
+        rows = _rows(opened, options.plain, images, options.image, blocks)
+        name = images.classes[int(images.labels[options.image])]
+        maps = draw_maps(pixels, rows, blocks, f"{title}, a {name}")
+        files += save(maps, figures / "activation-maps")
+        console.print(_table(opened.net, found, references))
+        console.print("\n".join(f"wrote {file}" for file in files), markup=False, soft_wrap=True)
+    if options.json:
+        emit({"folder": str(options.run), "files": [str(file) for file in files], **answer})
+    return OK
+
+
+def _blocks(net: Routed) -> list[str]:
+    """The blocks of the stage with the most blocks to leave out; of equals, the last."""
+    skipped = [name for name, module in net.model.named_modules() if isinstance(module, SkipJunction)]
+    if not skipped:
+        return []
+    counts = Counter(name.rpartition(".")[0] for name in skipped)
+    parent = max(counts, key=lambda name: (counts[name], skipped.index(next(s for s in skipped if s.startswith(name)))))
+    return [f"{parent}.{name}" for name, _ in net.model.get_submodule(parent).named_children()]
+
+
+def _norms(net: Routed) -> tuple[NormDistance, ...]:
+    try:
+        return norm_distances(net)
+    except RouteError:
+        return ()  # layer norms
+
+
+def _rows(
+    opened: Run, plain: pathlib.Path | None, images: ImageSet, number: int, blocks: list[str]
+) -> dict[str, dict[str, Tensor]]:
+    """Activation maps of the plain network, the super-net and the base-net."""
+    net = opened.net
+    full = Path.full(net)
+    networks: dict[str, tuple[Run, Path | None]] = {}
+    if plain is not None:
+        networks["plain"] = open_run(plain), None
+    networks |= {"super-net": (opened, full), "base-net": (opened, ~full)}
+    label = torch.tensor([int(images.labels[number])])
+    rows = {}
+    for name, (run, path) in networks.items():
+        mean, std = torch.tensor(run.mean), torch.tensor(run.std)
+        x = ((torch.from_numpy(images.read([number])) / 255 - mean) / std).movedim(3, 1)
+        device = next(run.net.parameters()).device
+        found = activation_maps(run.net, x.to(device), label, blocks, path)
+        rows[name] = {block: values[0] for block, values in found.items()}
+    return rows
+
+
+def _answer(
+    net: Routed, found: tuple[Depth, ...], norms: tuple[NormDistance, ...], references: dict[str, float]
+) -> dict[str, Any]:
+    return {
+        "schema": "torchpaths.depths/1",
+        "sites": list(net.sites),
+        "plain_macs": net.layout.plain.macs,
+        "depths": [
+            {"skip": d.skip, "accuracy": d.accuracy, "macs": d.macs, "path": json.loads(d.path.to_json())}
+            for d in found
+        ],
+        "norms": [{"site": n.site, "norm": n.norm, "distance": n.distance} for n in norms],
+        "references": references,
+    }
+
+
+def _table(net: Routed, found: tuple[Depth, ...], references: dict[str, float]) -> Table:
+    table = Table(
+        title=f"left out (T): {', '.join(net.sites)}", title_justify="left", title_style="", box=box.SIMPLE_HEAD
+    )
+    for name in ("depth", "MACs", "of plain", "accuracy"):
+        table.add_column(name, justify="left" if name == "depth" else "right")
+    plain = net.layout.plain.macs
+    for depth in found:
+        table.add_row(depth.skip, f"{depth.macs:,.0f}", f"{depth.macs / plain:.1%}", f"{depth.accuracy:.2%}")
+    for name, accuracy in references.items():
+        table.add_row(name, "", "", f"{accuracy:.2%}")
+    return table
