@@ -150,7 +150,7 @@ def _measure(
     files: dict[BackEnd, list[pathlib.Path]],
 ) -> list[dict[str, Any]]:
     """A row for each back end, all from the same rounds."""
-    batches = images[: max(batch, IMAGES)].split(batch)
+    batches = torch.split(images[: max(batch, IMAGES)], batch)
     given = [x.contiguous() for x in batches]
     plain = tp.plain(net).eval()
     eager: nn.Module = tp.skipping(net) if kind == "gates" else tp.extract(net, random_path(net)).eval()

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import pathlib
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import tyro
@@ -98,7 +98,7 @@ def _measure(options: Options, net: tp.Routed, images: Tensor, kind: str, thread
     )
 
 
-def _show(rows: list[dict[str, object]]) -> None:
+def _show(rows: list[dict[str, Any]]) -> None:
     table = Table(title="Times beside the plain network, paired runs; the interval of the gap holds with 95 %")
     for column in (
         "network",
@@ -117,9 +117,9 @@ def _show(rows: list[dict[str, object]]) -> None:
     ):
         table.add_column(column, justify="left" if column in ("network", "what", "dtype", "order") else "right")
     for row in rows:
-        key = [str(k) for k in row["key"]]  # type: ignore[attr-defined]
+        key = [str(k) for k in row["key"]]
         numbers = {k: row[k] for k in ("plain_ms", "ms", "macs_ratio", "time_ratio", "gap")}
-        low, high = row["gap_interval"]  # type: ignore[misc]
+        low, high = row["gap_interval"]
         table.add_row(
             pathlib.Path(key[0]).name,
             *key[1:],

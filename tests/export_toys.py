@@ -12,10 +12,18 @@ from torch import Tensor, nn
 
 import torchpaths as tp
 from toys import toy
+from train_toys import ToyNet
 
 
 def gated(name: str) -> tuple[tp.Routed, Tensor]:
-    """A toy whose gates each open for three of a batch of 6."""
+    """A toy whose gates each open for three of a batch of 6; "toy" is the smallest, with two gates.
+
+    Tracing takes most of a second for each decision.
+    """
+    if name == "toy":
+        torch.manual_seed(0)
+        x = torch.randn(6, 1, 6, 6) * torch.linspace(0.2, 2.0, 6).view(-1, 1, 1, 1)
+        return halved(tp.route(ToyNet(), tp.GatedBlocks(), example=x), x), x
     model, x = toy(name)
     x = torch.cat([x, torch.randn(2, *x.shape[1:], generator=torch.Generator().manual_seed(1))])
     return halved(tp.route(model, tp.GatedBlocks(), example=x), x), x

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 import torchpaths as tp
-from export_toys import halved, masked, run
+from export_toys import gated, masked, run
 from laws import random_path
 from torchpaths.errors import PathError, RouteError
 from torchpaths.export.program import Torch
@@ -25,9 +25,7 @@ from train_toys import ToyNet
 @pytest.fixture
 def small() -> tuple[tp.Routed, Tensor]:
     """The smallest gated network."""
-    torch.manual_seed(0)
-    x = torch.randn(6, 1, 6, 6) * torch.linspace(0.2, 2.0, 6).view(-1, 1, 1, 1)
-    return halved(tp.route(ToyNet(), tp.GatedBlocks(), example=x), x), x
+    return gated("toy")
 
 
 def test_the_network_stays_as_it_was(small: tuple[tp.Routed, Tensor], tmp_path: Path) -> None:
@@ -58,7 +56,7 @@ def test_images_in_any_order_of_memory_and_a_skipping_network_give_the_same_file
     wide = torch.cat([x, x], 3)[..., ::2]
     for i, subject in enumerate((net, tp.skipping(net))):
         exported = tp.export(subject, tmp_path / f"{i}.pt2", wide)
-        for image in x.split(1):
+        for image in torch.split(x, 1):
             y, opened = masked(net, image)
             got, reported = run(exported.file, image)
             torch.testing.assert_close(got, y, rtol=1e-5, atol=1e-5)
