@@ -19,8 +19,9 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/torchpaths train --out $(RUN)
 
+# Tests are small: a process for each core, and no pool of threads inside them.
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

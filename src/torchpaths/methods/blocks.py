@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from torch import Tensor, nn
+from torch import nn
 
 from torchpaths.errors import RouteError
 from torchpaths.find import ByHand, Place, find_residuals
