@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import pathlib
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 import tyro
@@ -24,6 +24,11 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import torchpaths as tp
+
+
+Kind: TypeAlias = Literal["gates", "open", "closed", "closed-cut", "cut"]
+"""What runs: gates as they decide; all of them made to open, or to close; the network of a random path, cut out.
+``closed-cut`` is all closed beside the network from which these blocks are cut, which has as many MACs."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Options:
     threads: tuple[int, ...] = (1, 2)
     dtype: Literal["fp32", "bf16"] = "fp32"
     order: Order = "channels_last"
-    kinds: tuple[Literal["gates", "open", "closed", "cut"], ...] = ("gates", "open", "closed", "cut")
+    kinds: tuple[Kind, ...] = get_args(Kind)
     data: str | None = None
     seconds: float = 8.0
     pairs: int = 15
@@ -82,6 +87,7 @@ def _measure(options: Options, net: tp.Routed, images: Tensor, kind: str, thread
             for decider in fast.deciders.values():
                 decider.threshold = -1e9 if kind == "open" else 1e9  # type: ignore[assignment]
         what = fast
+    bare = kind == "closed-cut"
     torch.set_num_threads(threads)
     with torch.no_grad():
         for _ in range(2):
@@ -90,7 +96,7 @@ def _measure(options: Options, net: tp.Routed, images: Tensor, kind: str, thread
     return tp.measure(
         what,
         batches,
-        against=tp.plain(net),
+        against=tp.extract(net, ~tp.Path.full(net)) if bare else tp.plain(net),
         label=f"{pathlib.Path(options.network).name}, {kind}",
         threads=threads,
         seconds=options.seconds,
