@@ -12,6 +12,7 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn
 import torchpaths as tp
 from detection_toys import SIDE, routed
 from torchpaths.detection import CocoSet, backward, collate, evaluate, passes, shapes
+from torchpaths.errors import CallError, DataError
 from torchpaths.methods.distil import Features, divergence
 from torchpaths.switch import Switched
 
@@ -196,6 +197,53 @@ def test_a_plain_detector_has_its_own_losses_alone() -> None:
     assert {name: value.item() for name, value in part.items()} == pytest.approx(
         {name: value.item() for name, value in expected.items()}, rel=1e-5
     )
+
+
+def test_an_image_without_objects_teaches_the_background() -> None:
+    method = tp.AdaptiveDepth()
+    net = routed(method, masks=True).train()
+    images, targets = batch(2)
+    empty = {name: value[:0] for name, value in targets[0].items()}
+    for chosen in ([empty, targets[1]], [empty, empty]):
+        losses = backward(passes(net, method, images, chosen))
+        assert all(loss.isfinite() for loss in losses.values())
+    assert losses["super.loss_objectness"] > 0
+    assert losses["super.loss_mask"] == 0
+    assert all(gradient.isfinite().all() for gradient in gradients(net).values())
+
+
+# --- what is refused -----------------------------------------------------------------------------------------------
+
+
+def test_losses_need_training_mode() -> None:
+    with pytest.raises(CallError, match=r"call net\.train\(\) first"):
+        next(passes(routed(None).eval(), None, *batch(2)))
+
+
+@pytest.mark.parametrize(
+    ("routed_with", "given", "message"),
+    [
+        (None, tp.AdaptiveDepth(), "was not routed with AdaptiveDepth"),
+        (tp.AdaptiveDepth(features="none"), tp.AdaptiveDepth(), "was not routed with AdaptiveDepth"),
+        (tp.AdaptiveDepth(), tp.AdaptiveDepth(features="none"), "was not routed with AdaptiveDepth"),
+        (tp.AdaptiveDepth(), None, r"was routed with a method, backbone.body.layer1: Switch\(open\)"),
+    ],
+)
+def test_another_method_than_the_networks_is_refused(
+    routed_with: tp.AdaptiveDepth | None, given: tp.AdaptiveDepth | None, message: str
+) -> None:
+    with pytest.raises(CallError, match=message):
+        next(passes(routed(routed_with).train(), given, *batch(2)))
+
+
+def test_targets_without_masks_and_labels_beyond_the_classes_are_refused() -> None:
+    images, targets = batch(2)
+    boxes = [{name: target[name] for name in ("boxes", "labels")} for target in targets]
+    with pytest.raises(ValueError, match="should have a masks key"):
+        next(passes(routed(None, masks=True).train(), None, images, boxes))
+    high = [{**target, "labels": target["labels"] + 5} for target in boxes]
+    with pytest.raises(DataError, match=r"labels, up to \d .* num_classes of at least"):
+        next(passes(routed(None).train(), None, images, high))
 
 
 # --- learning ------------------------------------------------------------------------------------------------------

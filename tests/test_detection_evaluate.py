@@ -17,6 +17,7 @@ from detection_toys import coco, pictures, routed
 from torchpaths.detection import CocoSet, average_precision, detect, evaluate, shapes
 from torchpaths.detection.evaluate import METRICS, Kind
 from torchpaths.detection.masks import decode, encode
+from torchpaths.errors import DataError
 
 
 def crowded(seed: int = 0) -> CocoSet:
@@ -126,6 +127,30 @@ def test_detections_carry_the_ids_of_the_file() -> None:
         assert (height, width) == {10: (30, 40), 20: (50, 20), 30: (30, 30)}[entry["image_id"]]
         assert -1e-3 <= x <= x + w <= width + 1e-3
         assert -1e-3 <= y <= y + h <= height + 1e-3
+
+
+def test_a_detector_of_more_classes_than_the_data_is_refused() -> None:
+    data = CocoSet(coco(), pictures((30, 40), (50, 20), (30, 30)))
+    with pytest.raises(DataError, match=r"label 3 is of no category of annotations, which has 2; .* num_classes=3"):
+        detect(routed(None), data)
+
+
+def test_crowds_and_polygons_count_as_in_pycocotools() -> None:
+    data = CocoSet(coco(), pictures((30, 40), (50, 20), (30, 30)))
+    boxes = {10: [6, 6, 10, 12], 20: [1, 1, 8, 8]}
+    found = []
+    for n, (height, width) in ((10, (30, 40)), (20, (50, 20))):
+        x, y, w, h = boxes[n]
+        mask = np.zeros((height, width), np.uint8)
+        mask[y : y + h, x : x + w] = 1
+        category = 18 if n == 10 else 3
+        box = [float(v) for v in boxes[n]]
+        found.append({"image_id": n, "category_id": category, "bbox": box, "score": 0.9, "segmentation": encode(mask)})
+    for kind in get_args(Kind):
+        ours = average_precision(data, found, kind)
+        expected = by_pycocotools(data, found, kind)
+        assert [-1 if v is None else v for v in ours.values()] == pytest.approx(expected, abs=1e-9)
+        assert 0 < expected[1] < 1, "one dog found, one car not, the detection in the crowd excused"
 
 
 def test_any_path_is_evaluated_and_the_network_is_left_as_it_was() -> None:

@@ -100,7 +100,7 @@ class CocoSet:
         if self.masks:
             stack = [self._mask(o, picture) for o in objects]
             target["masks"] = torch.stack(stack) if stack else torch.zeros(0, picture.height, picture.width).byte()
-        return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255, target
+        return torch.tensor(pixels).permute(2, 0, 1).float() / 255, target
 
     def __iter__(self) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
         """All images in order."""
@@ -111,7 +111,16 @@ class CocoSet:
         return torch.from_numpy(decode(instance.segmentation, picture.height, picture.width, where))
 
     def category(self, label: int) -> int:
-        """The category id of a label from 1."""
+        """The category id of a label from 1.
+
+        Raises:
+            DataError: for a label that no category has.
+        """
+        if not 1 <= label <= len(self._categories):
+            raise DataError(
+                f"label {label} is of no category of {self.name}, which has {len(self._categories)}; make the detector "
+                f"with num_classes={len(self.classes)}, the background counted."
+            )
         return self._categories[label - 1]
 
     def label(self, category: int) -> int:

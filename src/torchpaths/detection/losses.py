@@ -18,9 +18,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from torchpaths.junction import Routed
+from torchpaths.errors import CallError, DataError, reason
+from torchpaths.junction import Routed, Trace
 from torchpaths.methods.adaptive_depth import AdaptiveDepth
 from torchpaths.methods.distil import divergence
+from torchpaths.path import Path
 from torchpaths.train.objective import total
 
 
@@ -39,24 +41,56 @@ def passes(
     Yields:
         Term -> weighted loss: "super.<loss>", then "base.<loss>" and "features"; in one part where
         ``AdaptiveDepth(detach=False)`` gives the teacher a gradient.
+
+    Raises:
+        CallError: if the network is not in training mode, or was not routed with this method.
+        DataError: for labels beyond the detector's classes.
+        ValueError: for targets without what the detector learns from, as torchvision tells it.
     """
     if method is None:
-        yield net(list(images), targets=list(targets))[0]
+        if any(site.decider is not None for site in net.sites.values()):
+            raise CallError(f"this network was routed with a method, {_sites(net)}; give that method, not None.")
+        yield _run(net, None, images, targets)[0]
         return
     share = method.alpha if method.specialise else 0.5
-    found, taught = net(list(images), method.path(net, False), targets=list(targets))
-    part = {f"super.{name}": share * loss for name, loss in found.items()}
+    found, taught = _run(net, method.path(net, False), images, targets)
     teacher = {site: made.response["features"] for site, made in taught.items() if "features" in made.response}
+    if not method.path(net, False) or bool(teacher) != (method.specialise and method.features != "none"):
+        raise CallError(
+            f"this network was not routed with {method}; route the model with it: route(model, method, ...)."
+        )
+    part = {f"super.{name}": share * loss for name, loss in found.items()}
     if method.detach:
         teacher = {site: features.detach() for site, features in teacher.items()}
         yield part
         part = {}
-    found, learnt = net(list(images), method.path(net, True), targets=list(targets))
+    found, learnt = _run(net, method.path(net, True), images, targets)
     part |= {f"base.{name}": (1 - share) * loss for name, loss in found.items()}
     if teacher:
         terms = [divergence(f, learnt[site].response["features"], method.temperature) for site, f in teacher.items()]
         part["features"] = (1 - share) * torch.stack(terms).sum()
     yield part
+
+
+def _run(
+    net: Routed, path: Path | None, images: Sequence[Tensor], targets: Sequence[dict[str, Tensor]]
+) -> tuple[dict[str, Tensor], Trace]:
+    """A detector's losses along a path, and what happened."""
+    if not net.training:
+        raise CallError("a detector gives losses in training mode only; call net.train() first.")
+    try:
+        losses, trace = net(list(images), path, targets=list(targets))
+    except IndexError as error:
+        largest = max((int(target["labels"].max()) for target in targets if len(target["labels"])), default=0)
+        raise DataError(
+            f"the detector cannot take these labels, up to {largest} ({reason(error)}); make it with num_classes of "
+            f"at least {largest + 1}, the background counted."
+        ) from error
+    return losses, trace
+
+
+def _sites(net: Routed) -> str:
+    return ", ".join(f"{name}: {site.decider!r}" for name, site in net.sites.items())
 
 
 def backward(parts: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:

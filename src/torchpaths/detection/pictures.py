@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from torchpaths.data.decode import CorruptImageError, load
+from torchpaths.data.decode import CorruptImageError, Form, load
 from torchpaths.detection.annotations import Picture
 from torchpaths.errors import DataError, reason
 
@@ -143,7 +143,9 @@ def open_pictures(place: pathlib.Path | str | Mapping[int, NDArray[np.uint8]]) -
 
 def _decode(data: bytes | None, where: str) -> NDArray[np.uint8]:
     try:
-        return np.array(load(data, where).convert("RGB"), dtype=np.uint8)
+        image = load(data, where)
+        # By the form that all images of a classified set are brought to, for what it refuses: more than 8 bits.
+        return Form(image.height, image.width, 3)(image, where)
     except CorruptImageError as error:
         why = f" ({reason(error)})" if error.__cause__ is not None else ""
         raise DataError(

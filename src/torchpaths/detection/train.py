@@ -13,10 +13,10 @@ from __future__ import annotations
 import math
 import pathlib
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from torchpaths.detection.batches import Batch, batches
 from torchpaths.detection.coco import CocoSet
@@ -26,6 +26,7 @@ from torchpaths.detection.losses import backward, passes
 from torchpaths.detection.recipe import Recipe
 from torchpaths.errors import RunError
 from torchpaths.junction import Routed
+from torchpaths.models import load_weights
 from torchpaths.path import Path
 from torchpaths.train import checkpoint
 from torchpaths.train.distributed import joined
@@ -44,8 +45,8 @@ def train(
     """Trains a detector into a run folder, or goes on where a killed run left off, on a CPU bitwise.
 
     Args:
-        net: a routed detector of torchvision's form, trained in place; where the folder holds a checkpoint its weights
-            take the place of the network's.
+        net: a routed detector of torchvision's form, trained in place; where the folder holds weights already, finished
+            or not, they take the place of the network's.
         recipe: how.
         data: training images.
         test: images to evaluate on.
@@ -65,8 +66,11 @@ def train(
         check(recipe, data, test, world)
         prepare(out, net, recipe, data, test, world)
         done = out / "summary.json"
-        if not done.is_file():
-            _Training(net.to(world.device), recipe, data, test, out, quiet).run()
+        net.to(world.device)
+        if done.is_file():
+            load_weights(net, out / "weights.safetensors")
+        else:
+            _Training(net, recipe, data, test, out, quiet).run()
         return read_json(done)
 
 
@@ -135,22 +139,22 @@ class _Training:
             group["lr"] = rate
         seed_noise(self.recipe.seed, state.step, 0, 0)
         losses = backward(passes(state.net, self.recipe.method, images, targets))
-        values = torch.stack([loss.float() for loss in losses.values()])
-        norm = torch.nn.utils.get_total_norm([p.grad for p in state.net.parameters() if p.grad is not None])
-        self._check_finite({**losses, "(norm of the gradient)": norm}, i)
+        gradient = torch.nn.utils.get_total_norm([p.grad for p in state.net.parameters() if p.grad is not None])
+        values = torch.stack([*(loss.float() for loss in losses.values()), gradient])
+        self._check_finite([*losses, "(norm of the gradient)"], values.tolist(), i)
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
         if state.losses is None:
             state.terms = tuple(losses)
             state.losses = torch.zeros(self.steps, len(losses), device=device)
-        state.losses[i] = values
+        state.losses[i] = values[:-1]
         state.step += 1
 
-    def _check_finite(self, losses: dict[str, Tensor], i: int) -> None:
-        for name, value in losses.items():
-            if not math.isfinite(float(value)):
+    def _check_finite(self, names: Sequence[str], values: Sequence[float], i: int) -> None:
+        for name, value in zip(names, values, strict=True):
+            if not math.isfinite(value):
                 raise RunError(
-                    f"the loss {name!r} became {float(value)} at step {self.state.step + 1} (step {i + 1} of "
+                    f"the loss {name!r} became {value} at step {self.state.step + 1} (step {i + 1} of "
                     f"{self.steps} in its epoch). Training stopped; checkpoints from before that are kept. In a new "
                     f"folder, lower lr (now {self.recipe.lr:g}), or lengthen warmup (now {self.recipe.warmup:g} "
                     "epochs)."
