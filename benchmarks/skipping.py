@@ -25,7 +25,6 @@ from torch import Tensor, nn
 
 import torchpaths as tp
 
-
 Kind: TypeAlias = Literal["gates", "open", "closed", "closed-cut", "cut"]
 """What runs: gates as they decide; all of them made to open, or to close; the network of a random path, cut out.
 ``closed-cut`` is all closed beside the network from which these blocks are cut, which has as many MACs."""
