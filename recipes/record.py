@@ -58,7 +58,7 @@ def write_record(
         if any(row["name"] == entry.name for row in rows):
             continue
         found = survey_run(runs / entry.name, data=str(data), keep_paths=True)
-        _copy(runs / entry.name, record / entry.name)
+        copy_run(runs / entry.name, record / entry.name)
         found.survey.save(record / entry.name)
         # Without the images themselves: a record holds measurements, the data stays where it is.
         metrics = record / entry.name / "metrics.jsonl"
@@ -120,7 +120,7 @@ def _same_weights(run: pathlib.Path, recorded: pathlib.Path) -> bool:
     return all(file.is_file() for file in files) and files[0].read_bytes() == files[1].read_bytes()
 
 
-def _copy(run: pathlib.Path, to: pathlib.Path) -> None:
+def copy_run(run: pathlib.Path, to: pathlib.Path) -> None:
     """The run folder without checkpoints, its paths shortened to names."""
     to.mkdir(parents=True, exist_ok=True)
     recipe = read_json(run / "recipe.json")

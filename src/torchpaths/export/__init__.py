@@ -3,8 +3,9 @@
 | file | what |
 |---|---|
 | `form` | the network with decisions as branches of a graph |
-| `formats` | what a format is, and which one a file name asks for |
+| `formats` | what a format is |
 | `program`, `onnx`, `openvino` | the formats |
+| `suffixes` | which one a file name asks for |
 | `verify` | the check of every file before it is kept |
 """
 
@@ -23,8 +24,9 @@ from torch import Tensor
 
 from torchpaths.errors import RouteError, reason
 from torchpaths.export.form import Batch, exportable
-from torchpaths.export.formats import Format, Name, Run, format_of
+from torchpaths.export.formats import Format, Name, Run
 from torchpaths.export.program import capture
+from torchpaths.export.suffixes import format_of
 from torchpaths.export.verify import probes, verify
 from torchpaths.junction import Routed
 from torchpaths.path import Path

@@ -1,4 +1,4 @@
-"""File formats and what runs them: ``Format``, and which one a file name asks for."""
+"""What a file format is, with the back end that runs it: ``Format``."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ Name: TypeAlias = Literal["onnx", "torch", "openvino"]
 
 Run: TypeAlias = Callable[[Tensor], Sequence[Tensor]]
 """A file, opened: a batch -> the outputs, on the CPU."""
-
-SUFFIXES: dict[str, Name] = {".onnx": "onnx", ".pt2": "torch", ".xml": "openvino"}
 
 
 class Format(ABC):
@@ -47,30 +45,6 @@ class Format(ABC):
     @abstractmethod
     def open(self, file: pathlib.Path) -> Run:
         """A written file, ready to run."""
-
-
-def format_of(file: pathlib.Path) -> Format:
-    """The format that a file's suffix asks for.
-
-    Raises:
-        RouteError: for a suffix that is none of `SUFFIXES`.
-    """
-    match SUFFIXES.get(file.suffix):
-        case "onnx":
-            from torchpaths.export.onnx import Onnx
-
-            return Onnx()
-        case "openvino":
-            from torchpaths.export.openvino import OpenVino
-
-            return OpenVino()
-        case "torch":
-            from torchpaths.export.program import Torch
-
-            return Torch()
-        case None:
-            known = ", ".join(f"{suffix} ({name})" for suffix, name in SUFFIXES.items())
-            raise RouteError(f"{str(file)!r}: the suffix says which format to write; end it in one of {known}.")
 
 
 def need(package: str, extra: str) -> ModuleType:

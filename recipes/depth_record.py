@@ -1,0 +1,94 @@
+"""Write a record of adaptive depth: run folders with weights, every depth of the adaptive networks, and one table."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from record import copy_run
+
+from torchpaths import cli
+from torchpaths.errors import RunError
+from torchpaths.train.folder import read_json, write_json
+from torchpaths.train.recipe import Json
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One network of a record.
+
+    Attributes:
+        label: in the table.
+        depths: whether it has depths.
+    """
+
+    label: str
+    depths: bool
+
+
+def write_record(
+    record: pathlib.Path, runs: pathlib.Path, entries: Mapping[str, Entry], data: pathlib.Path, notes: str
+) -> None:
+    """Copy finished runs, measure every depth of theirs and write README.md and results.json.
+
+    Args:
+        record: folder of the record.
+        runs: folder of the run folders.
+        entries: run folder -> what it is, in the order of the table; "plain" and "plain-base" are the twins. Those that
+            are not finished are left out.
+        data: the data set.
+        notes: Markdown, below the table.
+
+    Raises:
+        RunError: if a network cannot be measured.
+    """
+    finished = {name: entry for name, entry in entries.items() if (runs / name / "summary.json").is_file()}
+    for name in finished:
+        copy_run(runs / name, record / name)
+    twins = [
+        argument
+        for name in ("plain", "plain-base")
+        if name in finished
+        for argument in (f"--{name}", str(record / name))
+    ]
+    rows: list[Json] = []
+    for name, entry in finished.items():
+        result, made = read_json(record / name / "summary.json"), read_json(record / name / "run.json")
+        row = {"name": name, "label": entry.label, "accuracy": result["accuracy"], "seconds": result["seconds"]}
+        row |= {k: made[k] for k in ("commit", "device", "threads", "seed")} | {"torch": made["versions"]["torch"]}
+        row |= {"epochs": result["epochs"], "plain_macs": result["plain_macs"]}
+        if entry.depths:
+            if cli.main(["depths", str(record / name), "--data", str(data), *twins]) != 0:
+                raise RunError(f"the depths of {name} could not be measured, see above.")
+            row["depths"] = read_json(record / name / "depths.json")["depths"]
+        rows.append(row)
+    write_json(record / "results.json", {"rows": rows})
+    (record / "README.md").write_text(_readme(record.name, rows, notes))
+
+
+def _readme(name: str, rows: list[Json], notes: str) -> str:
+    first = rows[0]
+    lines = [
+        f"# {name}",
+        "",
+        f"10,000 test images of CIFAR-10, one seed ({first['seed']}), {first['epochs']} epochs from scratch, "
+        f"{first['device']}, {first['threads']} thread, torch {first['torch']}. MACs are those of one image.",
+        "",
+        "| network | accuracy, everything | MACs | accuracy, base-net | MACs | training |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        base = next((d for d in row.get("depths", []) if set(d["skip"]) == {"T"}), None)
+        shrunk = f"{base['accuracy']:.2%} | {base['macs'] / 1e6:.1f} M" if base else " | "
+        lines.append(
+            f"| {row['label']} | {row['accuracy']:.2%} | {row['plain_macs'] / 1e6:.1f} M | {shrunk} | "
+            f"{row['seconds'] / 60:.0f} min |"
+        )
+    for row in rows:
+        if "depths" in row:
+            found = ", ".join(f"{d['skip']} {d['accuracy']:.2%}" for d in row["depths"])
+            lines += ["", f"**{row['label']}**, every depth (T: the stage leaves its last block out): {found}."]
+    lines += ["", *([notes.strip(), ""] if notes else [])]
+    lines += ["Commits: " + "; ".join(f"{row['name']} {row['commit']}" for row in rows) + ".", ""]
+    return "\n".join(lines)
