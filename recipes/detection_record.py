@@ -93,7 +93,7 @@ def _readme(name: str, rows: Sequence[Json], notes: str) -> str:
         f"({first['seed']}), {first['epochs']} epochs from random weights, {first['device']}, {first['threads']} "
         f"thread(s), torch {first['torch']}. AP is COCO's, over IoU 0.50 to 0.95. MACs are multiply-accumulates of one "
         "image; those behind the proposals depend on how many there are, so the difference between depths says more "
-        "than the ratio.",
+        "than the ratio. Training is by the clock, on a machine that did other work beside it.",
         "",
         f"| network | depth | {' | '.join(names)} | MACs | training |",
         f"|---|---|{'---|' * len(names)}---|---|",

@@ -66,13 +66,13 @@ def recipe_for(name: Name) -> Recipe:
     """The common recipe with one network's way of training."""
     return Recipe(
         METHODS[name],
-        epochs=20,
+        epochs=16,
         batch=4,
         lr=0.01,
         weight_decay=1e-4,
         schedule="cosine",
         warmup=1,
-        eval_every=5,
+        eval_every=8,
         checkpoint_minutes=5,
         device="cpu",
     )
