@@ -12,24 +12,23 @@ import torchpaths as tp
 from torchpaths.data import Loader, open_data
 
 
-def main(epochs: int = 20) -> tp.Front:
+def main(epochs: int = 10) -> tp.Front:
     torch.manual_seed(0)
-    train, test = open_data("digits", "train"), open_data("digits", "test")
+    train, test = (open_data("digits", split, size=32) for split in ("train", "test"))
     normal = {"mean": train.mean, "std": train.std}
     loader = Loader(train, 64, shuffle=True, drop_last=True, **normal)
     example, _ = next(iter(loader))
 
     # The last blocks of each stage become a unit that can be left out; the others get norms for when they are.
     method = tp.AdaptiveDepth()
-    vit = {"img_size": 8, "patch_size": 2, "embed_dim": 64, "depth": 8, "num_heads": 2}
-    model = timm.create_model("vit_tiny_patch16_224", num_classes=10, in_chans=1, **vit)
+    model = timm.create_model("resnet18", num_classes=10, in_chans=1, channels=(16, 32, 64, 128))
     net = tp.route(model, method, example=example)
     print(net)
 
     # Each step: the whole network learns from the labels, the shortest one from the whole network.
     objective = tp.Objective(net, method).train()
     steps = epochs * len(loader)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for epoch in range(epochs):
         for x, y in loader.epoch(epoch):
