@@ -43,7 +43,7 @@ def main(epochs: int = 10) -> tp.Front:
     front = tp.front(net, Loader(test, 256, **normal), batch=1)
     for point in front.menu(front.profiles[0]):
         left_out = [site for site in net.sites if point.path is not None and not point.path[site][0]]
-        print(f"{point.accuracy:.1%}  {point.macs / 1e6:.2f} M MACs  {point.ms:.2f} ms  without {left_out or 'nothing'}")
+        print(f"{point.accuracy:.1%}, {point.macs / 1e6:.2f} M MACs, {point.ms:.2f} ms without {left_out or 'nothing'}")
 
     # A budget chooses; changing to another depth is one argument. Or take one home as a plain, smaller timm model.
     chosen = front.best(tp.Budget(macs=0.8))
