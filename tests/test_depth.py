@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -20,6 +22,7 @@ from torchpaths.depth import activation_maps, depths, norm_distances
 from torchpaths.depth.figures import draw_depths, draw_maps, draw_norms
 from torchpaths.errors import CallError, DataError, PathError, RouteError
 from torchpaths.junction import Site
+from torchpaths.models import source
 from torchpaths.switch import Switched
 from torchpaths.train.run import train
 from toys import toy
@@ -197,6 +200,24 @@ def test_a_menu_of_depths_compiles_each_once(images: tuple[Tensor, Tensor]) -> N
     for path in menu.paths:
         with torch.no_grad():
             torch.testing.assert_close(menu(x, path), vit.eval()(x, path)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_depth_is_saved_as_the_librarys_own_network(tmp_path: Path) -> None:
+    model = timm.create_model("resnet18", num_classes=5, channels=(4, 4, 8, 8)).eval()
+    x = torch.randn(2, 3, 32, 32)
+    net = tp.route(model, METHOD, example=x)
+    for parameter in net.parameters():  # the second norms differ from the first
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    path = METHOD.path(net, "FTFT")
+    where = source("timm/resnet18", 5, channels=3)
+    where = dataclasses.replace(where, kwargs={**where.kwargs, "channels": (4, 4, 8, 8)})
+    tp.save_cut(net, path, tmp_path / "cut", where, method=METHOD, example=x)
+    small = tp.load_cut(tmp_path / "cut")
+    with torch.no_grad():
+        torch.testing.assert_close(small(x), net(x, path)[0], rtol=1e-4, atol=1e-5)
+    assert [len(stage) for stage in (small.layer1, small.layer2, small.layer3, small.layer4)] == [2, 1, 2, 1]  # type: ignore[arg-type]
+    assert not any("skipped" in key for key in small.state_dict())
+    assert sum(p.numel() for p in small.parameters()) == path.cost(net).params
 
 
 def test_outside_any_call_a_place_is_open() -> None:

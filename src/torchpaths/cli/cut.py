@@ -54,6 +54,7 @@ def run(arguments: list[str]) -> int:
             path,
             options.out,
             source(opened.recipe.model, len(opened.classes), channels=channels),
+            method=opened.recipe.method,
             classes=opened.classes,
             mean=opened.mean,
             std=opened.std,

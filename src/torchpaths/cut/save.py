@@ -33,6 +33,7 @@ from torchpaths.cut.spec import LOADER, SPEC, WEIGHTS, Spec
 from torchpaths.errors import RouteError, RunError
 from torchpaths.extract import Cut, cut_out, difference, noise, run
 from torchpaths.junction import Routed
+from torchpaths.methods.base import Method
 from torchpaths.models import Source
 from torchpaths.path import Path
 from torchpaths.train.checkpoint import disk, sync_folder, tensors_to_bytes, write_file
@@ -45,6 +46,7 @@ def save_cut(
     folder: pathlib.Path | str,
     source: Source,
     *,
+    method: Method | None = None,
     classes: tuple[str, ...] = (),
     mean: tuple[float, ...] = (),
     std: tuple[float, ...] = (),
@@ -60,6 +62,7 @@ def save_cut(
         path: one for the whole batch that names every site.
         folder: where to; made if absent, and it must be empty.
         source: how the original model of ``net`` is made; see `torchpaths.models.source`.
+        method: with which ``net`` was routed.
         classes: names by label.
         mean: per channel, to be subtracted from images of 0 to 1.
         std: per channel, to divide by after that.
@@ -101,6 +104,7 @@ def save_cut(
                 cut=Cost(count_macs(functools.partial(module, x[:1])), count_params(module)),
                 plain=net.layout.plain,
                 sha256=sha256,
+                method=method,
             )
             write_file(fresh / SPEC, (json.dumps(spec.to_json(), indent=1) + "\n").encode())
             sync_folder(fresh)

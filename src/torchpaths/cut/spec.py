@@ -8,12 +8,14 @@ import pathlib
 from dataclasses import dataclass
 from typing import Any
 
-from torchpaths.errors import DataError, PathError
+from torchpaths.encode import decode, encode
+from torchpaths.errors import DataError, PathError, RunError
+from torchpaths.methods.base import Method
 from torchpaths.models import Source
 from torchpaths.path import Path
 from torchpaths.units import Cost
 
-SCHEMA = "torchpaths.cut/1"
+SCHEMA = "torchpaths.cut/2"
 SPEC, WEIGHTS, LOADER = "spec.json", "weights.safetensors", "load.py"
 
 
@@ -25,6 +27,7 @@ class Spec:
         source: how the original network is made.
         network: its class.
         path: what was kept of it.
+        method: with which it was routed, so that its units are those of the path; None for one block each.
         build: the expression with which load.py makes the network; with ``edits``, the original to be edited.
         edits: whether load.py takes the original apart; otherwise the library itself makes the network.
         shape: of one image, ``(C, H, W)``.
@@ -50,6 +53,7 @@ class Spec:
     cut: Cost
     plain: Cost
     sha256: str
+    method: Method | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As JSON data."""
@@ -60,6 +64,7 @@ class Spec:
             "build": self.build,
             "edits": self.edits,
             "path": json.loads(self.path.to_json()),
+            "method": encode(self.method),
             "input": {"shape": self.shape, "dtype": self.dtype, "mean": self.mean, "std": self.std},
             "classes": self.classes,
             "cut": dataclasses.asdict(self.cut),
@@ -99,8 +104,9 @@ class Spec:
                 cut=Cost(**data["cut"]),
                 plain=Cost(**data["plain"]),
                 sha256=data["weights"]["sha256"],
+                method=decode(data["method"]),
             )
-        except (KeyError, TypeError, PathError) as error:
+        except (KeyError, TypeError, PathError, RunError) as error:
             raise DataError(
                 f"{file}: {error} is missing or malformed; the file was edited, cut the network again."
             ) from error

@@ -7,7 +7,6 @@ be compared field by field and a resumed run can be checked against the one it c
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from torchpaths.data import Augment
+from torchpaths.encode import decode, encode
 from torchpaths.errors import RunError, near
 from torchpaths.methods.base import Method
 
@@ -187,7 +187,7 @@ class Recipe:
 
     def to_json(self) -> Json:
         """Every field as JSON values; nested dataclasses name their class."""
-        return {f.name: _encode(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return {f.name: encode(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Recipe:
@@ -200,7 +200,7 @@ class Recipe:
         for name in data:
             if name not in names:
                 raise RunError(f"a recipe has no field {name!r}. {near(name, names)}")
-        values = {name: _decode(value) for name, value in data.items()}
+        values = {name: decode(value) for name, value in data.items()}
         if values.get("weights") is not None:
             values["weights"] = Path(values["weights"])
         try:
@@ -235,47 +235,3 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") ->
 
 def _short(value: Any) -> str:
     return str(value["class"]).rpartition(":")[2] if isinstance(value, dict) and "class" in value else repr(value)
-
-
-def _encode(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        kind = type(value)
-        fields = {f.name: _encode(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
-        return {"class": f"{kind.__module__}:{kind.__qualname__}", **fields}
-    if isinstance(value, (list, tuple)):
-        return [_encode(v) for v in value]
-    if isinstance(value, Path):
-        return str(value)
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    raise RunError(
-        f"a recipe cannot keep {value!r} ({type(value).__name__}): fields hold numbers, text, tuples and dataclasses."
-    )
-
-
-def _decode(value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(_decode(v) for v in value)
-    if not isinstance(value, dict):
-        return value
-    name = str(value.get("class"))
-    module, _, qualname = name.partition(":")
-    try:
-        kind: Any = importlib.import_module(module) if module else None
-        for part in qualname.split("."):
-            kind = getattr(kind, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise RunError(
-            f"the recipe names class {name!r}, which cannot be imported ({error}); install or import what defines it."
-        ) from error
-    # A run folder may come from a stranger: it can name values of this library and methods, not any callable.
-    if not (
-        isinstance(kind, type)
-        and dataclasses.is_dataclass(kind)
-        and (issubclass(kind, Method) or module.startswith("torchpaths."))
-    ):
-        raise RunError(f"the recipe names {name!r}, which is neither a method nor a value of torchpaths.")
-    try:
-        return kind(**{k: _decode(v) for k, v in value.items() if k != "class"})
-    except TypeError as error:
-        raise RunError(f"the recipe's {name} was written by another version: {error}.") from error
