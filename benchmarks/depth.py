@@ -3,9 +3,12 @@
     python benchmarks/depth.py --networks resnet50 vit_b_32 mobilenet_v2 --threads 1 2
 
 * ``base``: the routed network along the base-net's path beside the plain one (AdaptiveDepth, Table 1), eager.
-* ``switch``: the first call after the depth was changed, beside a call at the same depth as the one before.
+* ``switch``: the first call after the depth was changed, beside a call at the same depth as the one before (ResNet-20,
+  one image: in a network of more milliseconds the difference is lost among theirs).
 * ``train``: a step of Algorithm 1 beside a step of the plain network and one of the plain base-net together, each with
   its optimizer (ResNet-20 on batches of 128, SGD with momentum).
+* ``memory``: what such a step allocates at most with a backward pass for each part, beside one for all, and beside the
+  plain network's step.
 
 Networks of torchvision with random weights on noise. Rows that are already in the results file are not measured again;
 the table shows them all.
@@ -29,6 +32,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import torchpaths as tp
+from torchpaths.measure.memory import peak_memory
 from torchpaths.measure.setting import setting_of, using_threads
 from torchpaths.measure.timing import Median, Run, interleave, median_interval, stopwatch
 from torchpaths.methods.base import Method
@@ -39,7 +43,10 @@ BATCHES = {"resnet50": (1, 32), "vit_b_32": (8,), "mobilenet_v2": (8,)}
 
 METHOD = tp.AdaptiveDepth()
 
-Kind: TypeAlias = Literal["base", "switch", "train"]
+RESULTS = {"ms": "{:+.3f} ms", "ratio": "{:.3f} of both plain steps", "MiB": "{:.3f} of one backward's"}
+"""Unit of a row -> its result in the table."""
+
+Kind: TypeAlias = Literal["base", "switch", "train", "memory"]
 
 
 @dataclass(frozen=True)
@@ -71,14 +78,14 @@ def main(options: Options) -> None:
             for name in options.networks:
                 net: tp.Routed | None = None
                 for batch in BATCHES[name]:
-                    for kind in (k for k in options.kinds if k != "train"):
-                        key = [kind, name, threads, batch]
-                        if key not in [row["key"] for row in read_rows(options.out)]:
-                            net = net or _network(name)
-                            _keep(options, key, (_base if kind == "base" else _switch)(options, net, batch))
-            key = ["train", "cifar_resnet20", threads, 128]
-            if "train" in options.kinds and key not in [row["key"] for row in read_rows(options.out)]:
-                _keep(options, key, _train(options))
+                    key = ["base", name, threads, batch]
+                    if "base" in options.kinds and not _known(options, key):
+                        net = net or _network(name)
+                        _keep(options, key, _base(options, net, batch))
+            for kind, batch, measure in (("switch", 1, _switch), ("train", 128, _train), ("memory", 128, _memory)):
+                key = [kind, "cifar_resnet20", threads, batch]
+                if kind in options.kinds and not _known(options, key):
+                    _keep(options, key, measure(options))
     _show(read_rows(options.out))
 
 
@@ -101,16 +108,33 @@ def _base(options: Options, net: tp.Routed, batch: int) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _switch(options: Options, net: tp.Routed, batch: int) -> dict[str, Any]:
-    x, base, full = _images(batch), METHOD.path(net, True), METHOD.path(net, False)
+def _switch(options: Options) -> dict[str, Any]:
+    x = torch.randn(1, 3, 32, 32)
+    net = tp.route(cifar_resnet(20), METHOD, example=x).eval()
+    base, full = METHOD.path(net, True), METHOD.path(net, False)
     changed = Run(lambda: net(x, base), prepare=lambda: net(x, full))
     same = Run(lambda: net(x, base), prepare=lambda: net(x, base))
     times = _times([changed, same], options)
     return {"unit": "ms", **_setting(net, x), **_row(median_interval(1e3 * (times[:, 0] - times[:, 1])), times)}
 
 
+def _batch() -> tuple[Tensor, Tensor]:
+    return torch.randn(128, 3, 32, 32).contiguous(memory_format=torch.channels_last), torch.randint(10, (128,))
+
+
+def _memory(options: Options) -> dict[str, Any]:
+    x, y = _batch()
+    steps = [_step(*_trained(20, METHOD, x), x, y), _step(*_trained(20, METHOD, x), x, y, parts=False)]
+    steps.append(_step(*_trained(20, None, x), x, y))
+    peaks = []
+    for step in steps:
+        step()
+        peaks.append(peak_memory(step, torch.device("cpu")) / 2**20)
+    return {"unit": "MiB", "ms": peaks, "value": peaks[0] / peaks[1], "interval": [peaks[0] / peaks[1]] * 2, "pairs": 1}
+
+
 def _train(options: Options) -> dict[str, Any]:
-    x, y = torch.randn(128, 3, 32, 32).contiguous(memory_format=torch.channels_last), torch.randint(10, (128,))
+    x, y = _batch()
     nets = [_trained(20, METHOD, x), _trained(20, None, x), _trained(14, None, x)]
     times = _times([Run(_step(net, method, x, y)) for net, method in nets], options)
     ratio = median_interval(times[:, 0] / (times[:, 1] + times[:, 2]))
@@ -122,12 +146,12 @@ def _trained(depth: int, method: Method | None, x: Tensor) -> tuple[tp.Routed, M
     return net.to(memory_format=torch.channels_last).train(), method
 
 
-def _step(net: tp.Routed, method: Method | None, x: Tensor, y: Tensor) -> Callable[[], None]:
+def _step(net: tp.Routed, method: Method | None, x: Tensor, y: Tensor, parts: bool = True) -> Callable[[], None]:
     objective = tp.Objective(net, method)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
 
     def step() -> None:
-        for losses in objective.passes(x, y):
+        for losses in objective.passes(x, y) if parts else [objective(x, y)]:
             torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
@@ -149,6 +173,10 @@ def _row(value: Median, times: np.ndarray[Any, np.dtype[np.float64]]) -> dict[st
     return {"value": value.value, "interval": [value.low, value.high], "ms": ms, "pairs": len(times)}
 
 
+def _known(options: Options, key: list[Any]) -> bool:
+    return key in [row["key"] for row in read_rows(options.out)]
+
+
 def _keep(options: Options, key: list[Any], row: dict[str, Any]) -> None:
     with options.out.open("a") as file:
         file.write(json.dumps({"key": key, **row}) + "\n")
@@ -156,7 +184,7 @@ def _keep(options: Options, key: list[Any], row: dict[str, Any]) -> None:
 
 def _show(rows: list[dict[str, Any]]) -> None:
     table = Table(title="Adaptive depth, eager, float32; intervals hold with 95 %")
-    for column in ("what", "network", "threads", "batch", "ms", "result", "interval", "pairs"):
+    for column in ("what", "network", "threads", "batch", "ms or MiB", "result", "interval", "pairs"):
         table.add_column(column, justify="left" if column in ("what", "network", "result") else "right")
     for row in rows:
         kind, name, threads, batch = row["key"]
@@ -165,7 +193,7 @@ def _show(rows: list[dict[str, Any]]) -> None:
             result = f"MACs {row['macs_ratio']:.3f}, time {row['time_ratio']:.3f}, gap {row['gap']:.3f}"
         else:
             ms, (low, high) = ", ".join(f"{t:.1f}" for t in row["ms"]), row["interval"]
-            result = f"{row['value']:+.3f} ms" if row["unit"] == "ms" else f"{row['value']:.3f} of both plain steps"
+            result = RESULTS[row["unit"]].format(row["value"])
         table.add_row(kind, name, str(threads), str(batch), ms, result, f"{low:.3f} to {high:.3f}", str(row["pairs"]))
     Console(width=150).print(table)
 
