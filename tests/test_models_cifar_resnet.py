@@ -96,7 +96,7 @@ def test_grey_images_of_8_by_8_and_any_number_of_classes_are_taken() -> None:
 
 @pytest.mark.parametrize(
     ("depth", "shortcut", "classes", "message"),
-    [(21, "A", 10, "choose one of 20, 32"), (20, "C", 10, "choose 'A'"), (20, "A", 0, "at least one class")],
+    [(21, "A", 10, "choose one of 14, 20, 32"), (20, "C", 10, "choose 'A'"), (20, "A", 0, "at least one class")],
 )
 def test_a_network_that_does_not_exist_is_refused_with_the_ones_that_do(
     depth: int, shortcut: Shortcut, classes: int, message: str
