@@ -51,6 +51,9 @@ base-net 1.1 points better than the plain network of its depth (Tables 1 and 3),
 skip-aware norms they are 1.5 and 2.8 points worse. Here every network has few epochs on one CPU core, far from
 converged: the differences between rows say how fast each learns as much as how well.
 
+*Training* is by the clock, on a machine that did other work beside it and paused it. Networks of the recipe that are
+missing from the table were not trained yet: `python recipes/cifar10_adaptive_depth.py --data DIR/cifar10`.
+
 ![accuracy at every depth](adaptive/figures/depths.png)
 """
 

@@ -23,6 +23,7 @@ from torchpaths.survey.figures.style import (
     SMALL,
     SOFT,
     TEXT,
+    TITLE,
     add_axes,
     heading,
     new_figure,
@@ -42,12 +43,12 @@ def draw_depths(depths: Sequence[Depth], plain_macs: int, title: str, references
         title: what was measured on what.
         references: name -> accuracy (0 to 1) of networks trained separately, drawn as lines.
     """
-    left, bottom, height = 0.62, 0.92, 2.5
-    wide = max(4.2, 0.42 * len(depths))
+    left, bottom, height = 0.62, 0.62, 2.5
+    title = f"Accuracy at every depth: {title}"
+    note = "T: the stage leaves its last blocks out, F: it does not; dark: trained, light: never seen in training"
+    wide = max(0.42 * len(depths), _room(title, note) - left - 0.75)
     figure = new_figure(left + wide + 0.95, bottom + height + 0.62)
-    heading(
-        figure, 0.15, f"Accuracy at every depth: {title}", "T: the stage leaves its last blocks out, F: it does not"
-    )
+    heading(figure, 0.15, title, note)
     axes = add_axes(figure, left, bottom, wide, height)
     values = [100 * depth.accuracy for depth in depths]
     trained = [set(depth.skip) in ({"F"}, {"T"}) for depth in depths]
@@ -65,7 +66,7 @@ def draw_depths(depths: Sequence[Depth], plain_macs: int, title: str, references
     labels = [f"{depth.skip}\n{depth.macs / plain_macs:.0%}" for depth in depths]
     axes.set_xticks(range(len(depths)), labels, size=SMALL)
     axes.tick_params(axis="x", length=0)
-    axes.set_xlabel("stages left out; MACs of the plain network's   (dark: trained, light: never seen in training)")
+    axes.set_xlabel("stages left out, and MACs of the plain network’s")
     axes.set_ylabel("accuracy, %")
     axes.grid(axis="y", color=RULE, lw=0.5)
     axes.set_axisbelow(True)
@@ -76,11 +77,12 @@ def draw_depths(depths: Sequence[Depth], plain_macs: int, title: str, references
 def draw_norms(distances: Sequence[NormDistance], title: str) -> Figure:
     """A bar for each norm with two versions, stages side by side in colours of depth (figure 3b)."""
     sites = list(dict.fromkeys(entry.site for entry in distances))
-    left, bottom, height = 0.62, 0.72, 2.2
-    wide = max(4.2, 0.2 * (len(distances) + len(sites)))
-    figure = new_figure(left + wide + 0.2, bottom + height + 0.62)
+    left, bottom, height = 0.62, 0.42, 2.2
+    title = f"Norms with two versions: {title}"
     note = "distance of the running means for super-net and base-net, in standard deviations, mean over channels"
-    heading(figure, 0.15, f"Norms with two versions: {title}", note)
+    wide = max(0.2 * (len(distances) + len(sites)), _room(title, note) - left)
+    figure = new_figure(left + wide + 0.2, bottom + height + 0.62)
+    heading(figure, 0.15, title, note)
     axes = add_axes(figure, left, bottom, wide, height)
     position, ticks = 0.0, []
     for i, site in enumerate(sites):
@@ -111,9 +113,11 @@ def draw_maps(
     """
     tile, gap, over, under = 0.82, 0.08, 0.84, 0.12
     left = max(text_width(list(rows), TEXT, "bold"), 0.5) + 0.3
-    figure = new_figure(left + (len(blocks) + 1) * (tile + gap) + 0.15, over + len(rows) * (tile + gap) + under)
+    title, note = f"Where each block looks: {title}", "Grad-CAM of each block’s output, each map by itself"
+    wide = max(left + (len(blocks) + 1) * (tile + gap), _room(title, note))
+    figure = new_figure(wide + 0.15, over + len(rows) * (tile + gap) + under)
     width, height = figure.get_size_inches()
-    heading(figure, 0.15, f"Where each block looks: {title}", "Grad-CAM of each block's output, each map by itself")
+    heading(figure, 0.15, title, note)
     shade = np.asarray(pixels[..., :3].mean(-1), np.float64)
     for row, (name, maps) in enumerate(rows.items()):
         bottom = height - over - (row + 1) * (tile + gap) + gap
@@ -137,6 +141,11 @@ def draw_maps(
                 label = "image" if block is None else shorten(block, 12)
                 axes.set_title(label, size=SMALL, color=SOFT if block is None else INK, pad=3)
     return figure
+
+
+def _room(title: str, note: str) -> float:
+    """How wide a figure must be for its heading, in inches."""
+    return 0.2 + max(text_width([title], TITLE, "bold"), text_width([note], TEXT))
 
 
 def _stretched(values: Tensor, shape: tuple[int, ...]) -> NDArray[np.float32]:
