@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 import torchpaths as tp
 from export_toys import gated, masked, run
 from laws import random_path
-from torchpaths.errors import PathError, RouteError
+from torchpaths.errors import PathError, RouteError, RunError
 from torchpaths.export.program import Torch
 from torchpaths.junction import Junction
 from torchpaths.path import Bools
@@ -199,7 +199,7 @@ def test_a_package_that_is_missing_is_named_with_what_installs_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(RouteError, match=rf"{package} is not installed; .*pip install 'torchpaths\[{extra}\]'"):
+    with pytest.raises(RunError, match=rf"{package} is not installed; .*pip install 'torchpaths\[{extra}\]'"):
         tp.export(small[0], tmp_path / name, small[1])
 
 

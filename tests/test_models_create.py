@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
-from typing import Any
+import sys
 
 import pytest
 import torch
@@ -60,13 +59,6 @@ def test_grey_images_for_torchvision_are_refused_with_the_model_that_takes_them(
 
 
 def test_a_missing_timm_is_answered_with_the_way_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name == "timm":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(RunError, match=r"pip install 'torchpaths\[timm\]'"):
         create_model("timm/resnet18", 10)

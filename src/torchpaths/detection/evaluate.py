@@ -14,9 +14,9 @@ from torch import Tensor
 
 from torchpaths.detection.coco import CocoSet, collate
 from torchpaths.detection.masks import encode
-from torchpaths.export.formats import need
 from torchpaths.front.evaluate import undisturbed
 from torchpaths.junction import Routed
+from torchpaths.optional import need
 from torchpaths.path import Path
 
 Kind: TypeAlias = Literal["box", "mask"]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchpaths.errors import DataError
-from torchpaths.export.formats import need
+from torchpaths.optional import need
 
 
 def decode(segmentation: Any, height: int, width: int, where: str) -> NDArray[np.uint8]:

@@ -86,10 +86,10 @@ def export(
 
     Raises:
         PathError: for a path that does not fit, or a per-sample one.
-        RouteError: for a suffix or ``batch`` that is not known, a package that is not installed, images that the
-            network does not take, a site that decides by chance or cannot become part of a graph, an operator the back
-            end does not have; or if the file does not give what the network gives. No file is left then, and one of
-            that name stays as it was.
+        RunError: for a package that is not installed.
+        RouteError: for a suffix or ``batch`` that is not known, images that the network does not take, a site that
+            decides by chance or cannot become part of a graph, an operator the back end does not have; or if the file
+            does not give what the network gives. No file is left then, and one of that name stays as it was.
     """
     target = pathlib.Path(file)
     if batch not in get_args(Batch):

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import pathlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from types import ModuleType
 from typing import Literal, TypeAlias
 
 from torch import Tensor
 from torch.export import ExportedProgram
-
-from torchpaths.errors import RouteError
 
 Name: TypeAlias = Literal["onnx", "torch", "openvino"]
 
@@ -35,7 +31,7 @@ class Format(ABC):
     def check(self) -> None:
         """
         Raises:
-            RouteError: naming what to install, if a package is missing.
+            RunError: naming what to install, if a package is missing.
         """
 
     @abstractmethod
@@ -45,15 +41,3 @@ class Format(ABC):
     @abstractmethod
     def open(self, file: pathlib.Path) -> Run:
         """A written file, ready to run."""
-
-
-def need(package: str, extra: str) -> ModuleType:
-    """Import an optional package.
-
-    Raises:
-        RouteError: naming the extra that brings it.
-    """
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise RouteError(f"{package} is not installed; install it with: pip install 'torchpaths[{extra}]'.") from error

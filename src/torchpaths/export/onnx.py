@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from torchpaths.errors import RouteError, reason
-from torchpaths.export.formats import Format, Run, need
+from torchpaths.export.formats import Format, Run
+from torchpaths.optional import need
 
 
 class Onnx(Format):

@@ -15,7 +15,8 @@ from torch.export import ExportedProgram
 
 from torchpaths.errors import RouteError, reason
 from torchpaths.export import onnx
-from torchpaths.export.formats import Format, Run, need
+from torchpaths.export.formats import Format, Run
+from torchpaths.optional import need
 
 
 class OpenVino(Format):

@@ -14,6 +14,7 @@ from torch import nn
 
 from torchpaths.errors import RunError, near
 from torchpaths.models.cifar_resnet import CifarResNet, Shortcut
+from torchpaths.optional import need
 
 DEPTHS = (14, 20, 32, 44, 56, 110)
 
@@ -123,10 +124,7 @@ def _own() -> tuple[Callable[..., nn.Module], list[str]]:
 
 
 def _timm() -> tuple[Callable[..., nn.Module], list[str]]:
-    try:
-        import timm
-    except ImportError as error:
-        raise RunError("timm is not installed; install it with: pip install 'torchpaths[timm]'.") from error
+    timm = need("timm", "timm")
     return timm.create_model, timm.list_models()
 
 
