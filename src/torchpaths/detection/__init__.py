@@ -12,10 +12,11 @@
 
 from torchpaths.detection.coco import CocoSet, collate
 from torchpaths.detection.evaluate import average_precision, detect, evaluate
-from torchpaths.detection.losses import backward, passes
+from torchpaths.detection.losses import passes
 from torchpaths.detection.recipe import Recipe
 from torchpaths.detection.shapes import shapes
 from torchpaths.detection.train import train
+from torchpaths.train.objective import backward
 
 __all__ = [
     "CocoSet",

@@ -15,15 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import torch
 from torch import Tensor
 
 from torchpaths.errors import CallError, DataError, reason
 from torchpaths.junction import Routed, Trace
 from torchpaths.methods.adaptive_depth import AdaptiveDepth
-from torchpaths.methods.distil import divergence
 from torchpaths.path import Path
-from torchpaths.train.objective import total
 
 
 def passes(
@@ -52,24 +49,19 @@ def passes(
             raise CallError(f"this network was routed with a method, {_sites(net)}; give that method, not None.")
         yield _run(net, None, images, targets)[0]
         return
-    share = method.alpha if method.specialise else 0.5
     found, taught = _run(net, method.path(net, False), images, targets)
-    teacher = {site: made.response["features"] for site, made in taught.items() if "features" in made.response}
+    teacher = method.features_of(taught)
     if not method.path(net, False) or bool(teacher) != (method.specialise and method.features != "none"):
         raise CallError(
             f"this network was not routed with {method}; route the model with it: route(model, method, ...)."
         )
-    part = {f"super.{name}": share * loss for name, loss in found.items()}
+    part = {f"super.{name}": method.share * loss for name, loss in found.items()}
     if method.detach:
-        teacher = {site: features.detach() for site, features in teacher.items()}
         yield part
         part = {}
     found, learnt = _run(net, method.path(net, True), images, targets)
-    part |= {f"base.{name}": (1 - share) * loss for name, loss in found.items()}
-    if teacher:
-        terms = [divergence(f, learnt[site].response["features"], method.temperature) for site, f in teacher.items()]
-        part["features"] = (1 - share) * torch.stack(terms).sum()
-    yield part
+    part |= {f"base.{name}": (1 - method.share) * loss for name, loss in found.items()}
+    yield part | method.compare(teacher, learnt)
 
 
 def _run(
@@ -91,19 +83,3 @@ def _run(
 
 def _sites(net: Routed) -> str:
     return ", ".join(f"{name}: {site.decider!r}" for name, site in net.sites.items())
-
-
-def backward(parts: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Adds the gradients of all parts, one graph after the other.
-
-    Args:
-        parts: as `passes` gives them.
-
-    Returns:
-        Every term, without gradient.
-    """
-    found: dict[str, Tensor] = {}
-    for part in parts:
-        total(part.values()).backward()  # type: ignore[no-untyped-call]
-        found |= {name: loss.detach() for name, loss in part.items()}
-    return found

@@ -22,7 +22,7 @@ from torchpaths.detection.batches import Batch, batches
 from torchpaths.detection.coco import CocoSet
 from torchpaths.detection.evaluate import evaluate
 from torchpaths.detection.folder import SCHEMA, check, prepare
-from torchpaths.detection.losses import backward, passes
+from torchpaths.detection.losses import passes
 from torchpaths.detection.recipe import Recipe
 from torchpaths.errors import RunError
 from torchpaths.junction import Routed
@@ -32,6 +32,7 @@ from torchpaths.train import checkpoint
 from torchpaths.train.distributed import joined
 from torchpaths.train.folder import read_json, write_json
 from torchpaths.train.metrics import Metrics
+from torchpaths.train.objective import backward
 from torchpaths.train.recipe import Json
 from torchpaths.train.report import Report
 from torchpaths.train.schedule import learning_rate

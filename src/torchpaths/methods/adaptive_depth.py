@@ -14,7 +14,7 @@ passes have graphs of their own; stochastic depth acts in the super-net only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torchpaths.deciders import Switch
 from torchpaths.errors import PathError, RouteError
 from torchpaths.find import ByHand
-from torchpaths.junction import Inputs, Junction, Routed, Site
+from torchpaths.junction import Inputs, Junction, Routed, Site, Trace
 from torchpaths.methods.base import Mean, Method, Plan, Task
 from torchpaths.methods.distil import Features, divergence, pooled, spatial
 from torchpaths.path import Path, Unit
@@ -110,29 +110,39 @@ class AdaptiveDepth(Method):
 
     def passes(self, net: Routed, x: Tensor, y: Tensor, task: Task, mean: Mean) -> Iterator[dict[str, Tensor]]:
         """The super-net's terms, then the base-net's; together if the teacher has a gradient. See `Method.passes`."""
-        share = self.alpha if self.specialise else 0.5
-        teacher, taught = net(x, self.path(net, False))
-        first = {"task": share * task(teacher, y)}
-        if self.specialise:
-            features = [taught[site].response.get("features") for site in _sites(net)]
-            if self.detach:
-                teacher, features = teacher.detach(), [None if f is None else f.detach() for f in features]
+        logits, taught = net(x, self.path(net, False))
+        part = {"task": self.share * task(logits, y)}
+        teacher, features = logits.detach() if self.detach else logits, self.features_of(taught)
         if self.detach or not self.specialise:
-            yield first
-            first = {}
+            yield part
+            part = {}
         student, learnt = net(x, self.path(net, True))
-        if not self.specialise:
-            yield {"base": (1 - share) * task(student, y)}
-            return
-        compared = {"outputs": divergence(teacher, student, self.temperature, self.top)}
-        if self.features != "none":
-            terms = [
-                divergence(f, learnt[site].response["features"], self.temperature)
-                for site, f in zip(_sites(net), features, strict=True)
-                if f is not None
-            ]
-            compared["features"] = torch.stack(terms).sum()
-        yield {**first, **{name: (1 - share) * value for name, value in compared.items()}}
+        if self.specialise:
+            part["outputs"] = (1 - self.share) * divergence(teacher, student, self.temperature, self.top)
+            part |= self.compare(features, learnt)
+        else:
+            part["base"] = (1 - self.share) * task(student, y)
+        yield part
+
+    @property
+    def share(self) -> float:
+        """The super-net's share of the loss."""
+        return self.alpha if self.specialise else 0.5
+
+    def features_of(self, trace: Trace) -> dict[str, Tensor]:
+        """A teacher's features by stage, as they were measured in training; empty where none are compared."""
+        found = {site: made.response["features"] for site, made in trace.items() if "features" in made.response}
+        return {site: values.detach() for site, values in found.items()} if self.detach else found
+
+    def compare(self, teacher: Mapping[str, Tensor], learnt: Trace) -> dict[str, Tensor]:
+        """The weighted term "features": how far the student's features are from the teacher's, summed over stages.
+
+        Args:
+            teacher: what `features_of` gave for the super-net.
+            learnt: what happened in the base-net.
+        """
+        terms = [divergence(f, learnt[site].response["features"], self.temperature) for site, f in teacher.items()]
+        return {"features": (1 - self.share) * torch.stack(terms).sum()} if terms else {}
 
     def path(self, net: Routed, skip: bool | str | Sequence[bool]) -> Path:
         """The path of a depth.

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from torchpaths.errors import RunError
 from torchpaths.train.distributed import World, agree, mean_over_ranks, share_buffers
-from torchpaths.train.objective import Objective, WholeBatch, total
+from torchpaths.train.objective import Objective, WholeBatch, backward
 from torchpaths.train.recipe import Json, Recipe
 from torchpaths.train.schedule import learning_rate
 from torchpaths.train.seed import seed_noise
@@ -148,7 +148,7 @@ class Loop:
             last = micro + 1 == len(parts)
             with nullcontext() if last or self.ddp is None else self.ddp.no_sync():
                 seed_noise(recipe.seed, state.step, rank, micro)
-                losses = self._backward(xm, ym, whole, len(parts))
+                losses = backward(self._passes(xm, ym, whole), 1 / len(parts), self._autocast)
             names = tuple(losses)
             rows.append(torch.stack([loss.float() for loss in losses.values()]))
         state.optimizer.step()
@@ -161,19 +161,8 @@ class Loop:
         state.losses[i] = torch.stack(rows).mean(0)
         state.step += 1
 
-    def _backward(self, x: Tensor, y: Tensor, whole: WholeBatch | None, parts: int) -> dict[str, Tensor]:
-        """Add a micro-batch's gradients, a graph at a time where the objective runs as it is; its losses."""
-        found: dict[str, Tensor] = {}
-        passes = self._passes(x, y, whole)
-        while True:
-            with self._autocast():
-                losses = next(passes, None)
-            if losses is None:
-                return found
-            (total(losses.values()) / parts).backward()  # type: ignore[no-untyped-call]
-            found.update({name: loss.detach() for name, loss in losses.items()})
-
     def _passes(self, x: Tensor, y: Tensor, whole: WholeBatch | None) -> Iterator[dict[str, Tensor]]:
+        """A micro-batch's losses, a graph at a time where the objective runs as it is."""
         if self.ddp is None and not self.recipe.compile:
             yield from self.objective.passes(x, y, whole)
         else:  # which know the objective's forward only

@@ -17,8 +17,8 @@ over the ranks; under gradient accumulation a first pass without gradients, with
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -130,6 +130,31 @@ class Objective(nn.Module):
             yield self(x, y, whole)
         else:
             yield from self.method.passes(self.net, x, y, self.task, whole if whole is not None else WholeBatch())
+
+
+def backward(
+    parts: Iterator[dict[str, Tensor]],
+    share: float = 1.0,
+    context: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> dict[str, Tensor]:
+    """Add the gradients of all parts of a loss, one graph after the other.
+
+    Args:
+        parts: as `Objective.passes` gives them.
+        share: factor of all of them.
+        context: in which each is computed, but not its backward pass: autocast.
+
+    Returns:
+        Every term, without gradient.
+    """
+    found: dict[str, Tensor] = {}
+    while True:
+        with context():
+            part = next(parts, None)
+        if part is None:
+            return found
+        (total(part.values()) * share).backward()  # type: ignore[no-untyped-call]
+        found |= {name: loss.detach() for name, loss in part.items()}
 
 
 def total(losses: Iterable[Tensor]) -> Tensor:
