@@ -167,9 +167,12 @@ class _Walk:
     """One run of a model, in which its blocks and norms are watched."""
 
     def __init__(self, model: nn.Module, example: Inputs, places: dict[str, Place]) -> None:
-        self.model = model
         self.places = places
         self.modules = dict(model.named_modules())
+        self.holders: dict[int, list[str]] = {}
+        for name, module in self.modules.items():
+            for parameter in module.parameters(recurse=False):
+                self.holders.setdefault(id(parameter), []).append(name)
         self.order: list[str] = []
         self.calls: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
         self.shapes: dict[str, tuple[Any, Any]] = {}
@@ -244,24 +247,18 @@ class _Walk:
     def norms(self, halves: list[tuple[list[str], list[str]]], ends: bool) -> list[tuple[str, ...]]:
         """For each stage the norms that depend on it."""
         found = [[n for block in kept for n in self._in_branches(block)] for kept, _ in halves]
-        for i, (start, stop) in enumerate(self._ways(halves)):
-            between = self._outside_blocks(start, stop, everything=False)
-            if i > 0:
-                found[i] = [*between, *found[i]]
+        for i, ((_, before), (kept, _)) in enumerate(itertools.pairwise(halves), 1):
+            on_the_way = self._outside_blocks(self.order.index(before[-1]), self.order.index(kept[0]), everything=False)
+            found[i] = [*on_the_way, *found[i]]
         if ends:
             last = halves[-1][1][-1]
-            before = self._outside_blocks(0, self.order.index(halves[0][0][0]), everything=True)
+            ahead = self._outside_blocks(0, self.order.index(halves[0][0][0]), everything=True)
             behind = self._outside_blocks(self.order.index(last), len(self.order), everything=True)
-            found[0] = [*before, *found[0]]
+            found[0] = [*ahead, *found[0]]
             found[-1] = [*found[-1], *(name for name in behind if not name.startswith(f"{last}."))]
         for name in itertools.chain.from_iterable(found):
             self._check(name)
         return [tuple(names) for names in found]
-
-    def _ways(self, halves: list[tuple[list[str], list[str]]]) -> list[tuple[int, int]]:
-        """From where to where in the order of execution one comes to each stage from the one before."""
-        begins = [self.order.index(kept[0]) for kept, _ in halves]
-        return list(zip([0, *(self.order.index(left[-1]) for _, left in halves[:-1])], begins, strict=True))
 
     def _outside_blocks(self, start: int, stop: int, everything: bool) -> list[str]:
         """Norms that ran between two places, those in blocks only if ``everything``."""
@@ -289,12 +286,8 @@ class _Walk:
                 f"the norm {name!r} cannot have a second version for skipped depth: it {why}. Leave norms shared, "
                 "AdaptiveDepth(norms=False), or choose other blocks with skippable=."
             )
-        own = {id(p) for p in self.modules[name].parameters()}
-        tied = [
-            n
-            for n, m in self.modules.items()
-            if m is not self.modules[name] and own & {id(p) for p in m._parameters.values()}
-        ]
+        own = self.modules[name].parameters()
+        tied = [holder for p in own for holder in self.holders[id(p)] if not f"{holder}.".startswith(f"{name}.")]
         if tied:
             raise RouteError(
                 f"the norm {name!r} cannot have a second version for skipped depth: it shares its weights with "
