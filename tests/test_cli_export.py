@@ -15,6 +15,7 @@ from torchpaths import cli
 from torchpaths.train.folder import Run, load_run
 from torchpaths.train.run import train
 from train_toys import tiny
+from verbs import complaint, without_images
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +29,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def opened(run: Path) -> Run:
     return load_run(run)
-
-
-def complaint(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    capsys.readouterr()
-    assert cli.main(["export", *map(str, arguments)]) == 1
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.count("error:") == 1
-    return " ".join(err.split())
 
 
 def path_file(opened: Run, folder: Path, **chosen: bool) -> Path:
@@ -92,31 +84,28 @@ def test_a_path_fixes_what_it_names(run: Path, opened: Run, tmp_path: Path, caps
 def test_without_its_images_a_run_is_exported_with_noise(
     run: Path, opened: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = json.loads((run / "recipe.json").read_text())
-    away = tmp_path / "away"
-    away.mkdir()
-    for name in ("run.json", "weights.safetensors"):
-        (away / name).write_bytes((run / name).read_bytes())
-    (away / "recipe.json").write_text(json.dumps({**recipe, "data": "gone/cifar10"}))
+    away = without_images(run, tmp_path / "away")
     path = path_file(opened, tmp_path)
     assert cli.main(["export", str(away), "--out", str(tmp_path / "net.pt2"), "--path", str(path)]) == 0
     assert (tmp_path / "net.pt2").is_file()
-    said = complaint(capsys, away, "--out", tmp_path / "other.pt2", "--data", "gone/cifar10")
+    said = complaint(capsys, "export", away, "--out", tmp_path / "other.pt2", "--data", "gone/cifar10")
     assert "gone/cifar10" in said
 
 
 def test_mistakes_are_one_line(run: Path, opened: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "no run folder" in complaint(capsys, tmp_path, "--out", tmp_path / "net.pt2")
-    assert "end it in one of .onnx (onnx)" in complaint(capsys, run, "--out", tmp_path / "net.bin")
-    said = complaint(capsys, run, "--out", tmp_path / "net.pt2", "--path", tmp_path / "none.json")
+    assert "no run folder" in complaint(capsys, "export", tmp_path, "--out", tmp_path / "net.pt2")
+    assert "end it in one of .onnx (onnx)" in complaint(capsys, "export", run, "--out", tmp_path / "net.bin")
+    said = complaint(capsys, "export", run, "--out", tmp_path / "net.pt2", "--path", tmp_path / "none.json")
     assert "No such file" in said
     file = tmp_path / "path.json"
     file.write_bytes(b"\xff\xfe")
-    assert "no path: not JSON" in complaint(capsys, run, "--out", tmp_path / "net.pt2", "--path", file)
+    assert "no path: not JSON" in complaint(capsys, "export", run, "--out", tmp_path / "net.pt2", "--path", file)
     file.write_text(tp.Path({"layer1.0": [True]}, "00ff").to_json())
-    assert "made for network 00ff" in complaint(capsys, run, "--out", tmp_path / "net.pt2", "--path", file)
+    assert "made for network 00ff" in complaint(capsys, "export", run, "--out", tmp_path / "net.pt2", "--path", file)
     with torch.no_grad():
         trace = opened.net(next(iter(opened.loader()))[0][:3])[1]
     file.write_text(tp.Path.of(trace).to_json())
-    assert "take one sample's: path[0]" in complaint(capsys, run, "--out", tmp_path / "net.pt2", "--path", file)
+    assert "take one sample's: path[0]" in complaint(
+        capsys, "export", run, "--out", tmp_path / "net.pt2", "--path", file
+    )
     assert [p.name for p in tmp_path.iterdir()] == ["path.json"]

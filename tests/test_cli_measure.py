@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +14,7 @@ from torchpaths import cli
 from torchpaths.train.folder import load_run
 from torchpaths.train.run import train
 from train_toys import tiny
+from verbs import answer, complaint, without_images
 
 QUICK = ["--seconds", "0.01", "--batch", "16"]
 
@@ -26,22 +25,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cli") / "run"
     train(tiny(method=tp.GatedBlocks()), folder, quiet=True)
     return folder
-
-
-def answer(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
-    capsys.readouterr()
-    assert cli.main([str(a) for a in arguments]) == 0
-    answered: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return answered
-
-
-def complaint(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    capsys.readouterr()
-    assert cli.main([str(a) for a in arguments]) == 1
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.count("error:") == 1
-    return " ".join(err.split())
 
 
 def test_measuring_a_run_gives_the_masked_and_the_skipping_network(
@@ -82,12 +65,7 @@ def test_precision_and_memory_format_can_be_chosen(run: Path, capsys: pytest.Cap
 def test_without_its_images_a_run_is_measured_on_noise_and_that_is_said(
     run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    recipe = json.loads((run / "recipe.json").read_text())
-    away = tmp_path / "away"
-    away.mkdir()
-    for name in ("run.json", "weights.safetensors"):
-        (away / name).write_bytes((run / name).read_bytes())
-    (away / "recipe.json").write_text(json.dumps({**recipe, "data": "gone/cifar10"}))
+    away = without_images(run, tmp_path / "away")
     answered = answer(capsys, "measure", away, *QUICK, "--json")
     assert answered["images"].startswith("noise: the run's images (gone/cifar10) are not here")
     assert len(answered["rows"]) == 2

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 import torchpaths as tp
 from block_toys import chain
-from torchpaths.deciders import Chance, Gate, Inference, logistic_noise
-from torchpaths.errors import RouteError
+from torchpaths.deciders import Chance, Gate, Inference, Switch, logistic_noise
+from torchpaths.errors import CallError, RouteError
+from torchpaths.junction import Decider
 
 DRAWS = 20_000
 
@@ -201,3 +202,18 @@ def test_chance_opens_at_its_rate_in_training_and_evaluation(rate: float, traini
     assert torch.equal(decision.z, decision.open.float())
     assert decision.score is None
     assert torch.equal(chance(features(50)).open, chance(features(50)).open) == (rate in (0.0, 1.0))
+
+
+def test_a_switch_is_as_it_was_set_for_every_image() -> None:
+    switch = Switch(2)
+    switch.set(True, False)
+    decision = switch(torch.randn(3, 0))
+    assert decision.whole == switch.constant == (True, False)
+    assert decision.open.tolist() == [[True, False]] * 3
+
+
+@pytest.mark.parametrize("decider", [Chance(0.5), Switch()])
+def test_what_decides_without_a_score_has_none_to_give(decider: Decider) -> None:
+    assert not decider.by_score
+    with pytest.raises(CallError, match=rf"{type(decider).__name__}.* does not decide by a score"):
+        decider.perceptron()

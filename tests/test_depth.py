@@ -17,7 +17,7 @@ from torch.nn import functional
 
 import torchpaths as tp
 from laws import random_path
-from test_cli_measure import answer, complaint
+from torchpaths.cost import count_macs
 from torchpaths.depth import activation_maps, depths, norm_distances
 from torchpaths.depth.figures import draw_depths, draw_maps, draw_norms
 from torchpaths.errors import CallError, DataError, PathError, RouteError
@@ -27,6 +27,7 @@ from torchpaths.switch import Switched
 from torchpaths.train.run import train
 from toys import toy
 from train_toys import tiny
+from verbs import answer, complaint
 
 METHOD = tp.AdaptiveDepth()
 
@@ -191,6 +192,20 @@ def test_a_skipping_network_answers_alike_at_every_depth(net: tp.Routed, images:
     for path in (METHOD.path(net, "FTF"), METHOD.path(net, True), random_path(net, 4)):
         with torch.no_grad():
             torch.testing.assert_close(fast(x, path)[0], net.eval()(x, path)[0], rtol=1e-5, atol=1e-5)
+
+
+def test_a_skipping_network_runs_a_block_for_the_images_that_open_it_only(
+    net: tp.Routed, images: tuple[Tensor, Tensor]
+) -> None:
+    x = images[0][:8]
+    path = random_path(net, len(x), seed=3)
+    fast = tp.skipping(net)
+    plain = count_macs(lambda: fast(x, METHOD.path(net, True)))
+    opened = sum(int(path[site].sum()) * net.layout.sites[site][0].cost.macs for site in net.sites)
+    assert 0 < opened < len(x) * sum(unit.cost.macs for unit in net.layout.units)
+    assert count_macs(lambda: fast(x, path)) == plain + opened
+    with torch.no_grad():
+        torch.testing.assert_close(fast(x, path)[0], net.eval()(x, path)[0], rtol=1e-5, atol=1e-5)
 
 
 def test_a_menu_of_depths_compiles_each_once(images: tuple[Tensor, Tensor]) -> None:

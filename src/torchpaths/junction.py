@@ -79,8 +79,12 @@ class Decider(nn.Module, ABC):
     def forward(self, features: Tensor) -> Decision: ...
 
     def perceptron(self) -> Perceptron:
-        """The score in evaluation as a perceptron, for deciders that decide by score."""
-        raise NotImplementedError
+        """The score in evaluation as a perceptron, for deciders that decide by score.
+
+        Raises:
+            CallError: for others.
+        """
+        raise CallError(f"{self!r} does not decide by a score, so nothing can compute one in its place.")
 
 
 @dataclass
@@ -102,7 +106,13 @@ class Site:
 
 
 class Call:
-    """One forward pass: the path chosen from outside and the trace being written."""
+    """One forward pass: the path chosen from outside and the trace being written.
+
+    Attributes:
+        gathers: whether junctions run what only some samples open for those alone, instead of masking.
+    """
+
+    gathers = False
 
     def __init__(self, path: Path | None, batch: int, device: torch.device, grad: bool) -> None:
         self.path = path

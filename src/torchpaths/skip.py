@@ -157,6 +157,8 @@ class _Run(Call):
         own: whether nobody else refers to it, so that it may be written.
     """
 
+    gathers = True
+
     def __init__(
         self, path: Path | None, batch: int, device: torch.device, columns: Columns, prices: Prices, hooked: bool
     ) -> None:

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from torchpaths.errors import CallError
-from torchpaths.junction import Decision, Site
+from torchpaths.junction import Decision, Junction, Site
 from torchpaths.path import Bools
+from torchpaths.rows import take_rows
 from torchpaths.standin import StandIn
 
 
@@ -36,6 +37,8 @@ class SkipJunction(StandIn):
         super().__init__(block, (site,))
         self.unit = unit
         self.features = features
+        # Sites inside it decide for the whole batch, so it has to see all of it.
+        self.gathers = not any(isinstance(module, Junction) for module in block.modules())
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """
@@ -44,12 +47,19 @@ class SkipJunction(StandIn):
         """
         [site] = self.sites
         x, decision = self.decide(site, x, _nothing)
-        if _opens(self, decision, self.unit):
-            y: Tensor = self.block(x, *args, **kwargs)
-            if decision is not None and decision.whole is None:
-                y = _choose(decision.open[:, self.unit], y, x)
-        else:
+        if not _opens(self, decision, self.unit):
             y = x
+        elif decision is None or decision.whole is not None:
+            y = self.block(x, *args, **kwargs)
+        elif self.gathers and self.call is not None and self.call.gathers:
+            rows = decision.open[:, self.unit].nonzero().flatten()
+            y = x
+            if len(rows):
+                part: Tensor = self.block(take_rows(x, rows), *args, **kwargs)
+                y = x.to(torch.promote_types(x.dtype, part.dtype), copy=True)
+                y[rows] = part.to(y.dtype)
+        else:
+            y = _choose(decision.open[:, self.unit], self.block(x, *args, **kwargs), x)
         if self.features is not None and self.training and self.call is not None:
             self.call.note(site, "features", self.features(y))
         return y
