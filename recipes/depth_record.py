@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from record import copy_run
+from record import copy_run, provenance
 
 from torchpaths import cli
 from torchpaths.errors import RunError
@@ -54,10 +54,9 @@ def write_record(
     ]
     rows: list[Json] = []
     for name, entry in finished.items():
-        result, made = read_json(record / name / "summary.json"), read_json(record / name / "run.json")
-        row = {"name": name, "label": entry.label, "accuracy": result["accuracy"], "seconds": result["seconds"]}
-        row |= {k: made[k] for k in ("commit", "device", "threads", "seed")} | {"torch": made["versions"]["torch"]}
-        row |= {"epochs": result["epochs"], "plain_macs": result["plain_macs"]}
+        result = read_json(record / name / "summary.json")
+        row = {"name": name, "label": entry.label, "accuracy": result["accuracy"], "plain_macs": result["plain_macs"]}
+        row |= provenance(record / name)
         if entry.depths:
             if cli.main(["depths", str(record / name), "--data", str(data), *twins]) != 0:
                 raise RunError(f"the depths of {name} could not be measured, see above.")

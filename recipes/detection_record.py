@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import pathlib
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from record import copy_run, images_per_second, provenance
+
 from torchpaths.cli.tables import count
 from torchpaths.train.folder import read_json, write_json
-from torchpaths.train.metrics import read_metrics
 from torchpaths.train.recipe import Json
-
-LARGEST_WEIGHTS = 4 * 2**20
-"""Bytes of weights that a record may hold."""
 
 
 @dataclass(frozen=True)
@@ -41,24 +38,16 @@ def write_record(record: pathlib.Path, runs: pathlib.Path, entries: Sequence[Ent
     finished = [entry for entry in entries if (runs / entry.name / "summary.json").is_file()]
     rows: list[Json] = []
     for entry in finished:
-        _copy(runs / entry.name, record / entry.name)
+        copy_run(runs / entry.name, record / entry.name)
         rows += _rows(entry, runs / entry.name)
     record.mkdir(parents=True, exist_ok=True)
     write_json(record / "results.json", {"rows": rows})
     (record / "README.md").write_text(_readme(record.name, rows, notes))
 
 
-def _copy(run: pathlib.Path, to: pathlib.Path) -> None:
-    to.mkdir(parents=True, exist_ok=True)
-    for name in ("recipe.json", "run.json", "summary.json", "metrics.jsonl", "weights.safetensors"):
-        if name != "weights.safetensors" or (run / name).stat().st_size <= LARGEST_WEIGHTS:
-            shutil.copyfile(run / name, to / name)
-
-
 def _rows(entry: Entry, run: pathlib.Path) -> list[Json]:
     """A row for each depth."""
     made, result = read_json(run / "run.json"), read_json(run / "summary.json")
-    speeds = sorted(r["images_per_second"] for r in read_metrics(run / "metrics.jsonl") if r["kind"] == "steps")
     return [
         {
             "name": entry.name,
@@ -68,15 +57,9 @@ def _rows(entry: Entry, run: pathlib.Path) -> list[Json]:
             "macs": macs,
             "network": result["network"],
             "parameters": made["network"]["parameters"],
-            "epochs": result["epochs"],
-            "seconds": result["seconds"],
-            "images_per_second": speeds[len(speeds) // 2],
             "images": [made["train"]["images"], made["test"]["images"]],
-            "commit": made["commit"],
-            "device": made["device"],
-            "threads": made["threads"],
-            "seed": made["seed"],
-            "torch": made["versions"]["torch"],
+            "images_per_second": images_per_second(run),
+            **provenance(run),
         }
         for depth, macs in result["macs"].items()
     ]

@@ -12,18 +12,13 @@ from __future__ import annotations
 
 import pathlib
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import torch
 import tyro
 from detection_record import Entry, write_record
-from small_detector import small_detector
+from small_detector import METHODS, Name, routed, small_recipe
 
-from torchpaths import AdaptiveDepth, Routed, route
-from torchpaths.detection import CocoSet, Recipe, train
-
-Name: TypeAlias = Literal["adaptive", "plain"]
-METHODS: dict[Name, AdaptiveDepth | None] = {"adaptive": AdaptiveDepth(), "plain": None}
+from torchpaths.detection import CocoSet, train
 
 SIDES = (96, 128)
 """Shorter side of an image, and most of the longer one, in pixels."""
@@ -59,34 +54,12 @@ class Options:
 
 def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
-    sets = [CocoSet(options.data / f"annotations_{s}.json", options.data / "images.parquet") for s in ("train", "val")]
+    photos = options.data / "images.parquet"
+    data, test = (CocoSet(options.data / f"annotations_{split}.json", photos) for split in ("train", "val"))
     for name in options.only or tuple(METHODS):
-        recipe = recipe_for(name)
-        train(detector(recipe), recipe, *sets, options.runs / name)
+        recipe = small_recipe(name, epochs=24, eval_every=6)
+        train(routed(recipe, 2, SIDES, masks=False), recipe, data, test, options.runs / name)
     write_record(options.record, options.runs, ENTRIES, NOTES)
-
-
-def recipe_for(name: Name) -> Recipe:
-    """The common recipe with one network's way of training."""
-    return Recipe(
-        METHODS[name],
-        epochs=24,
-        batch=4,
-        lr=0.01,
-        weight_decay=1e-4,
-        schedule="cosine",
-        warmup=1,
-        eval_every=6,
-        checkpoint_minutes=5,
-        device="cpu",
-    )
-
-
-def detector(recipe: Recipe) -> Routed:
-    """The network before training, routed."""
-    torch.manual_seed(recipe.seed)
-    model = small_detector(2, SIDES, masks=False)
-    return route(model, recipe.method, example=[torch.rand(3, SIDES[0], SIDES[1])] * 2)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ evaluates a network of a record anew.
 
 from __future__ import annotations
 
-import json
 import pathlib
 import shutil
 from collections.abc import Sequence
@@ -22,7 +21,11 @@ from torchpaths.cli.tables import count
 from torchpaths.survey.figures import Point, accuracy_macs, save, save_all
 from torchpaths.train.evaluate import Surveyed, summary, survey_run
 from torchpaths.train.folder import read_json, write_json
+from torchpaths.train.metrics import read_metrics
 from torchpaths.train.recipe import Json
+
+LARGEST_WEIGHTS = 4 * 2**20
+"""Bytes of weights that a record may hold."""
 
 
 @dataclass(frozen=True)
@@ -97,21 +100,8 @@ def shuffled(found: Surveyed, seed: int = 0) -> float:
 
 def _row(found: Surveyed, run: pathlib.Path) -> Json:
     """The numbers of one network and how it was made."""
-    made, epochs = read_json(run / "run.json"), read_json(run / "summary.json")
     kept: dict[str, Any] = {k: v for k, v in summary(found.survey).items() if k not in ("by_class", "open_by_unit")}
-    steps = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    speeds = sorted(row["images_per_second"] for row in steps if row["kind"] == "steps")
-    return {
-        **kept,
-        "epochs": epochs["epochs"],
-        "seconds": epochs["seconds"],
-        "images_per_second": speeds[len(speeds) // 2],
-        "commit": made["commit"],
-        "device": made["device"],
-        "threads": made["threads"],
-        "seed": made["seed"],
-        "torch": made["versions"]["torch"],
-    }
+    return {**kept, "images_per_second": images_per_second(run), **provenance(run)}
 
 
 def _same_weights(run: pathlib.Path, recorded: pathlib.Path) -> bool:
@@ -121,15 +111,37 @@ def _same_weights(run: pathlib.Path, recorded: pathlib.Path) -> bool:
 
 
 def copy_run(run: pathlib.Path, to: pathlib.Path) -> None:
-    """The run folder without checkpoints, its paths shortened to names."""
+    """The run folder without checkpoints, its paths shortened to names; weights only up to `LARGEST_WEIGHTS`."""
     to.mkdir(parents=True, exist_ok=True)
     recipe = read_json(run / "recipe.json")
     for field in ("data", "weights"):
         if recipe.get(field):
             recipe[field] = pathlib.PurePath(recipe[field]).name
     write_json(to / "recipe.json", recipe)
-    for name in ("run.json", "summary.json", "metrics.jsonl", "weights.safetensors"):
+    for name in ("run.json", "summary.json", "metrics.jsonl"):
         shutil.copyfile(run / name, to / name)
+    if (run / "weights.safetensors").stat().st_size <= LARGEST_WEIGHTS:
+        shutil.copyfile(run / "weights.safetensors", to / "weights.safetensors")
+
+
+def provenance(run: pathlib.Path) -> Json:
+    """How a run was made: epochs, time, commit, machine, seed, version of torch."""
+    made, result = read_json(run / "run.json"), read_json(run / "summary.json")
+    return {
+        "epochs": result["epochs"],
+        "seconds": result["seconds"],
+        "commit": made["commit"],
+        "device": made["device"],
+        "threads": made["threads"],
+        "seed": made["seed"],
+        "torch": made["versions"]["torch"],
+    }
+
+
+def images_per_second(run: pathlib.Path) -> float:
+    """The median over the windows of a run."""
+    speeds = sorted(row["images_per_second"] for row in read_metrics(run / "metrics.jsonl") if row["kind"] == "steps")
+    return float(speeds[len(speeds) // 2])
 
 
 def _readme(name: str, rows: Sequence[Json], notes: str) -> str:

@@ -11,18 +11,13 @@ from __future__ import annotations
 
 import pathlib
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import torch
 import tyro
 from detection_record import Entry, write_record
-from small_detector import small_detector
+from small_detector import METHODS, Name, routed, small_recipe
 
-from torchpaths import AdaptiveDepth, Routed, route
-from torchpaths.detection import Recipe, shapes, train
-
-Name: TypeAlias = Literal["adaptive", "plain"]
-METHODS: dict[Name, AdaptiveDepth | None] = {"adaptive": AdaptiveDepth(), "plain": None}
+from torchpaths.detection import shapes, train
 
 SIDE = 96
 """Of an image, in pixels."""
@@ -57,32 +52,9 @@ def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
     data, test = shapes(200, size=SIDE), shapes(100, size=SIDE, seed=1)
     for name in options.only or tuple(METHODS):
-        recipe = recipe_for(name)
-        train(detector(recipe), recipe, data, test, options.runs / name)
+        recipe = small_recipe(name, epochs=16, eval_every=8)
+        train(routed(recipe, 4, (SIDE, SIDE), masks=True), recipe, data, test, options.runs / name)
     write_record(options.record, options.runs, ENTRIES, NOTES)
-
-
-def recipe_for(name: Name) -> Recipe:
-    """The common recipe with one network's way of training."""
-    return Recipe(
-        METHODS[name],
-        epochs=16,
-        batch=4,
-        lr=0.01,
-        weight_decay=1e-4,
-        schedule="cosine",
-        warmup=1,
-        eval_every=8,
-        checkpoint_minutes=5,
-        device="cpu",
-    )
-
-
-def detector(recipe: Recipe) -> Routed:
-    """The network before training, routed."""
-    torch.manual_seed(recipe.seed)
-    model = small_detector(4, (SIDE, SIDE), masks=True)
-    return route(model, recipe.method, example=[torch.rand(3, SIDE, SIDE)] * 2)
 
 
 if __name__ == "__main__":
