@@ -308,6 +308,9 @@ def test_features_are_read_over_channels_or_positions() -> None:
     assert torch.allclose(pooled(x.movedim(1, 3), 3), x.mean((2, 3)).unsqueeze(1), atol=1e-6)
     assert torch.equal(spatial(x, 1), x.flatten(2))
     assert pooled(x.bfloat16(), 1).dtype == torch.float32
+    flat = x[:, :, 0, 0]
+    assert torch.equal(pooled(flat, 1), flat.unsqueeze(1)), "without positions there is nothing to average"
+    assert torch.equal(spatial(flat, -1), flat.unsqueeze(2))
 
 
 @pytest.mark.parametrize("kind", ["none", "pooled", "spatial"])

@@ -23,12 +23,15 @@ def pooled(features: Tensor, axis: int) -> Tensor:
         features: ``[batch, ...]``.
         axis: which axis holds channels.
     """
-    return spatial(features, axis).mean(2).unsqueeze(1)
+    over = [dim for dim in range(1, features.dim()) if dim != axis % features.dim()]
+    # A sum, unlike a mean, has a gradient that is one value per channel, expanded: nothing of the features' size.
+    summed = features.sum(over, dtype=torch.float32) if over else features.float()
+    return (summed * (summed.numel() / features.numel())).unsqueeze(1)
 
 
 def spatial(features: Tensor, axis: int) -> Tensor:
     """Each channel's values at all positions: ``[batch, channels, positions]``, in float32. Arguments as `pooled`."""
-    return features.movedim(axis, 1).flatten(2).float()
+    return features.movedim(axis, 1).unsqueeze(-1).flatten(2).float()
 
 
 def divergence(teacher: Tensor, student: Tensor, temperature: float = 1.0, top: int | None = None) -> Tensor:
