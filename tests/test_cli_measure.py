@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 
 import torchpaths as tp
-from torchpaths import cli
+from torchpaths import allocator, cli
 from torchpaths.train.folder import load_run
 from torchpaths.train.run import train
 from train_toys import tiny
@@ -60,6 +61,17 @@ def test_precision_and_memory_format_can_be_chosen(run: Path, capsys: pytest.Cap
     asked = ["--dtype", "bf16", "--memory-format", "channels_last"]
     rows = answer(capsys, "measure", run, *QUICK, *asked, "--json")["rows"]
     assert {(r["dtype"], r["memory_format"]) for r in rows} == {("bfloat16", "channels_last")}
+
+
+def test_memory_is_kept_where_asked_and_possible(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if platform.libc_ver()[0] == "glibc":
+        rows = answer(capsys, "measure", run, *QUICK, "--keep-memory", "--json")["rows"]
+        assert {row["allocator"] for row in rows} == {"glibc, kept"}
+    monkeypatch.setattr(allocator, "_kept", False)
+    monkeypatch.setenv("LD_PRELOAD", "libjemalloc.so.2")
+    assert "memory comes from jemalloc here" in complaint(capsys, "measure", run, *QUICK, "--keep-memory")
 
 
 def test_without_its_images_a_run_is_measured_on_noise_and_that_is_said(

@@ -23,7 +23,7 @@ from torchpaths.measure.setting import Setting
 from torchpaths.measure.timing import Median
 from torchpaths.survey.figures import save
 
-SETTING = Setting("cpu (Made)", "float32", 2, 1, (3, 8, 8), "contiguous", None, "2")
+SETTING = Setting("cpu (Made)", "float32", 2, 1, (3, 8, 8), "contiguous", None, "2", "glibc")
 
 
 def net() -> tp.Routed:
@@ -77,7 +77,7 @@ def test_a_front_without_times_is_saved_too(tmp_path: Path) -> None:
 def test_the_json_holds_what_the_page_reads() -> None:
     routed = net()
     data = json.loads(json.dumps(made_up(routed).to_json(), allow_nan=False))
-    assert data["schema"] == "torchpaths.front/1"
+    assert data["schema"] == "torchpaths.front/2"
     assert data["network"]["fingerprint"] == routed.layout.fingerprint
     assert (data["network"]["dataset"], data["network"]["images"]) == ("noise", 1000)
     assert data["plain"] == {"macs": 25_364, "params": routed.layout.plain.params, "accuracy": 0.9}
@@ -103,7 +103,7 @@ def test_a_file_cut_short_anywhere_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("where", "value", "message"),
     [
-        (("schema",), "torchpaths.front/7", "schema 'torchpaths.front/7', this version reads 'torchpaths.front/1'"),
+        (("schema",), "torchpaths.front/7", "schema 'torchpaths.front/7', this version reads 'torchpaths.front/2'"),
         (("network", "fingerprint"), "00ff", r"front of network 00ff \(Chain\), not of .* \(Chain\)"),
         (("points", 0, "accuracy"), 7, "7 where a share from 0 to 1"),
         (("points", 0, "macs"), -1, "-1 where a positive number"),

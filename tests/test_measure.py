@@ -256,7 +256,7 @@ def test_a_row_is_json_and_repeats_what_it_measured() -> None:
     net, x = routed()
     row = measured(net, x, closing(net, "block1"))
     data = json.loads(json.dumps(row.to_json(), allow_nan=False))
-    assert data["schema"] == "torchpaths.measure/1"
+    assert data["schema"] == "torchpaths.measure/2"
     assert data["path"]["sites"] == {"block1": [0], "block2": [1]}
     assert data["gap"] == pytest.approx(data["time_ratio"] / data["macs_ratio"])
     assert data["gap_interval"] == [row.gap.low, row.gap.high]

@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+from torchpaths.allocator import allocator, keep_memory
 from torchpaths.cli import OK
 from torchpaths.cli.options import OfRun, emit, parse, speaking
 from torchpaths.data import Loader
@@ -42,6 +43,8 @@ class Options(OfRun):
     """Layout of weights and images."""
     compile: Compile | None = None
     """Compile both networks with torch.compile in this mode."""
+    keep_memory: bool = False
+    """Let the C library keep freed memory, as a tuned server would; see docs/measure.md."""
     seconds: float = SECONDS
     """Timed work for each row."""
 
@@ -53,6 +56,10 @@ def run(arguments: list[str]) -> int:
     if min(options.batch, default=0) < 1:
         raise MeasureError(f"--batch {' '.join(map(str, options.batch))}: give batches of at least one image.")
     with speaking(options.json) as console:
+        if options.keep_memory and not keep_memory():
+            raise MeasureError(
+                f"--keep-memory changes what glibc does; memory comes from {allocator()} here, leave it out."
+            )
         opened = options.open()
         path = None if options.path is None else _read(options.path)
         nets = _networks(opened, path, options)

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from torchpaths.allocator import keep_memory
 from torchpaths.detection.batches import Batch, batches
 from torchpaths.detection.coco import CocoSet
 from torchpaths.detection.evaluate import evaluate
@@ -45,6 +46,8 @@ def train(
 ) -> Json:
     """Trains a detector into a run folder, or goes on where a killed run left off, on a CPU bitwise.
 
+    On the CPU the process keeps the memory it once had, see `torchpaths.allocator`.
+
     Args:
         net: a routed detector of torchvision's form, trained in place; where the folder holds weights already, finished
             or not, they take the place of the network's.
@@ -64,6 +67,8 @@ def train(
     """
     out = pathlib.Path(out)
     with joined(recipe.device) as world:
+        if world.device.type == "cpu":
+            keep_memory()
         check(recipe, data, test, world)
         prepare(out, net, recipe, data, test, world)
         done = out / "summary.json"

@@ -26,7 +26,7 @@ from torchpaths.measure.timing import Median
 from torchpaths.path import Layout, Path
 from torchpaths.train.checkpoint import write_file
 
-SCHEMA = "torchpaths.front/1"
+SCHEMA = "torchpaths.front/2"
 
 
 def to_json(front: Front) -> dict[str, Any]:

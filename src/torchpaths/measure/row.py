@@ -14,7 +14,7 @@ from torchpaths.measure.setting import Setting
 from torchpaths.measure.timing import Median
 from torchpaths.path import Path
 
-SCHEMA = "torchpaths.measure/1"
+SCHEMA = "torchpaths.measure/2"
 
 
 @dataclass(frozen=True)

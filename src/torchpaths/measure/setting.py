@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from torchpaths.allocator import allocator
 from torchpaths.errors import MeasureError
 
 
@@ -30,6 +31,7 @@ class Setting:
             ``"contiguous"``, or ``"strided"`` for an input that is neither.
         compile: mode of torch.compile; None for eager.
         torch: torch's version.
+        allocator: who hands out memory on the CPU, see `torchpaths.allocator`.
     """
 
     device: str
@@ -40,6 +42,7 @@ class Setting:
     memory_format: str
     compile: str | None
     torch: str
+    allocator: str
 
     def to_json(self) -> dict[str, Any]:
         """As JSON data."""
@@ -54,7 +57,8 @@ class Setting:
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         mode = "eager" if self.compile is None else f"compiled ({self.compile})"
         size = "x".join(map(str, self.input))
-        return f"{self.device}, {threads}, batch {self.batch} of {size}, {self.dtype}, {self.memory_format}, {mode}"
+        ran = f"{self.dtype}, {self.memory_format}, {mode}, {self.allocator}"
+        return f"{self.device}, {threads}, batch {self.batch} of {size}, {ran}"
 
 
 def setting_of(net: nn.Module, x: Tensor, compile: str | None = None) -> Setting:
@@ -68,6 +72,7 @@ def setting_of(net: nn.Module, x: Tensor, compile: str | None = None) -> Setting
         memory_format=_memory_format(net, x),
         compile=compile,
         torch=str(torch.__version__),
+        allocator=allocator(),
     )
 
 

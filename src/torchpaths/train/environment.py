@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from torchpaths.allocator import allocator
 from torchpaths.train.distributed import World
 from torchpaths.train.recipe import Json
 
@@ -16,13 +17,14 @@ _PACKAGES = ("torchpaths", "torch", "torchvision", "timm", "numpy", "safetensors
 
 
 def describe(world: World) -> Json:
-    """Versions, commit, device, threads and number of processes, as JSON values."""
+    """Versions, commit, device, threads, allocator and number of processes, as JSON values."""
     device = world.device
     return {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
         "commit": commit(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})",
         "threads": torch.get_num_threads(),
+        "allocator": allocator(),
         "world": world.size,
     }
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from torchpaths.allocator import keep_memory
 from torchpaths.data import ImageSet, Loader
 from torchpaths.errors import RunError
 from torchpaths.front.evaluate import evaluate, undisturbed
@@ -60,7 +61,8 @@ class _Data:
 def train(recipe: Recipe, out: pathlib.Path | str, resume: bool = True, quiet: bool = False) -> Json:
     """Trains a network by a recipe into a run folder, or goes on where a killed run left off, bitwise.
 
-    Under torchrun every process calls this alike; rank 0 writes. torch's global generator is seeded.
+    Under torchrun every process calls this alike; rank 0 writes. torch's global generator is seeded. On the CPU the
+    process keeps the memory it once had, see `torchpaths.allocator`.
 
     Args:
         recipe: how; relative paths in it are resolved.
@@ -79,6 +81,8 @@ def train(recipe: Recipe, out: pathlib.Path | str, resume: bool = True, quiet: b
     """
     out, recipe = pathlib.Path(out), resolved(recipe)
     with joined(recipe.device) as world, _arithmetic(recipe):
+        if world.device.type == "cpu":
+            keep_memory()
         _check_divides(recipe, world)
         data = _open(recipe)
         summary = _train(recipe, out, world, data, resume, quiet)
