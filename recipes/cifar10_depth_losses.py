@@ -25,14 +25,13 @@ from torchpaths.train.recipe import Json, Recipe
 from torchpaths.train.recipes import cifar10_resnet56
 from torchpaths.train.run import train
 
-Name: TypeAlias = Literal["pooled", "spatial", "none", "temperature-4", "attached", "labels"]
+Name: TypeAlias = Literal["pooled", "spatial", "none", "temperature-4", "attached"]
 METHODS: dict[Name, AdaptiveDepth] = {
     "pooled": AdaptiveDepth(),
     "spatial": AdaptiveDepth(features="spatial"),
     "none": AdaptiveDepth(features="none"),
     "temperature-4": AdaptiveDepth(temperature=4.0),
     "attached": AdaptiveDepth(detach=False),
-    "labels": AdaptiveDepth(specialise=False),
 }
 """Network -> how it is trained."""
 
@@ -42,7 +41,6 @@ LABELS: dict[str, str] = {
     "none": "no features",
     "temperature-4": "T 4",
     "attached": "gradient through the teacher too",
-    "labels": "both depths learn from the labels",
 }
 """In the order of the record's table; each but the first says what differs from it."""
 
