@@ -10,7 +10,7 @@ import torch
 from torchpaths.deciders import Gate
 from torchpaths.panel import Panel
 from torchpaths.prices import Prices
-from torchpaths.rows import add_rows, take_rows
+from torchpaths.rows import add_rows, put_rows, take_rows
 
 ORDERS = {
     "contiguous": lambda x: x,
@@ -22,7 +22,7 @@ ORDERS = {
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("other", ORDERS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_rows_are_taken_and_added_back(order: str, other: str, dtype: torch.dtype) -> None:
+def test_rows_are_taken_and_put_or_added_back(order: str, other: str, dtype: torch.dtype) -> None:
     x = ORDERS[order](torch.randn(5, 3, 4, 3).to(dtype))
     rows = torch.tensor([0, 2, 3])
     taken = take_rows(x, rows)
@@ -34,6 +34,11 @@ def test_rows_are_taken_and_added_back(order: str, other: str, dtype: torch.dtyp
     expected[rows] += values
     add_rows(x, rows, values)
     assert torch.equal(x, expected)
+    expected[rows] = values
+    put_rows(x, rows, values)
+    assert torch.equal(x, expected)
+    put_rows(x, rows, values.double())
+    assert torch.equal(x, expected), "in the dtype of what they are put into"
 
 
 def test_taken_rows_keep_the_memory_order() -> None:

@@ -1,4 +1,4 @@
-"""Some rows of a batch, taken and added back in memory order.
+"""Some rows of a batch, taken and put or added back in memory order.
 
 On a CPU ``index_select`` and ``index_add_`` copy whole rows of a contiguous tensor, and walk element by element over
 one in channels_last: ten times slower for the very same bytes. Seen as ``[batch, bytes of a row]`` both are contiguous.
@@ -33,15 +33,27 @@ def take_rows(x: Tensor, rows: Tensor) -> Tensor:
 
 def add_rows(y: Tensor, rows: Tensor, values: Tensor) -> None:
     """``y[rows] += values``, in place; no row twice."""
+    flat, values = _alike(y, values)
+    flat.index_add_(0, rows, values)
+
+
+def put_rows(y: Tensor, rows: Tensor, values: Tensor) -> None:
+    """``y[rows] = values``, in place; no row twice."""
+    flat, values = _alike(y, values)
+    flat.index_copy_(0, rows, values)
+
+
+def _alike(y: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """A view of ``y`` whose rows are contiguous if it has one, else ``y``; and values of the same form and dtype."""
+    values = values.to(y.dtype)
     flat = _flat(y)
-    if flat is None or y.dtype != values.dtype:
-        y.index_add_(0, rows, values.to(y.dtype))
-        return
+    if flat is None:
+        return y, values
     if values.stride() != y.stride():
         values = values.contiguous(memory_format=_order(y))
-    added = _flat(values)
-    assert added is not None
-    flat.index_add_(0, rows, added)
+    ordered = _flat(values)
+    assert ordered is not None
+    return flat, ordered
 
 
 def _order(x: Tensor) -> torch.memory_format:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchpaths.errors import CallError
 from torchpaths.junction import Decision, Junction, Site
 from torchpaths.path import Bools
-from torchpaths.rows import take_rows
+from torchpaths.rows import put_rows, take_rows
 from torchpaths.standin import StandIn
 
 
@@ -57,7 +57,7 @@ class SkipJunction(StandIn):
             if len(rows):
                 part: Tensor = self.block(take_rows(x, rows), *args, **kwargs)
                 y = x.to(torch.promote_types(x.dtype, part.dtype), copy=True)
-                y[rows] = part.to(y.dtype)
+                put_rows(y, rows, part)
         else:
             y = _choose(decision.open[:, self.unit], self.block(x, *args, **kwargs), x)
         if self.features is not None and self.training and self.call is not None:
