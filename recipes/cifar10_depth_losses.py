@@ -25,11 +25,12 @@ from torchpaths.train.recipe import Json, Recipe
 from torchpaths.train.recipes import cifar10_resnet56
 from torchpaths.train.run import train
 
-Name: TypeAlias = Literal["pooled", "spatial", "none", "temperature-4", "attached"]
+Name: TypeAlias = Literal["pooled", "spatial", "none", "temperature-2", "temperature-4", "attached"]
 METHODS: dict[Name, AdaptiveDepth] = {
     "pooled": AdaptiveDepth(),
     "spatial": AdaptiveDepth(features="spatial"),
     "none": AdaptiveDepth(features="none"),
+    "temperature-2": AdaptiveDepth(temperature=2.0),
     "temperature-4": AdaptiveDepth(temperature=4.0),
     "attached": AdaptiveDepth(detach=False),
 }
@@ -39,6 +40,7 @@ LABELS: dict[str, str] = {
     "pooled": "pooled features, T 1, detached teacher",
     "spatial": "spatial features",
     "none": "no features",
+    "temperature-2": "T 2",
     "temperature-4": "T 4",
     "attached": "gradient through the teacher too",
 }
