@@ -2,11 +2,11 @@
 
     python recipes/cifar10_adaptive_depth.py --data DIR/cifar10
 
-trains six networks from scratch by the same recipe: the plain ResNet-20 and the plain ResNet-14, which is as deep as
-the base-net (AdaptiveDepth, Table 1), and an adaptive-depth ResNet-20 with and without specialised sub-paths and
-skip-aware norms (Table 3). In float32, on one core without AVX-512, a plain one takes half an hour for six epochs, an
-adaptive one three quarters of an hour; killed and started again, it goes on where it was. ``--only`` trains some of
-them. At the end the record is written anew from all that are finished.
+trains seven networks from scratch by the same recipe: the plain ResNet-20 and the plain ResNet-14, which is as deep as
+the base-net (AdaptiveDepth, Table 1), an adaptive-depth ResNet-20 at two temperatures, and one with and without
+specialised sub-paths and skip-aware norms (Table 3). In float32, on one core without AVX-512, a plain one takes half an
+hour for six epochs, an adaptive one three quarters of an hour; killed and started again, it goes on where it was.
+``--only`` trains some of them. At the end the record is written anew from all that are finished.
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ from torchpaths.train.recipe import Recipe
 from torchpaths.train.recipes import cifar10_adaptive_depth
 from torchpaths.train.run import train
 
-Name: TypeAlias = Literal["adaptive", "plain", "plain-base", "shared-norms", "labels", "labels-shared-norms"]
+Name: TypeAlias = Literal[
+    "adaptive", "plain", "plain-base", "shared-norms", "labels", "labels-shared-norms", "temperature-4"
+]
 METHODS: dict[Name, AdaptiveDepth | None] = {
-    "adaptive": AdaptiveDepth(),
+    "adaptive": AdaptiveDepth(temperature=1.0),
     "plain": None,
     "plain-base": None,
-    "shared-norms": AdaptiveDepth(norms=False),
+    "temperature-4": AdaptiveDepth(temperature=4.0),
+    "shared-norms": AdaptiveDepth(temperature=1.0, norms=False),
     "labels": AdaptiveDepth(specialise=False),
     "labels-shared-norms": AdaptiveDepth(specialise=False, norms=False),
 }
@@ -38,7 +41,8 @@ METHODS: dict[Name, AdaptiveDepth | None] = {
 ENTRIES: dict[str, Entry] = {
     "plain": Entry("plain ResNet-20", False),
     "plain-base": Entry("plain ResNet-14, as deep as the base-net", False),
-    "adaptive": Entry("adaptive ResNet-20", True),
+    "adaptive": Entry("adaptive ResNet-20, T 1", True),
+    "temperature-4": Entry("adaptive ResNet-20, T 4", True),
     "labels": Entry("without specialised sub-paths: both learn from the labels", True),
     "shared-norms": Entry("without skip-aware norms", True),
     "labels-shared-norms": Entry("without either", True),

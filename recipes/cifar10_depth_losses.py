@@ -26,13 +26,14 @@ from torchpaths.train.recipes import cifar10_resnet56
 from torchpaths.train.run import train
 
 Name: TypeAlias = Literal["pooled", "spatial", "none", "temperature-2", "temperature-4", "attached"]
+FIRST = AdaptiveDepth(features="pooled", temperature=1.0, detach=True)
 METHODS: dict[Name, AdaptiveDepth] = {
-    "pooled": AdaptiveDepth(),
-    "spatial": AdaptiveDepth(features="spatial"),
-    "none": AdaptiveDepth(features="none"),
-    "temperature-2": AdaptiveDepth(temperature=2.0),
-    "temperature-4": AdaptiveDepth(temperature=4.0),
-    "attached": AdaptiveDepth(detach=False),
+    "pooled": FIRST,
+    "spatial": dataclasses.replace(FIRST, features="spatial"),
+    "none": dataclasses.replace(FIRST, features="none"),
+    "temperature-2": dataclasses.replace(FIRST, temperature=2.0),
+    "temperature-4": dataclasses.replace(FIRST, temperature=4.0),
+    "attached": dataclasses.replace(FIRST, detach=False),
 }
 """Network -> how it is trained."""
 
@@ -91,7 +92,7 @@ def _write_record(options: Options) -> None:
         run = options.runs / name
         if not (run / "summary.json").is_file():
             continue
-        copy_run(run, options.record / name)
+        copy_run(run, options.record / name, weights=False)
         result = read_json(run / "summary.json")
         base = result["paths"]["base"]
         kept = {

@@ -110,8 +110,9 @@ def _same_weights(run: pathlib.Path, recorded: pathlib.Path) -> bool:
     return all(file.is_file() for file in files) and files[0].read_bytes() == files[1].read_bytes()
 
 
-def copy_run(run: pathlib.Path, to: pathlib.Path) -> None:
-    """The run folder without checkpoints, its paths shortened to names; weights only up to `LARGEST_WEIGHTS`."""
+def copy_run(run: pathlib.Path, to: pathlib.Path, weights: bool = True) -> None:
+    """The run folder without checkpoints, its paths shortened to names; weights only up to `LARGEST_WEIGHTS`, and
+    where nobody would use them not at all."""
     to.mkdir(parents=True, exist_ok=True)
     recipe = read_json(run / "recipe.json")
     for field in ("data", "weights"):
@@ -120,7 +121,7 @@ def copy_run(run: pathlib.Path, to: pathlib.Path) -> None:
     write_json(to / "recipe.json", recipe)
     for name in ("run.json", "summary.json", "metrics.jsonl"):
         shutil.copyfile(run / name, to / name)
-    if (run / "weights.safetensors").stat().st_size <= LARGEST_WEIGHTS:
+    if weights and (run / "weights.safetensors").stat().st_size <= LARGEST_WEIGHTS:
         shutil.copyfile(run / "weights.safetensors", to / "weights.safetensors")
 
 
