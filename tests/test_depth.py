@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,9 @@ def test_a_skipping_network_runs_a_block_for_the_images_that_open_it_only(
     opened = sum(int(path[site].sum()) * net.layout.sites[site][0].cost.macs for site in net.sites)
     assert 0 < opened < len(x) * sum(unit.cost.macs for unit in net.layout.units)
     assert count_macs(lambda: fast(x, path)) == plain + opened
+    for whole in (path[image] for image in range(len(x))):
+        alike = tp.Path({site: torch.tensor(whole[site]).expand(len(x), -1) for site in path})
+        assert count_macs(partial(fast, x, alike)) == count_macs(partial(fast, x, whole)), "all images, or none"
     with torch.no_grad():
         torch.testing.assert_close(fast(x, path)[0], net.eval()(x, path)[0], rtol=1e-5, atol=1e-5)
 

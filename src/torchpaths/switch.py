@@ -54,7 +54,9 @@ class SkipJunction(StandIn):
         elif self.gathers and self.call is not None and self.call.gathers:
             rows = decision.open[:, self.unit].nonzero().flatten()
             y = x
-            if len(rows):
+            if len(rows) == len(x):
+                y = self.block(x, *args, **kwargs)
+            elif len(rows):
                 part: Tensor = self.block(take_rows(x, rows), *args, **kwargs)
                 y = x.to(torch.promote_types(x.dtype, part.dtype), copy=True)
                 put_rows(y, rows, part)
