@@ -249,11 +249,14 @@ def test_milliseconds_hold_for_the_device_threads_and_batch_that_were_profiled(
     assert front.best(budget, batch=16).ms is not None
     with pytest.raises(BudgetError, match=r"batch 4\. Profiled: .*batch 16.*front.profile\(net, images, batch=4"):
         front.best(budget, batch=4)
-    with pytest.raises(BudgetError, match=rf"threads {setting.threads + 1}\..*threads={setting.threads + 1}\)"):
+    with pytest.raises(BudgetError, match=rf"threads {setting.threads + 1}, .*threads={setting.threads + 1}\)"):
         front.best(budget, threads=setting.threads + 1)
     elsewhere = dataclasses.replace(front.profiles[0], setting=dataclasses.replace(setting, device="cpu (Other)"))
     with pytest.raises(BudgetError, match=r"no times were measured for .*Profiled: cpu \(Other\)"):
         dataclasses.replace(front, profiles=(elsewhere,)).best(budget)
+    tuned = dataclasses.replace(front.profiles[0], setting=dataclasses.replace(setting, allocator="elsewhere"))
+    with pytest.raises(BudgetError, match=rf"memory from {setting.allocator}\. Profiled: .*eager, elsewhere"):
+        dataclasses.replace(front, profiles=(tuned,)).best(budget)
     more = front.profile(net, images[0][0], batch=4, seconds=1e-6, timer=steady)
     assert [p.setting.batch for p in more.profiles] == [16, 4]
     assert more.best(budget, batch=4).ms == 1000 != more.best(budget, batch=16).ms

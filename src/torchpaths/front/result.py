@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchpaths.allocator import allocator
 from torchpaths.errors import BudgetError
 from torchpaths.front.points import Point, Time, undominated
 from torchpaths.junction import Routed
@@ -134,7 +135,8 @@ class Front:
         return "takes {:,.0f} MACs", budget.macs, [point.macs for point in points]
 
     def profile_for(self, batch: int | None = None, threads: int | None = None) -> Profile:
-        """The profile of a device of this machine, with that batch (None: any) and so many threads (None: as now).
+        """The profile of a device of this machine, with that batch (None: any) and so many threads (None: as now); on a
+        CPU one whose memory came from where it comes from now, see `torchpaths.allocator`.
 
         Raises:
             BudgetError: if there is none.
@@ -143,13 +145,16 @@ class Front:
         here = devices_here()
         for profile in self.profiles:
             setting = profile.setting
+            as_now = (setting.threads, setting.allocator) == (wanted, allocator())
             cpu = setting.device.startswith("cpu")
-            if setting.device in here and (setting.threads == wanted or not cpu) and batch in (None, setting.batch):
+            if setting.device in here and (as_now or not cpu) and batch in (None, setting.batch):
                 return profile
         size = "" if batch is None else f", batch {batch}"
         known = "; ".join(str(profile.setting) for profile in self.profiles) or "nothing"
+        devices = " or ".join(sorted(here))
         raise BudgetError(
-            f"no times were measured for {' or '.join(sorted(here))}, threads {wanted}{size}. Profiled: {known}. "
+            f"no times were measured for {devices}, threads {wanted}, memory from {allocator()}{size}. "
+            f"Profiled: {known}. "
             f"Measure them: front = front.profile(net, images, batch={batch or 1}, threads={wanted})."
         )
 
