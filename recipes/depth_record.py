@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from record import copy_run, provenance
+from record import copy_run, provenance, same_weights
 
 from torchpaths import cli
 from torchpaths.errors import RunError
@@ -32,6 +32,8 @@ def write_record(
 ) -> None:
     """Copy finished runs, measure every depth of theirs and write README.md and results.json.
 
+    What was measured of the same weights, beside the same twins, is not measured again.
+
     Args:
         record: folder of the record.
         runs: folder of the run folders.
@@ -44,23 +46,24 @@ def write_record(
         RunError: if a network cannot be measured.
     """
     finished = {name: entry for name, entry in entries.items() if (runs / name / "summary.json").is_file()}
+    kept = {name for name in finished if same_weights(runs / name, record / name)}
     for name in finished:
         copy_run(runs / name, record / name)
-    twins = [
-        argument
-        for name in ("plain", "plain-base")
-        if name in finished
-        for argument in (f"--{name}", str(record / name))
-    ]
+    twins = {name: record / name for name in ("plain", "plain-base") if name in finished}
+    beside = [str(argument) for name, folder in twins.items() for argument in (f"--{name}", folder)]
+    accuracies = [read_json(folder / "summary.json")["accuracy"] for folder in twins.values()]
     rows: list[Json] = []
     for name, entry in finished.items():
         result = read_json(record / name / "summary.json")
         row = {"name": name, "label": entry.label, "accuracy": result["accuracy"], "plain_macs": result["plain_macs"]}
         row |= provenance(record / name)
         if entry.depths:
-            if cli.main(["depths", str(record / name), "--data", str(data), *twins]) != 0:
+            measured = record / name / "depths.json"
+            known = name in kept and measured.is_file()
+            known = known and list(read_json(measured)["references"].values()) == accuracies
+            if not known and cli.main(["depths", str(record / name), "--data", str(data), *beside]) != 0:
                 raise RunError(f"the depths of {name} could not be measured, see above.")
-            row["depths"] = read_json(record / name / "depths.json")["depths"]
+            row["depths"] = read_json(measured)["depths"]
         rows.append(row)
     write_json(record / "results.json", {"rows": rows})
     (record / "README.md").write_text(_readme(record.name, rows, notes))

@@ -56,7 +56,7 @@ def write_record(
         notes: Markdown, put between the table and the rest.
     """
     kept = read_json(record / "results.json")["rows"] if (record / "results.json").is_file() else []
-    rows: list[Json] = [row for row in kept if _same_weights(runs / row["name"], record / row["name"])]
+    rows: list[Json] = [row for row in kept if same_weights(runs / row["name"], record / row["name"])]
     for entry in entries:
         if any(row["name"] == entry.name for row in rows):
             continue
@@ -104,7 +104,7 @@ def _row(found: Surveyed, run: pathlib.Path) -> Json:
     return {**kept, "images_per_second": images_per_second(run), **provenance(run)}
 
 
-def _same_weights(run: pathlib.Path, recorded: pathlib.Path) -> bool:
+def same_weights(run: pathlib.Path, recorded: pathlib.Path) -> bool:
     """Whether a run was recorded as it stands, so that it need not be surveyed again."""
     files = [folder / "weights.safetensors" for folder in (run, recorded)]
     return all(file.is_file() for file in files) and files[0].read_bytes() == files[1].read_bytes()
