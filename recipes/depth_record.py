@@ -28,7 +28,12 @@ class Entry:
 
 
 def write_record(
-    record: pathlib.Path, runs: pathlib.Path, entries: Mapping[str, Entry], data: pathlib.Path, notes: str
+    record: pathlib.Path,
+    runs: pathlib.Path,
+    entries: Mapping[str, Entry],
+    data: pathlib.Path,
+    notes: str,
+    start: str = "from scratch",
 ) -> None:
     """Copy finished runs, measure every depth of theirs and write README.md and results.json.
 
@@ -41,6 +46,7 @@ def write_record(
             are not finished are left out.
         data: the data set.
         notes: Markdown, below the table.
+        start: what the networks began from, in words.
 
     Raises:
         RunError: if a network cannot be measured.
@@ -66,15 +72,15 @@ def write_record(
             row["depths"] = read_json(measured)["depths"]
         rows.append(row)
     write_json(record / "results.json", {"rows": rows})
-    (record / "README.md").write_text(_readme(record.name, rows, notes))
+    (record / "README.md").write_text(_readme(record.name, rows, notes, start))
 
 
-def _readme(name: str, rows: list[Json], notes: str) -> str:
+def _readme(name: str, rows: list[Json], notes: str, start: str) -> str:
     first = rows[0]
     lines = [
         f"# {name}",
         "",
-        f"10,000 test images of CIFAR-10, one seed ({first['seed']}), {first['epochs']} epochs from scratch, "
+        f"10,000 test images of CIFAR-10, one seed ({first['seed']}), {first['epochs']} epochs {start}, "
         f"{first['device']}, {first['threads']} thread, torch {first['torch']}. MACs are those of one image.",
         "",
         "| network | accuracy, everything | MACs | accuracy, base-net | MACs | training |",
