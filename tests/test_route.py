@@ -95,6 +95,14 @@ def test_routing_twice_is_refused() -> None:
             tp.route(again, tp.GatedBlocks(), example=x)
 
 
+@pytest.mark.parametrize("method", [[tp.AdaptiveDepth(), tp.GatedBlocks()], tp.GatedBlocks, "GatedBlocks"], ids=str)
+def test_what_is_no_method_is_refused(method: Any) -> None:
+    model, x = chain()
+    with pytest.raises(RouteError, match=r"method=.*GatedBlocks.*: give one method, an instance such as"):
+        tp.route(model, method, example=x)
+    tp.route(model, example=x)  # it was left as it was
+
+
 @pytest.mark.parametrize("shape", [(2, 1, 8, 8), (2, 3), (3, 8), (2, 3, 0, 8)])
 def test_an_example_the_model_does_not_take_is_named_by_its_shape(shape: tuple[int, ...]) -> None:
     model, _ = chain()

@@ -39,9 +39,11 @@ def route(
         ``net(x, path=None) -> (y, trace)``; ``print(net)`` is a table of its units.
 
     Raises:
-        RouteError: if the model is routed already, does not take the example, or holds nothing to route; or if a
-            pattern matches nothing. The model is then as it was.
+        RouteError: if the model is routed already, does not take the example, or holds nothing to route; if a pattern
+            matches nothing; or if the method is none, such as a list of several. The model is then as it was.
     """
+    if not isinstance(method, Method | None):
+        raise RouteError(f"method={method!r}: give one method, an instance such as GatedBlocks(), or None.")
     if isinstance(model, Routed) or any(isinstance(m, Junction) for m in model.modules()):
         raise RouteError(f"{type(model).__name__} is routed already; route the original model once, with all methods.")
     x = _example(model) if example is None else example
