@@ -3,8 +3,8 @@
     python recipes/shapes.py
 
 trains an adaptive-depth and a plain network from random weights by the same recipe but for the learning rate, one after
-the other; killed and started again, it goes on where it was. ``--only`` trains one of them. At the end the record is written anew from those
-that are finished.
+the other; killed and started again, it goes on where it was. ``--only`` trains one of them. At the end the record is
+written anew from those that are finished.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ LR: dict[Name, float] = {"adaptive": 0.01, "plain": 0.005}
 ENTRIES = (Entry("adaptive", "adaptive depth"), Entry("plain", "plain"))
 
 NOTES = """
-The APs are low, and meant to be compared with each other only: the weights began as random ones and saw few images of 96
-pixels. The adaptive network trains with a learning rate of 0.01, at which the plain one diverges (its loss is no number at
-step 64); the plain one has 0.005, the same recipe otherwise. The paper (section 4.5, Table 4) trains on COCO from ImageNet weights: mask AP 34.1 for the
-super-net and 31.2 for the base-net, 34.1 and 29.9 for the two trained separately.
+The APs are low, and meant to be compared with each other only: the weights began as random ones and saw few images of
+96 pixels. The adaptive network has a learning rate of 0.01; there the plain one diverges (its loss is no number at step
+64), so it has 0.005, and the same recipe otherwise. The paper (section 4.5, Table 4) trains on COCO from ImageNet
+weights: mask AP 34.1 for the super-net and 31.2 for the base-net, 34.1 and 29.9 for the two trained separately.
 """
 
 
