@@ -1,10 +1,11 @@
 """The support matrix: which architectures of timm and torchvision route, and which laws they keep.
 
-    python benchmarks/models.py                  # every architecture that has no result yet, then docs/models.md
+    python benchmarks/models.py                  # whatever has no result yet, then docs/models.md
     python benchmarks/models.py timm/resnet18    # these again
 
 Each runs in a process of its own with a time limit, so that one cannot stop the others; a result is kept as one JSON
-line in runs/models.jsonl as soon as it is there, and a run that was stopped goes on where it was.
+line in runs/models.jsonl as soon as it is there, and a run that was stopped goes on where it was. What
+benchmarks/models.json holds is not measured again either. ``--part depths`` measures only which have depths.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "runs" / "models.jsonl"
@@ -72,6 +73,10 @@ UNSEEN = {"timm/dpn48b": "its blocks pass a tuple, residual and dense path, from
 """Why nothing was found where the search itself cannot say."""
 
 
+Part: TypeAlias = Literal["laws", "depths"]
+"""What is measured of an architecture: the laws of a routed network; whether it has depths."""
+
+
 def make(name: str) -> Any:
     """An architecture with random weights."""
     library, architecture = name.split("/")
@@ -96,24 +101,26 @@ def size(name: str) -> tuple[int, ...]:
     return (3, 299, 299) if architecture == "inception_v3" else (3, 224, 224)
 
 
-def examine(name: str, hand: bool, answer: Connection) -> None:
+def examine(name: str, part: Part, hand: bool, answer: Connection) -> None:
     """One architecture, in a process of its own; the result goes into the pipe."""
     import torch
     from models_by_hand import BY_HAND
     from models_check import check
+    from models_depths import depths
 
     warnings.filterwarnings("ignore")
     try:
         x = torch.randn(2, *size(name), generator=torch.Generator().manual_seed(0))
-        answer.send(asdict(check(lambda: make(name), x, BY_HAND[name] if hand else None)))
+        work: Any = check if part == "laws" else depths
+        answer.send(asdict(work(lambda: make(name), x, BY_HAND[name] if hand else None)))
     except Exception as error:
         answer.send({"outcome": "failed", "reason": f"{type(error).__name__}: {str(error).splitlines()[0]}"})
 
 
-def measure(name: str, hand: bool, seconds: float) -> dict[str, Any]:
-    """One architecture, so that nothing it does can stop the others."""
+def measure(name: str, part: Part, hand: bool, seconds: float) -> dict[str, Any]:
+    """A part of one architecture's row, so that nothing it does can stop the others."""
     inside, outside = PROCESSES.Pipe()
-    process = PROCESSES.Process(target=examine, args=(name, hand, outside))
+    process = PROCESSES.Process(target=examine, args=(name, part, hand, outside))
     process.start()
     outside.close()
     try:
@@ -131,34 +138,69 @@ def measure(name: str, hand: bool, seconds: float) -> dict[str, Any]:
 
 def results() -> dict[str, dict[str, Any]]:
     """The latest result of each architecture."""
+    rows = json.loads(TABLE.read_text())["models"] if TABLE.exists() else []
     lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
-    return {row["name"]: row for row in map(json.loads, lines)}
+    return {row["name"]: row for row in (*rows, *map(json.loads, lines))}
+
+
+def laws(name: str, seconds: float) -> dict[str, Any]:
+    """The laws' part of a row, automatic and, where there is one, by hand."""
+    from models_by_hand import BY_HAND
+
+    row = measure(name, "laws", False, seconds)
+    if row["outcome"] == "not routed":
+        row["reason"] = UNSEEN.get(name, row["reason"])
+    if name in BY_HAND:
+        row["by_hand"] = measure(name, "laws", True, seconds)
+    return row
+
+
+def depths(name: str, seconds: float) -> dict[str, Any]:
+    """The depths' part of a row; with blocks given by hand only where there are none without."""
+    from models_by_hand import BY_HAND
+
+    found = measure(name, "depths", False, seconds)
+    return measure(name, "depths", True, seconds) if found["outcome"] != "passed" and name in BY_HAND else found
+
+
+def _lacks(row: dict[str, Any], part: Part) -> bool:
+    return ("depths" if part == "depths" else "outcome") not in row
 
 
 def main() -> None:
-    from models_by_hand import BY_HAND
     from models_page import write
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", help="architectures to measure again; default: all without a result")
+    parser.add_argument("--part", choices=get_args(Part), help="measure only this")
     parser.add_argument("--seconds", type=float, default=900, help="time limit of one architecture")
     given = parser.parse_args()
-    PROCESSES.set_forkserver_preload(["torch", "torchvision", "timm", "models_check"])  # imported once, not by each
+    preloaded = ["torch", "torchvision", "timm", "models_check", "models_depths"]  # imported once, not by each
+    PROCESSES.set_forkserver_preload(preloaded)
     RESULTS.parent.mkdir(exist_ok=True)
     known = results()
-    for name in given.names or [n for n in NAMES if n not in known]:
-        row = {"name": name, **measure(name, False, given.seconds)}
-        if row["outcome"] == "not routed":
-            row["reason"] = UNSEEN.get(name, row["reason"])
-        if name in BY_HAND:
-            row["by_hand"] = measure(name, True, given.seconds)
+    for name in given.names or NAMES:
+        row = known.get(name, {})
+        wanted = {part for part in get_args(Part) if name in given.names or _lacks(row, part)}
+        if given.part:
+            wanted &= {given.part}
+        if "laws" in wanted:
+            row = {"name": name, **laws(name, given.seconds), **{k: row[k] for k in ("depths",) if k in row}}
+        if "depths" in wanted:
+            row = {**row, "depths": depths(name, given.seconds)}
+        if not wanted:
+            continue
         with RESULTS.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(f"{name:40s} {row['outcome']:10s} {row.get('sums', 0):4d} {row['reason']}", flush=True)
     found = results()
+    missing = [name for name in NAMES if any(_lacks(found.get(name, {}), part) for part in get_args(Part))]
+    if missing:
+        print(f"{len(missing)} architectures have no result yet, {missing[0]} the first; the page is as it was.")
+        return
     table = {
         "versions": {package: version(package) for package in ("torch", "torchvision", "timm")},
-        "models": [found[name] for name in NAMES if name in found],
+        "models": [found[name] for name in NAMES],
     }
     TABLE.write_text(json.dumps(table, indent=1) + "\n")
     write(table, ROOT / "docs" / "models.md")

@@ -81,7 +81,7 @@ def check(make: Callable[[], nn.Module], x: Tensor, by_hand: ByHand | None = Non
     """
     start = time.perf_counter()
     row = Row()
-    model = _weights(make, seed)
+    model = weights(make, seed)
     search = find_residuals(model, x, by_hand)
     row.places = dict(Counter(_numberless(p.module) for p in search.places for _ in p.parts.residuals))
     for name, reason in search.refused.items():
@@ -120,7 +120,7 @@ def _laws(
     row.cost_equals = tp.cost(net, x[:1], paths[0]).macs == paths[0].cost(net).macs
     row.copies = _copies_agree(net, x, each, masked)
     if row.macs < GRADIENT_LIMIT:
-        row.gates = _gates_reached(_weights(make, seed), x, by_hand, seed)
+        row.gates = _gates_reached(weights(make, seed), x, by_hand, seed)
     broken = [
         (not row.open_equals, "with every unit open it is not the original"),
         (not row.left_out <= TOLERANCE, f"left out and masked differ by {row.left_out:.1e}"),
@@ -174,7 +174,7 @@ def _gates_reached(model: nn.Module, x: Tensor, by_hand: ByHand | None, seed: in
     return reached, len(deciders)
 
 
-def _weights(make: Callable[[], nn.Module], seed: int) -> nn.Module:
+def weights(make: Callable[[], nn.Module], seed: int) -> nn.Module:
     """The network in eval mode, no layer left at an initial value that makes its branch nothing."""
     torch.manual_seed(seed)
     model = make().eval()

@@ -19,6 +19,16 @@ float32 on a CPU; torch {torch}, torchvision {torchvision}, timm {timm}. **{pass
 * the MACs that run along a path are those that `path.cost(net)` adds up;
 * deepcopy and pickle give networks that answer the same;
 * **gates**: below {limit:.1f} GMACs, one training step with `GatedBlocks` reaches every gate with a gradient.
+
+**Depths**: `AdaptiveDepth` makes so many networks of it, the smallest with the share of the MACs in brackets. The
+largest is the original bit for bit, the smallest what `extract` cuts out. {deep} of the architectures have depths.
+"""
+
+SHALLOW = """
+## No depths
+
+Routed models in which `AdaptiveDepth` with its defaults finds no stage to shorten, or norms that cannot have a second
+version.
 """
 
 FAILURES = """
@@ -73,6 +83,7 @@ def page(table: dict[str, Any]) -> str:
         tolerance=TOLERANCE,
         visible=VISIBLE,
         limit=GRADIENT_LIMIT / 1e9,
+        deep=sum(row["depths"]["outcome"] == "passed" for row in rows),
     )
     columns = (
         "Model",
@@ -83,12 +94,16 @@ def page(table: dict[str, Any]) -> str:
         "Open == original",
         "Left out == masked",
         "Gates",
+        "Depths",
         "Notes",
     )
     lines = [_row(columns), _row(["---"] * len(columns)), *(_row(_cells(row)) for row in routed)]
     text += "\n" + "\n".join(lines) + "\n" + FAILURES + "\n"
     lines = [_row(("Model", "Library", "Why")), _row(["---"] * 3)]
     lines += [_row((*_names(row), best(row)["reason"])) for row in rows if row not in routed]
+    text += "\n".join(lines) + "\n" + SHALLOW + "\n"
+    lines = [_row(("Model", "Library", "Why")), _row(["---"] * 3)]
+    lines += [_row((*_names(row), row["depths"]["reason"])) for row in routed if row["depths"]["outcome"] != "passed"]
     text += "\n".join(lines) + "\n" + LEVELS + "\n"
     lines = [_row(("Model", "Library", "Modules (sums)")), _row(["---"] * 3)]
     lines += [_row((*_names(row), _places(best(row).get("places", {})))) for row in routed]
@@ -117,7 +132,7 @@ def _names(row: dict[str, Any]) -> tuple[str, str]:
 def _cells(row: dict[str, Any]) -> list[str]:
     found = best(row)
     if not found.get("sums"):
-        return [*_names(row), "0", *[""] * 5, found["reason"]]
+        return [*_names(row), "0", *[""] * 6, found["reason"]]
     gates = "not tried" if found["gates"] is None else f"{found['gates'][0]}/{found['gates'][1]}"
     notes = [found["reason"]] if found["reason"] else []
     if "by_hand" in row:
@@ -133,8 +148,15 @@ def _cells(row: dict[str, Any]) -> list[str]:
         "yes" if found["open_equals"] else "no",
         f"{found['left_out']:.0e}" if found["left_out"] else "0",
         gates,
+        _depths(row["depths"]),
         "; ".join(notes),
     ]
+
+
+def _depths(found: dict[str, Any]) -> str:
+    if found["outcome"] != "passed":
+        return "[no](#no-depths)"
+    return f"{found['count']} ({found['base']:.0%})"
 
 
 def _places(places: dict[str, int]) -> str:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import torchpaths as tp
 from toys import TOYS
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -79,10 +80,25 @@ def test_a_network_without_sums_is_named_as_one_with_nothing_to_route() -> None:
 
 def test_a_network_that_breaks_or_takes_too_long_stops_no_other() -> None:
     models = script("models")
-    broken = models.measure("timm/no_such_network", False, 120)
+    broken = models.measure("timm/no_such_network", "laws", False, 120)
     assert broken["outcome"] == "failed"
     assert "no_such_network" in broken["reason"]
-    assert models.measure("timm/test_resnet", False, 0.0) == {"outcome": "failed", "reason": "took longer than 0 s"}
+    assert models.measure("timm/test_resnet", "laws", False, 0.0) == {
+        "outcome": "failed",
+        "reason": "took longer than 0 s",
+    }
+
+
+def test_depths_are_counted_where_a_network_has_them_and_refused_with_the_reason_where_not() -> None:
+    depths = script("models_depths").depths
+    make, side = TOYS["torchvision/resnet"]
+    row = depths(make, images(side))
+    assert (row.outcome, row.reason) == ("passed", "")
+    assert row.count == 2 ** len(tp.route(make(), tp.AdaptiveDepth(), example=images(side)).sites)
+    assert 0 < row.base < 1
+    row = depths(lambda: Residue(1.0), images(8))
+    assert row.outcome == "not routed"
+    assert "stage" in row.reason
 
 
 def test_the_page_says_what_was_measured() -> None:
