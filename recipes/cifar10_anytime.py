@@ -44,10 +44,11 @@ ENTRIES: dict[str, Entry] = {
 """In the order of the record's table."""
 
 NOTES = """
-The weights all networks start from (not trained here) give 91.73 % at full depth. The super-net is 0.4 points behind its
-twin. The base-net is 2.2 points behind its own, which learns from the labels and has the whole loss to itself. A higher
-temperature moves accuracy from the super-net to the base-net ([measured](../cifar10_depth_losses/README.md) after one
-epoch). Depths that training never saw lie up to 16 points below the base-net, TTF 2.5 above it.
+The weights all networks start from (not trained here) give 91.73 % at full depth. The super-net is 0.4 points behind
+its twin. The base-net is 2.2 points behind its own, which learns from the labels and has the whole loss to itself. A
+higher temperature moves accuracy from the super-net to the base-net, as was
+[measured](../cifar10_depth_losses/README.md) after one epoch. Depths that training never saw lie up to 16 points below
+the base-net, TTF 2.5 above it.
 
 ![accuracy at every depth](adaptive/figures/depths.png)
 """
