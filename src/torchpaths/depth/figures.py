@@ -19,6 +19,7 @@ from torchpaths.survey.figures.style import (
     HAIRLINE,
     INK,
     PALE,
+    PAPER,
     RULE,
     SMALL,
     SOFT,
@@ -53,8 +54,18 @@ def draw_depths(depths: Sequence[Depth], plain_macs: int, title: str, references
     values = [100 * depth.accuracy for depth in depths]
     trained = [set(depth.skip) in ({"F"}, {"T"}) for depth in depths]
     axes.bar(range(len(depths)), values, width=0.62, color=[FLOW if t else PALE for t in trained], zorder=2)
+    patch = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.5}  # a line of a reference may run behind the number
     for i, value in enumerate(values):
-        axes.text(i, value, f"{value:.1f}", ha="center", va="bottom", size=SMALL)
+        axes.annotate(
+            f"{value:.1f}",
+            (i, value),
+            (0, 3),
+            textcoords="offset points",
+            ha="center",
+            size=SMALL,
+            bbox=patch,
+            zorder=1.5,
+        )
     shown = [*values, *(100 * r for r in references.values())]
     low = min(shown)
     span = max(max(shown) - low, 1.0)
