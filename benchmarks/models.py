@@ -180,19 +180,20 @@ def main() -> None:
     RESULTS.parent.mkdir(exist_ok=True)
     known = results()
     for name in given.names or NAMES:
-        row = known.get(name, {})
+        row = {"name": name, **known.get(name, {})}
         wanted = {part for part in get_args(Part) if name in given.names or _lacks(row, part)}
         if given.part:
             wanted &= {given.part}
         if "laws" in wanted:
-            row = {"name": name, **laws(name, given.seconds), **{k: row[k] for k in ("depths",) if k in row}}
+            kept = {k: row[k] for k in ("name", "depths") if k in row}  # blocks by hand may be gone
+            row = {**kept, **laws(name, given.seconds)}
         if "depths" in wanted:
             row = {**row, "depths": depths(name, given.seconds)}
         if not wanted:
             continue
         with RESULTS.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        print(f"{name:40s} {row['outcome']:10s} {row.get('sums', 0):4d} {row['reason']}", flush=True)
+        print(f"{name:40s} {row.get('outcome', ''):10s} {row.get('sums', 0):4d} {row.get('reason', '')}", flush=True)
     found = results()
     missing = [name for name in NAMES if any(_lacks(found.get(name, {}), part) for part in get_args(Part))]
     if missing:
