@@ -30,9 +30,9 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import torchpaths as tp
-from torchpaths.cost import count_macs
-from torchpaths.measure.setting import setting_of, using_threads
-from torchpaths.measure.timing import Run, interleave, median_interval, stopwatch
+from torchpaths.costs import count_macs
+from torchpaths.meter.setting import setting_of, using_threads
+from torchpaths.meter.timing import Run, interleave, median_interval, stopwatch
 
 BackEnd: TypeAlias = Literal["onnx", "torch", "openvino"]
 Call: TypeAlias = Callable[[Tensor], Sequence[Any]]

@@ -32,9 +32,9 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import torchpaths as tp
-from torchpaths.measure.memory import peak_memory
-from torchpaths.measure.setting import setting_of, using_threads
-from torchpaths.measure.timing import Median, Run, interleave, median_interval, stopwatch
+from torchpaths.meter.memory import peak_memory
+from torchpaths.meter.setting import setting_of, using_threads
+from torchpaths.meter.timing import Median, Run, interleave, median_interval, stopwatch
 from torchpaths.methods.base import Method
 from torchpaths.models import cifar_resnet
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad, relu
 
 from torchpaths import Residual
-from torchpaths.find import ByHand
+from torchpaths.places.residual.find import ByHand
 
 
 def same(block: Any, y: Tensor, *others: Tensor) -> Tensor:

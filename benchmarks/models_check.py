@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 import torchpaths as tp
-from torchpaths.find import ByHand, find_residuals
+from torchpaths.places.residual.find import ByHand, find_residuals
 
 TOLERANCE = 1e-4
 """Largest difference between leaving work out and multiplying it by 0, relative to the output's largest value."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import torchpaths as tp
 from torchpaths.errors import RouteError
-from torchpaths.find import ByHand
+from torchpaths.places.residual.find import ByHand
 
 
 @dataclass

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 import torchpaths as tp
 from torchpaths.data import Loader, open_data
-from torchpaths.junction import Decider
+from torchpaths.trace import Decider
 from torchpaths.train.folder import load_run
 
 POOL = 128

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import torchpaths as tp
-from torchpaths.cost import count_macs, count_params, evaluating
-from torchpaths.junction import Decision, Junction
+from torchpaths.costs import count_macs, count_params, evaluating
+from torchpaths.junction import Junction
+from torchpaths.trace import Decision
 
 
 def random_path(net: tp.Routed, batch: int | None = None, seed: int = 0) -> tp.Path:

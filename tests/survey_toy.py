@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from torchpaths.junction import Decision, Trace
-from torchpaths.path import Cost, Layout, Path, Unit
+from torchpaths.layout import Cost, Layout, Unit
+from torchpaths.path import Path
+from torchpaths.trace import Decision, Trace
 
 LAYOUT = Layout(
     units=(

@@ -17,10 +17,11 @@ from torchvision.models.swin_transformer import SwinTransformer
 
 import torchpaths as tp
 from torchpaths.errors import CallError, PathError, RouteError
+from torchpaths.methods import base
 from torchpaths.methods.distil import divergence, pooled, spatial
 from torchpaths.models import cifar_resnet
-from torchpaths.stages import find_stages
-from torchpaths.switch import SkipJunction, Switched
+from torchpaths.places.stages.find import find_stages
+from torchpaths.places.stages.switch import Doubled, Skippable
 from toys import toy
 
 
@@ -34,7 +35,7 @@ def labels(x: Tensor) -> Tensor:
 
 
 def losses(net: tp.Routed, method: tp.AdaptiveDepth, x: Tensor) -> dict[str, Tensor]:
-    return method.losses(net, x, labels(x), functional.cross_entropy, lambda _, local: local)
+    return base.losses(method, net, x, labels(x), functional.cross_entropy, lambda _, local: local)
 
 
 # --- the networks of the paper -------------------------------------------------------------------------------------
@@ -108,9 +109,9 @@ def test_the_way_from_one_stage_to_the_next_takes_the_switch_of_the_next() -> No
 def test_the_blocks_to_leave_out_can_be_named() -> None:
     net, _ = adaptive(tp.AdaptiveDepth(skippable=(r"layer2\.[12]", "layer3.1")))
     assert list(net.sites) == ["layer2", "layer3"]
-    skipped = [name for name, module in net.model.named_modules() if isinstance(module, SkipJunction)]
+    skipped = [name for name, module in net.model.named_modules() if isinstance(module, Skippable)]
     assert skipped == ["layer2.1", "layer2.2", "layer3.1"]
-    doubled = [name for name, module in net.model.named_modules() if isinstance(module, Switched)]
+    doubled = [name for name, module in net.model.named_modules() if isinstance(module, Doubled)]
     assert doubled == ["layer2.0.bn1", "layer2.0.bn2", "layer3.0.bn1", "layer3.0.bn2"], "layer3.2 is nobody's"
 
 
@@ -363,7 +364,7 @@ def test_a_backward_pass_for_each_part_gives_the_same_gradient_as_one_for_all(me
     net.double().train()
     twin = copy.deepcopy(net)
     torch.stack(list(losses(net, method, x.double()).values())).sum().backward()  # type: ignore[no-untyped-call]
-    for part in method.passes(twin, x.double(), labels(x), functional.cross_entropy, lambda _, local: local):
+    for part in base.parts(method, twin, x.double(), labels(x), functional.cross_entropy, lambda _, local: local):
         torch.stack(list(part.values())).sum().backward()  # type: ignore[no-untyped-call]
     for (name, a), b in zip(net.named_parameters(), twin.parameters(), strict=True):
         assert a.grad is not None, f"{name} has no gradient"
@@ -397,7 +398,7 @@ def test_what_can_be_left_out_learns_to_refine() -> None:
     net = tp.route(cifar_resnet(20, classes=4), method, example=x[:2]).train()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
     for _ in range(40):
-        for part in method.passes(net, x, y, functional.cross_entropy, lambda _, local: local):
+        for part in base.parts(method, net, x, y, functional.cross_entropy, lambda _, local: local):
             torch.stack(list(part.values())).sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from torchpaths import allocator
-from torchpaths.measure.setting import setting_of
+from torchpaths.meter.setting import setting_of
 
 FAULTS = """
 import resource, torch

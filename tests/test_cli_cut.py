@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 
 import torchpaths as tp
 from torchpaths import cli
-from torchpaths.cut import Spec, load_cut
+from torchpaths.cuts import Spec, load_cut
 from torchpaths.data import open_data
-from torchpaths.front import Front, Point
+from torchpaths.fronts import Front, Point
 from torchpaths.train.folder import Run, build, load_run, write_json
 from train_toys import tiny
 

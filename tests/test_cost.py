@@ -9,7 +9,7 @@ from torch.nn import functional
 
 import torchpaths as tp
 from block_toys import WIDTH, chain
-from torchpaths.cost import count_macs, count_params
+from torchpaths.costs import count_macs, count_params
 from torchpaths.errors import PathError
 
 

@@ -22,8 +22,8 @@ from torchvision.models.resnet import BasicBlock
 
 import torchpaths as tp
 from block_toys import Bare
-from torchpaths.cut import Spec, load_cut, save_cut
-from torchpaths.cut.code import value
+from torchpaths.cuts import Spec, load_cut, save_cut
+from torchpaths.cuts.code import value
 from torchpaths.errors import DataError, PathError, RouteError, RunError
 from torchpaths.models import Source, source
 from torchpaths.train.checkpoint import write_file

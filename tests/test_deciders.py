@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 import torchpaths as tp
 from block_toys import chain
-from torchpaths.deciders import Chance, Gate, Inference, Switch, logistic_noise
+from torchpaths.deciders.chance import Chance
+from torchpaths.deciders.gate import Gate, Inference, logistic_noise
+from torchpaths.deciders.switch import Switch
 from torchpaths.errors import CallError, RouteError
-from torchpaths.junction import Decider
+from torchpaths.trace import Decider
 
 DRAWS = 20_000
 

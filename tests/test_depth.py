@@ -18,13 +18,13 @@ from torch.nn import functional
 
 import torchpaths as tp
 from laws import random_path
-from torchpaths.cost import count_macs
+from torchpaths.costs import count_macs
 from torchpaths.depth import activation_maps, depths, norm_distances
 from torchpaths.depth.figures import draw_depths, draw_maps, draw_norms
 from torchpaths.errors import CallError, DataError, PathError, RouteError
-from torchpaths.junction import Site
 from torchpaths.models import source
-from torchpaths.switch import Switched
+from torchpaths.places.stages.switch import Doubled
+from torchpaths.trace import Site
 from torchpaths.train.run import train
 from toys import toy
 from train_toys import tiny
@@ -242,6 +242,6 @@ def test_a_depth_is_saved_as_the_librarys_own_network(tmp_path: Path) -> None:
 def test_outside_any_call_a_place_is_open() -> None:
     norm, other = nn.LayerNorm(4), nn.LayerNorm(4)
     nn.init.constant_(other.weight, 3.0)
-    place = Switched(norm, other, Site("stage", (), ("stage",), tp.Switch()))
+    place = Doubled(norm, other, Site("stage", (), ("stage",), tp.Switch()))
     x = torch.randn(2, 4)
     assert torch.equal(place(x), functional.layer_norm(x, (4,)))

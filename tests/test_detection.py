@@ -14,7 +14,7 @@ from detection_toys import SIDE, routed
 from torchpaths.detection import CocoSet, backward, collate, evaluate, passes, shapes
 from torchpaths.errors import CallError, DataError
 from torchpaths.methods.distil import Features, divergence
-from torchpaths.switch import Switched
+from torchpaths.places.stages.switch import Doubled
 
 Targets = list[dict[str, Tensor]]
 
@@ -56,7 +56,7 @@ def test_at_less_depth_the_second_norms_run() -> None:
     method = tp.AdaptiveDepth()
     net = routed(method).eval()
     first, second = (
-        next(m for n, m in net.named_modules() if isinstance(m, Switched) and f"layer{i}.0" in n) for i in (1, 2)
+        next(m for n, m in net.named_modules() if isinstance(m, Doubled) and f"layer{i}.0" in n) for i in (1, 2)
     )
     images = [torch.rand(3, SIDE, SIDE)]
 

@@ -16,7 +16,7 @@ import torchpaths as tp
 from export_toys import gated, masked, run
 from laws import random_path
 from torchpaths.errors import PathError, RouteError, RunError
-from torchpaths.export.program import Torch
+from torchpaths.exports.program import Torch
 from torchpaths.junction import Junction
 from torchpaths.path import Bools
 from train_toys import ToyNet

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import torchpaths as tp
 from export_toys import gated, masked, opened, run
-from torchpaths.export.form import Batch
+from torchpaths.exports.form import Batch
 from toys import toy
 
 pytest.importorskip("onnx")

@@ -18,8 +18,8 @@ from torchvision.models.resnet import BasicBlock, ResNet
 import laws
 import torchpaths as tp
 from block_toys import WIDTH, Bare, Basic, PreActivation, chain
-from torchpaths.along import rectified_junctions
 from torchpaths.errors import PathError, RouteError
+from torchpaths.places.residual.along import rectified_junctions
 from toys import toy
 
 
@@ -341,7 +341,7 @@ def test_an_example_of_the_wrong_shape_is_refused_and_one_of_the_right_shape_tak
 
 def test_a_network_made_by_hand_asks_for_an_example() -> None:
     net, x = resnet(1, 1, 1, 1)
-    made = tp.Routed(net.model, tuple(net.sites.values()), net.junctions, net.layout)
+    made = tp.Routed(net.model, tuple(net.sites.values()), net.layout)
     with pytest.raises(RouteError, match=r"does not know what its images look like; give extract\(net, path, example"):
         tp.extract(made, tp.Path.full(net))
     tp.extract(made, tp.Path.full(net), example=x)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 import torchpaths as tp
 from block_toys import WIDTH, Bare, Basic, Chain, Plain, PreActivation, chain
 from torchpaths.errors import RouteError
-from torchpaths.find import find_residuals, match
 from torchpaths.junction import Junction
+from torchpaths.places.residual.find import find_residuals, match
 
 
 def test_blocks_are_found_in_order_of_execution_with_their_costs() -> None:

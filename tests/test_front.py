@@ -12,10 +12,10 @@ from torch import Tensor
 
 import torchpaths as tp
 from block_toys import Basic, chain
-from torchpaths.cost import count_macs
+from torchpaths.costs import count_macs
 from torchpaths.errors import BudgetError, CallError, DataError, MeasureError, RunError
-from torchpaths.front import Point
-from torchpaths.front.points import undominated
+from torchpaths.fronts import Point
+from torchpaths.fronts.points import undominated
 from torchpaths.methods.base import Method
 
 Images = list[tuple[Tensor, Tensor]]

@@ -12,23 +12,13 @@ from torch import Tensor
 
 import torchpaths as tp
 from block_toys import Basic, chain
-from torchpaths.deciders import Inference
+from torchpaths.deciders.gate import Inference
 from torchpaths.errors import CallError
-from torchpaths.front import candidates
-from torchpaths.front.candidates import (
-    SHORTLIST,
-    STEPS,
-    Observed,
-    every,
-    greedy,
-    observe,
-    rates,
-    search,
-    thresholds,
-)
-from torchpaths.front.evaluate import Worth, undisturbed
-from torchpaths.front.points import Choice, Point
-from torchpaths.path import Cost, Layout, Unit
+from torchpaths.fronts import candidates
+from torchpaths.fronts.candidates import SHORTLIST, STEPS, Observed, every, greedy, observe, rates, search, thresholds
+from torchpaths.fronts.evaluate import Worth, undisturbed
+from torchpaths.fronts.points import Choice, Point
+from torchpaths.layout import Cost, Layout, Unit
 
 
 def layout(*macs: int) -> Layout:

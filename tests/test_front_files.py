@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 import torchpaths as tp
 from block_toys import Basic, chain
 from torchpaths.errors import DataError
-from torchpaths.front import Front, Point, Profile, Time
-from torchpaths.front.figure import draw_front
-from torchpaths.front.points import Kind
-from torchpaths.measure.setting import Setting
-from torchpaths.measure.timing import Median
-from torchpaths.survey.figures import save
+from torchpaths.fronts import Front, Point, Profile, Time
+from torchpaths.fronts.figure import draw_front
+from torchpaths.fronts.points import Kind
+from torchpaths.meter.setting import Setting
+from torchpaths.meter.timing import Median
+from torchpaths.surveys.figures import save
 
 SETTING = Setting("cpu (Made)", "float32", 2, 1, (3, 8, 8), "contiguous", None, "2", "glibc")
 

@@ -8,8 +8,8 @@ import torch
 
 import torchpaths as tp
 from block_toys import chain
-from torchpaths.front.points import Choice, Kind, Point, Time, undominated, undominated_by_kind
-from torchpaths.measure.timing import Median
+from torchpaths.fronts.points import Choice, Kind, Point, Time, undominated, undominated_by_kind
+from torchpaths.meter.timing import Median
 
 PATH = tp.Path({"a": [True]})
 

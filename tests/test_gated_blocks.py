@@ -15,8 +15,9 @@ from torchvision.models import resnet50, resnet101
 
 import torchpaths as tp
 from block_toys import Basic, chain
-from torchpaths.cost import count_params
+from torchpaths.costs import count_params
 from torchpaths.errors import BudgetError, RouteError
+from torchpaths.methods.base import losses
 from torchpaths.methods.gated_blocks import SCHEDULES, target_rate_loss
 from torchpaths.models import cifar_resnet
 
@@ -53,7 +54,7 @@ def test_the_losses_are_the_papers_with_the_rates_of_the_batch(
     net.deciders.train()
     y = torch.tensor([0, 1, 2, 3])
     torch.manual_seed(0)
-    losses = method.losses(net, x, y, functional.cross_entropy, alone)
+    found = losses(method, net, x, y, functional.cross_entropy, alone)
     torch.manual_seed(0)
     logits, trace = net(x)
     wanted = [0.6, 0.6, 0.6] if targets == "uniform" else [0.5, 1.0, 0.8]
@@ -62,9 +63,9 @@ def test_the_losses_are_the_papers_with_the_rates_of_the_batch(
         if t < 1:
             by_hand += (trace[site].open.numpy().mean() - t) ** 2
     by_hand *= weight / (len(wanted) if reduction == "mean" else 1)
-    assert set(losses) == {"task", "rate"}
-    assert losses["rate"].item() == pytest.approx(by_hand, rel=1e-5)
-    assert torch.equal(losses["task"], functional.cross_entropy(logits, y))
+    assert set(found) == {"task", "rate"}
+    assert found["rate"].item() == pytest.approx(by_hand, rel=1e-5)
+    assert torch.equal(found["task"], functional.cross_entropy(logits, y))
 
 
 def test_the_rate_loss_asks_for_the_rates_of_the_global_batch() -> None:
@@ -75,16 +76,16 @@ def test_the_rate_loss_asks_for_the_rates_of_the_global_batch() -> None:
         asked[name] = local
         return local * 0 + 1.0  # as if every gate had been open everywhere else
 
-    losses = method.losses(net, x, torch.zeros(4, dtype=torch.long), functional.cross_entropy, mean)
+    found = losses(method, net, x, torch.zeros(4, dtype=torch.long), functional.cross_entropy, mean)
     assert [tuple(v.shape) for v in asked.values()] == [(3,)]
-    assert losses["rate"].item() == pytest.approx(3 * 0.4**2)
+    assert found["rate"].item() == pytest.approx(3 * 0.4**2)
 
 
 def test_with_nothing_gated_there_is_no_rate_loss() -> None:
     net, method, x = gated(budget=tp.Budget(open=1.0))
     assert not list(net.deciders)
-    losses = method.losses(net, x, torch.zeros(4, dtype=torch.long), functional.cross_entropy, alone)
-    assert list(losses) == ["task"]
+    found = losses(method, net, x, torch.zeros(4, dtype=torch.long), functional.cross_entropy, alone)
+    assert list(found) == ["task"]
 
 
 # Which blocks are gated.
@@ -114,9 +115,9 @@ def test_a_target_of_1_is_no_gate_and_always_open_also_in_training() -> None:
 def test_sites_choose_the_blocks_to_gate(sites: tuple[str, ...] | None, expected: list[str]) -> None:
     net, method, x = gated(sites=sites)
     assert list(net.deciders) == expected
-    losses = method.losses(net, x, torch.zeros(4, dtype=torch.long), functional.cross_entropy, alone)
+    found = losses(method, net, x, torch.zeros(4, dtype=torch.long), functional.cross_entropy, alone)
     rates = [net(x)[1][s].open.float().mean().item() for s in expected]
-    assert losses["rate"].item() == pytest.approx(sum((r - 0.6) ** 2 for r in rates))
+    assert found["rate"].item() == pytest.approx(sum((r - 0.6) ** 2 for r in rates))
 
 
 def test_knobs_reach_the_gates() -> None:
@@ -268,9 +269,9 @@ def test_gates_learn_to_open_the_block_that_helps_and_to_shut_the_one_that_harms
     optimizer = torch.optim.SGD(net.deciders.parameters(), lr=0.2, momentum=0.9)
     for _ in range(300):
         x, y, _ = _flagged(64, draw)
-        losses = method.losses(net, x, y, functional.binary_cross_entropy_with_logits, alone)
+        found = losses(method, net, x, y, functional.binary_cross_entropy_with_logits, alone)
         optimizer.zero_grad()
-        sum(losses.values(), torch.zeros(())).backward()  # type: ignore[no-untyped-call]
+        sum(found.values(), torch.zeros(())).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     x, y, flag = _flagged(1000, draw)
     with torch.no_grad():

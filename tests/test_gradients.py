@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from torchpaths.gradients import mix, pool, straight_through
+from torchpaths.deciders.gradients import straight_through
+from torchpaths.places.gradients import mix, pool
 
 LAYOUTS = {
     "NCHW": ((3, 4, 5, 6), (2, 3)),

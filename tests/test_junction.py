@@ -13,7 +13,8 @@ from torch.utils.checkpoint import checkpoint
 import torchpaths as tp
 from block_toys import WIDTH, Basic, Chain, PreActivation, chain
 from torchpaths.errors import CallError, PathError
-from torchpaths.junction import Decider, Decision, Junction
+from torchpaths.junction import Junction
+from torchpaths.trace import Decider, Decision
 
 
 def routed(method: tp.GatedBlocks | None = None, **blocks: nn.Module) -> tuple[tp.Routed, Tensor]:

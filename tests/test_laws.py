@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 import laws
 import torchpaths as tp
-from torchpaths.methods.base import Method
+from torchpaths.methods.base import Method, losses
 from toys import TOYS, toy
 
 METHODS: dict[str, Method | None] = {
@@ -81,8 +81,8 @@ def test_every_gate_gets_a_gradient_from_both_losses(network: str) -> None:
     y = torch.tensor([0, 1, 2, 3])
     for name in ("task", "rate"):
         torch.manual_seed(0)
-        losses = method.losses(net, x, y, cross_entropy, lambda _, local: local)
-        laws.check_every_decider_gets_a_gradient(net, {name: losses[name]})
+        found = losses(method, net, x, y, cross_entropy, lambda _, local: local)
+        laws.check_every_decider_gets_a_gradient(net, {name: found[name]})
 
 
 def stir(net: tp.Routed) -> None:

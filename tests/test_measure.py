@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 import torchpaths as tp
 from block_toys import Basic, chain
-from torchpaths.cost import count_macs
+from torchpaths.costs import count_macs
 from torchpaths.errors import MeasureError, PathError, RunError
-from torchpaths.measure import table
-from torchpaths.measure.memory import peak_memory
-from torchpaths.measure.setting import Setting, using_threads
+from torchpaths.meter import table
+from torchpaths.meter.memory import peak_memory
+from torchpaths.meter.setting import Setting, using_threads
 from torchpaths.methods.base import Method
-from torchpaths.skip import skipping
+from torchpaths.skips.network import skipping
 
 
 def by_macs(call: Callable[[], object]) -> float:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from torchpaths.errors import MeasureError
-from torchpaths.measure.timing import LEAST, WARM_UP, Run, interleave, median_interval, stopwatch
+from torchpaths.meter.timing import LEAST, WARM_UP, Run, interleave, median_interval, stopwatch
 
 
 class Bench:

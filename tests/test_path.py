@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from torchpaths.errors import PathError
-from torchpaths.junction import Decision
+from torchpaths.layout import Cost, Layout, Unit
 from torchpaths.path import Path
-from torchpaths.units import Cost, Layout, Unit
+from torchpaths.trace import Decision
 
 WIDTHS = {"layer1.0": 1, "layer1.1": 2, "head": 3}
 MACS = {"layer1.0": [10], "layer1.1": [100, 200], "head": [1000, 2000, 4000]}
@@ -33,7 +33,7 @@ class Net:
 
 
 def net(network: str = "Net") -> Net:
-    units = tuple(Unit(s, i, Cost(m, 2 * m), WIDTHS[s]) for s in WIDTHS for i, m in enumerate(MACS[s]))
+    units = tuple(Unit(s, i, Cost(m, 2 * m), siblings=WIDTHS[s]) for s in WIDTHS for i, m in enumerate(MACS[s]))
     fixed = Cost(7, 5)
     return Net(Layout(units, fixed, sum((u.cost for u in units), fixed), network))
 

@@ -11,8 +11,9 @@ from torch.nn import functional
 
 import torchpaths as tp
 from block_toys import chain
-from torchpaths.deciders import Chance
+from torchpaths.deciders.chance import Chance
 from torchpaths.errors import BudgetError, RouteError
+from torchpaths.methods.base import losses
 
 DRAWS = 4000
 
@@ -71,10 +72,10 @@ def test_its_loss_is_the_tasks() -> None:
     net, x = dropped(0.5)
     y = torch.tensor([0, 1, 2, 3])
     torch.manual_seed(0)
-    losses = tp.RandomDrop(0.5).losses(net, x, y, functional.cross_entropy, lambda _, local: local)
+    found = losses(tp.RandomDrop(0.5), net, x, y, functional.cross_entropy, lambda _, local: local)
     torch.manual_seed(0)
-    assert list(losses) == ["task"]
-    assert torch.equal(losses["task"], functional.cross_entropy(net(x)[0], y))
+    assert list(found) == ["task"]
+    assert torch.equal(found["task"], functional.cross_entropy(net(x)[0], y))
 
 
 def test_a_list_of_another_length_is_refused_with_both_lengths() -> None:

@@ -13,10 +13,11 @@ from torch.nn import functional
 import torchpaths as tp
 from block_toys import WIDTH, Bare, Basic, Chain, PreActivation, chain
 from torchpaths.errors import CallError, RouteError
-from torchpaths.junction import Decider, Decision, Junction, Site
-from torchpaths.residual import ResidualJunction
-from torchpaths.split import split
-from torchpaths.units import Cost, Layout, Unit
+from torchpaths.junction import Junction
+from torchpaths.layout import Cost, Layout, Unit
+from torchpaths.places.residual.place import ResidualPlace
+from torchpaths.places.residual.split import split
+from torchpaths.trace import Decider, Decision, Site
 
 
 def masked(path: tp.Path, batch: int) -> tp.Path:
@@ -128,8 +129,8 @@ class Dial(Decider):
 def dialled(block: nn.Module, x: Tensor, z: Tensor) -> tp.Routed:
     """A block alone under a dial."""
     site = Site("block", (Unit("block", 0, Cost(0, 0)),), ("block",), Dial(z))
-    junction = ResidualJunction(block, split(block, x), ((site, 0),))
-    return tp.Routed(nn.Sequential(junction), (site,), (junction,), Layout(site.units, Cost(1, 1), Cost(1, 1)))
+    junction = Junction(ResidualPlace(block, split(block, x), ((site, 0),)))
+    return tp.Routed(nn.Sequential(junction), (site,), Layout(site.units, Cost(1, 1), Cost(1, 1)))
 
 
 def test_a_gates_gradient_is_that_of_equation_3_and_not_that_of_mixing_the_whole_block() -> None:

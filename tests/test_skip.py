@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 import laws
 import torchpaths as tp
-from torchpaths.cost import count_macs
-from torchpaths.deciders import Inference
+from torchpaths.costs import count_macs
+from torchpaths.deciders.gate import Inference
 from torchpaths.errors import CallError, PathError
 from torchpaths.junction import Junction
-from torchpaths.skip import Skipping, skipping
+from torchpaths.skips.network import Skipping, skipping
 from toys import TOYS, toy
 
 

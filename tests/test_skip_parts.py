@@ -7,10 +7,10 @@ import itertools
 import pytest
 import torch
 
-from torchpaths.deciders import Gate
-from torchpaths.panel import Panel
-from torchpaths.prices import Prices
-from torchpaths.rows import add_rows, put_rows, take_rows
+from torchpaths.deciders.gate import Gate
+from torchpaths.places.rows import add_rows, put_rows, take_rows
+from torchpaths.skips.panel import Panel
+from torchpaths.skips.prices import Prices
 
 ORDERS = {
     "contiguous": lambda x: x,
@@ -84,9 +84,9 @@ def test_a_panel_scores_as_its_gates_do_also_after_their_weights_changed() -> No
                 assert isinstance(gate.norm, torch.nn.BatchNorm1d)
                 gate.norm.running_mean.normal_()  # type: ignore[union-attr]
                 gate.norm.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
-        panel.refresh()
+        joined = panel.joined()
         features = torch.randn(7, 6)
         expected = torch.cat([g.fc2(torch.relu(g.norm(g.fc1(features)))) @ g._difference for g in gates], dim=1)
-        torch.testing.assert_close(panel(features), expected)
-        hidden = panel.hidden(features[:1])
-        assert [panel.score(hidden, i) for i in range(3)] == pytest.approx(expected[0].tolist(), rel=1e-4, abs=1e-5)
+        torch.testing.assert_close(joined(features), expected)
+        hidden = joined.hidden(features[:1])
+        assert [joined.score(hidden, i) for i in range(3)] == pytest.approx(expected[0].tolist(), rel=1e-4, abs=1e-5)

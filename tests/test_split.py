@@ -18,8 +18,8 @@ from torchvision.models.vision_transformer import EncoderBlock
 
 from block_toys import WIDTH, Bare, Basic, Plain, PreActivation
 from torchpaths.errors import RouteError
-from torchpaths.parts import Split, part
-from torchpaths.split import split
+from torchpaths.places.residual.parts import Split, part
+from torchpaths.places.residual.split import split
 
 
 def _down(inputs: int, outputs: int, stride: int) -> nn.Module:

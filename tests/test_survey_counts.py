@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from survey_toy import CLASSES, IMAGES, LAYOUT, UNITS, Toy, image, loader
 from torchpaths.errors import DataError, PathError, RunError
-from torchpaths.junction import Decision, Trace
 from torchpaths.path import Path
-from torchpaths.survey import Survey, survey
-from torchpaths.survey.stages import stage_name, stages
+from torchpaths.surveys import Survey, survey
+from torchpaths.surveys.stages import stage_name, stages
+from torchpaths.trace import Decision, Trace
 
 OPEN = np.array([[o == "1" for o in opened] for opened, _, _ in IMAGES])
 LABELS = np.array([label for _, _, label in IMAGES])
@@ -230,7 +230,7 @@ def test_scores_that_are_no_classifiers_are_an_error() -> None:
 
 def test_the_function_is_found_in_the_package_whatever_was_imported_first() -> None:
     import torchpaths
-    from torchpaths.survey import figures
+    from torchpaths.surveys import figures
 
     assert torchpaths.survey is survey
     assert callable(figures.class_rates)

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from survey_toy import LAYOUT, Toy, loader
 from torchpaths.errors import DataError, PathError
-from torchpaths.path import Cost, Layout, Unit
-from torchpaths.survey import Survey, survey
-from torchpaths.survey.figures import (
+from torchpaths.layout import Cost, Layout, Unit
+from torchpaths.surveys import Survey, survey
+from torchpaths.surveys.figures import (
     Point,
     accuracy_macs,
     class_rates,
@@ -33,8 +33,8 @@ from torchpaths.survey.figures import (
     save_all,
     training_rates,
 )
-from torchpaths.survey.figures.style import shorten, spread_apart
-from torchpaths.survey.result import Samples
+from torchpaths.surveys.figures.style import shorten, spread_apart
+from torchpaths.surveys.result import Samples
 
 NAMES = [
     "airplane",

@@ -12,8 +12,8 @@ import pytest
 from survey_toy import LAYOUT, Toy, loader
 from test_survey_counts import assert_same
 from torchpaths.errors import DataError
-from torchpaths.path import Cost
-from torchpaths.survey import Survey, survey
+from torchpaths.layout import Cost
+from torchpaths.surveys import Survey, survey
 
 
 @pytest.fixture

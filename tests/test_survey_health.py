@@ -10,8 +10,8 @@ import pytest
 
 from survey_toy import Toy, loader
 from torchpaths.errors import PathError
-from torchpaths.survey import Survey, gate_health, survey
-from torchpaths.survey.order import similarity_order
+from torchpaths.surveys import Survey, gate_health, survey
+from torchpaths.surveys.order import similarity_order
 
 
 @pytest.fixture

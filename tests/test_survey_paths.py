@@ -7,9 +7,10 @@ import pytest
 
 from survey_toy import LAYOUT, Toy, loader
 from torchpaths.errors import BudgetError, PathError
-from torchpaths.path import Budget, Cost, Layout, Path, Unit
-from torchpaths.survey import Survey, survey
-from torchpaths.survey.choose import choose
+from torchpaths.layout import Budget, Cost, Layout, Unit
+from torchpaths.path import Path
+from torchpaths.surveys import Survey, survey
+from torchpaths.surveys.choose import choose
 
 
 @pytest.fixture

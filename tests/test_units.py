@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torchpaths.errors import BudgetError, PathError
-from torchpaths.units import Budget, Cost, Layout, Unit
+from torchpaths.layout import Budget, Cost, Layout, Unit
 
 
 def layout(network: str = "Net", first: str = "stage1.0", macs: int = 10) -> Layout:

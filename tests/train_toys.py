@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from torchpaths.find import ByHand
-from torchpaths.junction import Inputs, Routed
-from torchpaths.methods.base import Mean, Method, Plan, Task
+from torchpaths.methods.base import Losses, Mean, Method, Task, Terms
 from torchpaths.methods.blocks import plan_blocks
-from torchpaths.route import route
+from torchpaths.places.plan import Plan
+from torchpaths.places.residual.find import ByHand
+from torchpaths.routed import Routed
+from torchpaths.routing import route
+from torchpaths.trace import Decision, Inputs, Trace
 from torchpaths.train.recipe import Recipe
+
+PROBABILITIES = "probabilities"
+"""Where `Level` keeps what it needs of the output: terms see a trace only."""
 
 
 class ToyBlock(nn.Module):
@@ -55,10 +62,15 @@ class Level(Method):
     def find(self, model: nn.Module, example: Inputs, residuals: ByHand | None = None) -> list[Plan]:
         return plan_blocks(model, example, residuals, lambda names, widths: [None] * len(names))
 
-    def losses(self, net: Routed, x: Tensor, y: Tensor, task: Task, mean: Mean) -> dict[str, Tensor]:
-        logits, _ = net(x)
-        level = mean("level", logits.softmax(1).mean(0))
-        return {"task": task(logits, y), "level": self.weight * (level - self.target).square().sum()}
+    def terms(self, net: Routed, trace: Trace, y: Any, mean: Mean, heads: nn.Module | None) -> Losses:
+        """Of what the network measured of itself."""
+        level = mean("level", trace[PROBABILITIES].z.mean(0))
+        return {"level": self.weight * (level - self.target).square().sum()}
+
+    def passes(self, net: Routed, x: Tensor, y: Any, task: Task, terms: Terms) -> Iterator[Losses]:
+        logits, trace = net(x)
+        probabilities = logits.softmax(1)
+        yield {"task": task(logits, y), **terms({**trace, PROBABILITIES: Decision(probabilities > 0.5, probabilities)})}
 
 
 @dataclass(frozen=True)
@@ -70,12 +82,12 @@ class Burst(Method):
     def find(self, model: nn.Module, example: Inputs, residuals: ByHand | None = None) -> list[Plan]:
         return plan_blocks(model, example, residuals, lambda names, widths: [None] * len(names))
 
-    def losses(self, net: Routed, x: Tensor, y: Tensor, task: Task, mean: Mean) -> dict[str, Tensor]:
+    def passes(self, net: Routed, x: Tensor, y: Any, task: Task, terms: Terms) -> Iterator[Losses]:
         logits, _ = net(x)
         # Batch normalisation counts the training passes, which makes this a function of the step alone.
         counted = next(b for name, b in net.named_buffers() if name.endswith("num_batches_tracked"))
         factor = torch.where(counted > self.after, torch.nan, 0.0)
-        return {"task": task(logits, y), "burst": factor * logits.square().mean()}
+        yield {"task": task(logits, y), "burst": factor * logits.square().mean()}
 
 
 def toy(method: Method | None = None, double: bool = True, seed: int = 0) -> Routed:

@@ -6,105 +6,98 @@ The public surface, imported on first use: ``import torchpaths`` alone costs not
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torchpaths.compiled import Menu as Menu
-    from torchpaths.compiled import compiled as compiled
-    from torchpaths.cost import cost as cost
-    from torchpaths.cut.read import load_cut as load_cut
-    from torchpaths.cut.save import save_cut as save_cut
-    from torchpaths.deciders import Chance as Chance
-    from torchpaths.deciders import Gate as Gate
-    from torchpaths.deciders import Switch as Switch
-    from torchpaths.export import Exported as Exported
-    from torchpaths.export import export as export
-    from torchpaths.extract import extract as extract
-    from torchpaths.extract import plain as plain
-    from torchpaths.front import Front as Front
-    from torchpaths.front import front as front
-    from torchpaths.junction import Decision as Decision
+    from torchpaths.costs import cost as cost
+    from torchpaths.cuts.read import load_cut as load_cut
+    from torchpaths.cuts.save import save_cut as save_cut
+    from torchpaths.deciders.chance import Chance as Chance
+    from torchpaths.deciders.gate import Gate as Gate
+    from torchpaths.deciders.switch import Switch as Switch
+    from torchpaths.exports import Exported as Exported
+    from torchpaths.exports import export as export
+    from torchpaths.extraction import extract as extract
+    from torchpaths.extraction import plain as plain
+    from torchpaths.fronts import Front as Front
+    from torchpaths.fronts import front as front
     from torchpaths.junction import Junction as Junction
-    from torchpaths.junction import Routed as Routed
-    from torchpaths.junction import Trace as Trace
-    from torchpaths.measure import Measurement as Measurement
-    from torchpaths.measure import measure as measure
-    from torchpaths.measure import measure_all as measure_all
+    from torchpaths.junction import Place as Place
+    from torchpaths.layout import Budget as Budget
+    from torchpaths.layout import Cost as Cost
+    from torchpaths.layout import Layout as Layout
+    from torchpaths.layout import Unit as Unit
+    from torchpaths.menus import Menu as Menu
+    from torchpaths.menus import compiled as compiled
+    from torchpaths.meter import Measurement as Measurement
+    from torchpaths.meter import measure as measure
+    from torchpaths.meter import measure_all as measure_all
     from torchpaths.methods.adaptive_depth import AdaptiveDepth as AdaptiveDepth
+    from torchpaths.methods.base import Method as Method
     from torchpaths.methods.gated_blocks import GatedBlocks as GatedBlocks
     from torchpaths.methods.random_drop import RandomDrop as RandomDrop
-    from torchpaths.parts import Residual as Residual
     from torchpaths.path import Path as Path
-    from torchpaths.residual import ResidualJunction as ResidualJunction
-    from torchpaths.route import route as route
-    from torchpaths.skip import Skipping as Skipping
-    from torchpaths.skip import skipping as skipping
-    from torchpaths.split import split as split
-    from torchpaths.survey import Survey as Survey
-    from torchpaths.survey import survey as survey
+    from torchpaths.places.residual.parts import Residual as Residual
+    from torchpaths.places.residual.split import split as split
+    from torchpaths.routed import Routed as Routed
+    from torchpaths.routing import route as route
+    from torchpaths.skips.network import Skipping as Skipping
+    from torchpaths.skips.network import skipping as skipping
+    from torchpaths.surveys import Survey as Survey
+    from torchpaths.surveys import survey as survey
+    from torchpaths.trace import Decider as Decider
+    from torchpaths.trace import Decision as Decision
+    from torchpaths.trace import Site as Site
+    from torchpaths.trace import Trace as Trace
     from torchpaths.train.objective import Objective as Objective
-    from torchpaths.units import Budget as Budget
-    from torchpaths.units import Cost as Cost
-    from torchpaths.units import Layout as Layout
-    from torchpaths.units import Unit as Unit
 
 __version__ = "0.1.0"
 
 _HOME = {
     "AdaptiveDepth": "methods.adaptive_depth",
-    "Budget": "units",
-    "Chance": "deciders",
-    "Cost": "units",
-    "Decision": "junction",
-    "Exported": "export",
-    "Front": "front",
-    "Gate": "deciders",
+    "Budget": "layout",
+    "Chance": "deciders.chance",
+    "Cost": "layout",
+    "Decider": "trace",
+    "Decision": "trace",
+    "Exported": "exports",
+    "Front": "fronts",
+    "Gate": "deciders.gate",
     "GatedBlocks": "methods.gated_blocks",
     "Junction": "junction",
-    "Layout": "units",
-    "Measurement": "measure",
-    "Menu": "compiled",
+    "Layout": "layout",
+    "Measurement": "meter",
+    "Menu": "menus",
+    "Method": "methods.base",
     "Objective": "train.objective",
     "Path": "path",
+    "Place": "junction",
     "RandomDrop": "methods.random_drop",
-    "Residual": "parts",
-    "ResidualJunction": "residual",
-    "Routed": "junction",
-    "Skipping": "skip",
-    "Survey": "survey",
-    "Switch": "deciders",
-    "Trace": "junction",
-    "Unit": "units",
-    "compiled": "compiled",
-    "cost": "cost",
-    "export": "export",
-    "extract": "extract",
-    "front": "front",
-    "measure": "measure",
-    "measure_all": "measure",
-    "load_cut": "cut.read",
-    "plain": "extract",
-    "route": "route",
-    "save_cut": "cut.save",
-    "skipping": "skip",
-    "split": "split",
-    "survey": "survey",
+    "Residual": "places.residual.parts",
+    "Routed": "routed",
+    "Site": "trace",
+    "Skipping": "skips.network",
+    "Survey": "surveys",
+    "Switch": "deciders.switch",
+    "Trace": "trace",
+    "Unit": "layout",
+    "compiled": "menus",
+    "cost": "costs",
+    "export": "exports",
+    "extract": "extraction",
+    "front": "fronts",
+    "load_cut": "cuts.read",
+    "measure": "meter",
+    "measure_all": "meter",
+    "plain": "extraction",
+    "route": "routing",
+    "save_cut": "cuts.save",
+    "skipping": "skips.network",
+    "split": "places.residual.split",
+    "survey": "surveys",
 }
 
 __all__ = sorted(_HOME)
-
-
-class _Package(ModuleType):
-    """Importing the file ``route.py`` must not hide the function ``route``, nor any other of the same name."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOME and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

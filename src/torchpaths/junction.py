@@ -1,194 +1,89 @@
-"""What happened in a forward pass: ``Decision`` and ``Trace``; and the modules it happens in: ``Junction`` and
-``Routed``.
+"""Where a network can be closed: ``Place``; and what stands there in the network: ``Junction``.
 
-``Routed`` wraps a model whose blocks were replaced by junctions: ``(x, path=None) -> (y, trace)``. For the length of
-one call it hands every junction the `Call` (the forced path and the trace being written) and takes it away again, also
-after an exception. There are no hooks, context managers or globals, so compile, DDP, deepcopy, pickle and export see
-ordinary modules. A junction outside any call just runs open, so the inner model stays an ordinary model.
+A place is one module of a network and how to run it with some of its units closed: an ordinary object, which knows the
+module it is about (its *block*), the sites it obeys and the slot in which the call in progress is found. A junction is
+the module that takes the block's place. It is nothing but a door: calls go to the place, all else (attributes,
+children, parameters, hooks, training mode, state dictionaries, enumeration) to the block, so whoever looks at the
+network, by name or by type, finds the network that was there before. There are no context managers or globals, so
+compile, DDP, deepcopy, pickle and export see ordinary modules. Outside any call a place just runs open.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from torchpaths.errors import CallError
-from torchpaths.panel import Perceptron
-from torchpaths.path import Bools, Layout, Path, Unit
-
-Inputs: TypeAlias = "Tensor | Sequence[Tensor]"
-"""A batch: a tensor whose first axis is the samples, or a list of images of their own sizes, as detectors take."""
-
-Pooling: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""``x -> (x, its pooled features [batch, channels])``: a place's own, since only it knows its layout."""
+from torchpaths.path import Bools
+from torchpaths.trace import Call, Decision, Pooling, Site, Slot
 
 
-def extent(x: Inputs) -> tuple[int, torch.device]:
-    """How many samples a batch holds, and where it is."""
-    if isinstance(x, Tensor):
-        return x.shape[0], x.device  # not len(x): while a network is exported this size is a variable
-    return len(x), x[0].device if len(x) else torch.device("cpu")
-
-
-@dataclass(frozen=True)
-class Decision:
-    """One site's decision for one batch.
+class Place(ABC):
+    """One module of a network, and how to run it with units closed.
 
     Attributes:
-        open: bool ``[batch, unit]``, which units ran.
-        z: float32 ``[batch, unit]``, the multiplier that carries the gradient (e.g. a straight-through sample).
-        score: float32 ``[batch, unit]``, why: the log-odds of being open; None where nothing was estimated.
-        whole: the same as ``open`` in plain bools where it holds for the whole batch, so that closed work can be left
-            out; None where samples may differ.
-        response: what the place measured, by name (energies, features).
-    """
-
-    open: Tensor
-    z: Tensor
-    score: Tensor | None = None
-    whole: Bools | None = None
-    response: Mapping[str, Tensor] = field(default_factory=dict)
-
-
-Trace: TypeAlias = dict[str, Decision]
-"""What happened in one forward: site -> decision. A site that did not run is absent."""
-
-
-class Decider(nn.Module, ABC):
-    """Who decides: pooled features ``[batch, channels]`` -> `Decision`. Knows no layout and no network.
-
-    Attributes:
-        by_score: whether in evaluation a unit opens where its score is above the threshold, and nothing else decides.
-        threshold: that score.
-        draws: whether chance decides in evaluation.
-        constant: what it decides for everything, without being asked, where it looks at nothing; else None.
-    """
-
-    by_score: bool = False
-    threshold: float = 0.0
-    draws: bool = False
-    constant: Bools | None = None
-
-    @abstractmethod
-    def forward(self, features: Tensor) -> Decision: ...
-
-    def perceptron(self) -> Perceptron:
-        """The score in evaluation as a perceptron, for deciders that decide by score.
-
-        Raises:
-            CallError: for others.
-        """
-        raise CallError(f"{self!r} does not decide by a score, so nothing can compute one in its place.")
-
-
-@dataclass
-class Site:
-    """A named place in paths and traces.
-
-    Attributes:
-        name: the name in paths.
-        units: its units.
-        modules: dotted names of the modules its units cover, one per unit.
-        decider: who decides when no path does; None means open. Owned (registered) by `Routed`, only referred to here,
-            so that the model's own state_dict keys stay as they were.
-    """
-
-    name: str
-    units: tuple[Unit, ...]
-    modules: tuple[str, ...]
-    decider: Decider | None = None
-
-
-class Call:
-    """One forward pass: the path chosen from outside and the trace being written.
-
-    Attributes:
-        gathers: whether junctions run what only some samples open for those alone, instead of masking.
-    """
-
-    gathers = False
-
-    def __init__(self, path: Path | None, batch: int, device: torch.device, grad: bool) -> None:
-        self.path = path
-        self.batch = batch
-        self.device = device
-        self.grad = grad
-        self.trace: Trace = {}
-        self._wholes: dict[Bools, Decision] = {}
-
-    def decide(self, site: Site, x: Tensor, pool: Pooling) -> tuple[Tensor, Decision]:
-        """The site's decision in this call, taken once, by whoever asks first; and ``x``, to be used from here on.
-
-        Args:
-            site: the place.
-            x: the features there.
-            pool: ``x -> (x, pooled features [batch, channels])``; called only if the site's decider is needed.
-        """
-        made = self.trace.get(site.name)
-        if made is not None:
-            return x, made
-        if self.path is not None and site.name in self.path:
-            choice = self.path[site.name]
-            decision = self._sampled(choice) if isinstance(choice, Tensor) else self.whole(choice)
-        elif site.decider is None:
-            decision = self.whole((True,) * len(site.units))
-        elif site.decider.constant is not None:
-            decision = self.whole(site.decider.constant)
-        else:
-            x, features = pool(x)
-            decision = site.decider(features)
-        self.trace[site.name] = decision
-        return x, decision
-
-    def note(self, site: Site, name: str, value: Tensor) -> None:
-        """Add what a place measured to the response of a decision already taken."""
-        made = self.trace[site.name]
-        self.trace[site.name] = dataclasses.replace(made, response={**made.response, name: value})
-
-    def whole(self, choice: Bools) -> Decision:
-        """One decision for the whole batch; sites that decide alike share it."""
-        if choice not in self._wholes:
-            opened = torch.tensor(choice, device=self.device).expand(self.batch, len(choice))
-            self._wholes[choice] = Decision(opened, opened.float(), whole=choice)
-        return self._wholes[choice]
-
-    def _sampled(self, choice: Tensor) -> Decision:
-        opened = choice.to(self.device)
-        return Decision(opened, opened.float())
-
-
-class Junction(nn.Module, ABC):
-    """A module that obeys units of one or more sites. Runs open when it is in no call.
-
-    Attributes:
-        sites: the sites it obeys, referred to and not registered (`Routed` owns their deciders).
-        call: the call in progress, or None.
+        block: the module; with places in one another it is the inner one's junction.
+        sites: the sites it obeys, referred to (`Routed` owns their deciders).
+        slot: where the call in progress is; `Routed` gives all its places the same one.
+        calls: whether `run` calls the block as such, whose hooks then fire there; otherwise the junction fires them.
         rectifies: whether its output is known to be the output of a ReLU, along every path.
     """
 
+    calls: bool = False
     rectifies: bool = False
 
-    def __init__(self, sites: tuple[Site, ...]) -> None:
-        super().__init__()
+    def __init__(self, block: nn.Module, sites: tuple[Site, ...]) -> None:
+        """
+        Args:
+            block: the module it is about.
+            sites: see above.
+        """
+        self.block = block
         self.sites = sites
-        self.call: Call | None = None
+        self.slot = Slot()
+
+    @property
+    def more(self) -> dict[str, nn.Module]:
+        """Modules of its own beside the block, by the names they bear in state dictionaries."""
+        return {}
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """What stands in this place as modules with names, for tools that go from child to child."""
+        return {**self.block._modules, **self.more}  # type: ignore[dict-item]
+
+    def put(self, name: str, module: nn.Module) -> bool:
+        """Replace one of its `parts` that is no child of the block; whether ``name`` is one."""
+        return False
+
+    @property
+    def training(self) -> bool:
+        """Whether the block trains."""
+        return self.block.training
+
+    @property
+    def call(self) -> Call | None:
+        """The call in progress in this thread; None outside any."""
+        call: Call | None = self.slot.holder.call
+        return call
 
     def decide(self, site: Site, x: Tensor, pool: Pooling) -> tuple[Tensor, Decision | None]:
-        """The decision for one of this junction's sites, None (open) outside any call; and ``x`` to go on with.
+        """The decision for one of its sites, None (open) outside any call; and ``x`` to go on with.
 
         Raises:
-            CallError: when activation checkpointing runs this junction again after its call has ended, or runs it
-                without gradients: both would silently give wrong gradients.
+            CallError: when activation checkpointing runs this place again after its call has ended, or runs it
+                without gradients: both would silently give wrong gradients. Also as `Call.decide`.
         """
         call = self.call
         if call is None:
-            if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
+            if torch.compiler.is_compiling():
+                found: tuple[Tensor, Decision | None] = _outside(self, site, x, pool)
+                return found
+            if torch._C._current_graph_task_id() != -1:
                 raise CallError(
                     f"site {site.name!r} ran again inside a backward pass, after its call had ended: activation "
                     "checkpointing around parts of a routed model cannot see the path. Checkpoint the whole routed "
@@ -204,104 +99,188 @@ class Junction(nn.Module, ABC):
         return call.decide(site, x, pool)
 
     @abstractmethod
-    def forward(self, x: Tensor) -> Tensor: ...
+    def run(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """What the block's forward gives, with what is closed in the call in progress left out or masked."""
 
     @abstractmethod
     def cut(self, opened: Mapping[str, Bools], rectified: bool = False) -> nn.Module:
-        """The plain module that computes what this junction computes along a path.
+        """The module that computes what this place computes along a path, without this place.
 
         Args:
-            opened: each of this junction's sites -> its units. Further sites are passed over.
-            rectified: its input is known to be the output of a ReLU (`torchpaths.along.rectified_junctions`), so that
-                a ReLU of it may be left out.
+            opened: each of its sites -> its units. Further sites are passed over.
+            rectified: its input is known to be the output of a ReLU, so that a ReLU of it may be left out.
 
         Returns:
-            A module of torch or of the original library that shares its parameters and runs without torchpaths.
-            Where nothing is left to do it hands on its own input: whoever puts it into a network sees to it that
-            nobody writes into that.
+            A module of torch or of the original library that shares its parameters and runs without torchpaths; or the
+            block, which may be the junction of a place inside this one. Where nothing is left to do it hands on its own
+            input: whoever puts it into a network sees to it that nobody writes into that.
         """
 
 
-class Routed(nn.Module):
-    """A model whose parts can be open or closed: ``(x, path=None) -> (y, trace)``. Made by `torchpaths.route`.
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _outside(place: Place, site: Site, x: Tensor, pool: Pooling) -> tuple[Tensor, Decision | None]:
+    """A decision where a part of a network is compiled by itself: the call was made outside, and is found there."""
+    call = place.slot.local.call
+    return (x, None) if call is None else call.decide(site, x, pool)
 
-    Attributes:
-        model: the original model with junctions in place of some blocks; parameters and state_dict keys as they were.
-        deciders: site name (with ``/`` for ``.``) -> decider.
-        sites: site name -> `Site`, in order of execution.
-        layout: units and costs, the network as paths see it.
-        example_shape: of one image of the example it was routed with, ``(C, H, W)``; empty where it was made by hand or
-            takes lists of images.
+
+_TABLES = ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set")
+_HOOKS = (
+    "_backward_pre_hooks",
+    "_backward_hooks",
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+)
+_STATE_HOOKS = (
+    "_state_dict_hooks",
+    "_state_dict_pre_hooks",
+    "_load_state_dict_pre_hooks",
+    "_load_state_dict_post_hooks",
+)
+
+
+class Junction(nn.Module):
+    """The door to a place, in the place of its block.
+
+    The only attributes of its own are ``_place`` and those of every ``nn.Module``.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        sites: tuple[Site, ...],
-        junctions: tuple[Junction, ...],
-        layout: Layout,
-        example_shape: tuple[int, ...] = (),
-    ) -> None:
+    _place: Place
+
+    def __init__(self, place: Place) -> None:
         super().__init__()
-        self.model = model
-        self.deciders = nn.ModuleDict()
-        # Past ModuleDict's own check of names: a block may well be called "keys".
-        self.deciders._modules.update({s.name.replace(".", "/"): s.decider for s in sites if s.decider is not None})
-        self.sites = {s.name: s for s in sites}
-        self.junctions = junctions
-        self.layout = layout
-        self.example_shape = example_shape
+        self.__dict__["_place"] = place
+        self._share()
 
-    def forward(self, x: Inputs, path: Path | None = None, **more: Any) -> tuple[Any, Trace]:
-        """
-        Args:
-            x: a batch, first axis the samples; or a list of images, for models that take one.
-            path: units chosen from outside; sites it does not name decide for themselves.
-            **more: what else the model's own forward takes, such as a detector's ``targets``.
+    def _share(self) -> None:
+        """Share the block's very dictionaries."""
+        place, own = self._place, self.__dict__
+        for name in (*_TABLES, *(() if place.calls else _HOOKS), *_STATE_HOOKS):
+            own[name] = place.block.__dict__[name]
+        if place.more:
+            own["_modules"] = {**place.block._modules, **place.more}
+        own["_version"] = place.block._version  # of the layout of its entries in state dictionaries
 
-        Returns:
-            The model's output and what happened.
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """See `Place.run`."""
+        return self._place.run(*args, **kwargs)
 
-        Raises:
-            PathError: if the path does not fit this network or this batch.
-        """
-        batch, device = extent(x)
-        if path is not None:
-            path.check(self.layout, batch)
-        call = Call(path, batch, device, torch.is_grad_enabled())
-        for junction in self.junctions:
-            junction.call = call
+    def __getattr__(self, name: str) -> Any:
         try:
-            y = self.model(x, **more)
-        finally:
-            for junction in self.junctions:
-                junction.call = None
-        return y, call.trace
+            return super().__getattr__(name)
+        except AttributeError:
+            place = self.__dict__.get("_place")
+            if place is None:  # it is being copied or read
+                raise
+            return getattr(place.block, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        place = self.__dict__.get("_place")
+        if place is None:
+            super().__setattr__(name, value)
+        elif isinstance(value, nn.Module) and place.put(name, value):
+            self._share()
+        else:
+            setattr(place.block, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._place.block, name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*object.__dir__(self), *dir(self._place.block)})
+
+    def register_module(self, name: str, module: nn.Module | None) -> None:
+        """As the block's own; see `Place.put`."""
+        self.add_module(name, module)
+
+    def add_module(self, name: str, module: nn.Module | None) -> None:
+        """As the block's own; see `Place.put`."""
+        if module is not None and self._place.put(name, module):
+            self._share()
+        else:
+            self._place.block.add_module(name, module)
+
+    @property
+    def training(self) -> bool:
+        """The block's own flag, which methods of the block read."""
+        place = self.__dict__.get("_place")
+        return True if place is None else place.block.training
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        if "_place" in self.__dict__:
+            self._place.block.training = mode
+
+    @property
+    def _is_full_backward_hook(self) -> bool | None:
+        place = self.__dict__.get("_place")
+        return None if place is None or place.calls else place.block._is_full_backward_hook
+
+    @_is_full_backward_hook.setter
+    def _is_full_backward_hook(self, full: bool | None) -> None:
+        if "_place" in self.__dict__:
+            self._place.block._is_full_backward_hook = full
+
+    def named_children(self) -> Iterator[tuple[str, nn.Module]]:
+        """See `Place.parts`."""
+        found: set[nn.Module] = set()
+        for name, module in self._place.parts.items():
+            if module is not None and module not in found:
+                found.add(module)
+                yield name, module
+
+    def named_modules(
+        self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Module]]:
+        """The block under this junction's name and what is in it, then what the place has beside it."""
+        memo = set() if memo is None else memo
+        yield from self._place.block.named_modules(memo, prefix, remove_duplicate)
+        for name, module in self._place.more.items():
+            yield from module.named_modules(memo, f"{prefix}{'.' if prefix else ''}{name}", remove_duplicate)
+
+    def apply(self, fn: Callable[[nn.Module], None]) -> Junction:
+        """On the block and what the place has beside it."""
+        for module in (self._place.block, *self._place.more.values()):
+            module.apply(fn)
+        return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Junction:
+        for module in (self._place.block, *self._place.more.values()):
+            module._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    def train(self, mode: bool = True) -> Junction:
+        """As the block's own, which may keep parts of itself in evaluation."""
+        for module in (self._place.block, *self._place.more.values()):
+            module.train(mode)
+        return self
+
+    def _save_to_state_dict(self, *args: Any) -> None:
+        self._place.block._save_to_state_dict(*args)  # the block's class may have its own way
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        state_dict, prefix, metadata, strict, missing, unexpected, errors = args
+        unknown: list[str] = []
+        self._place.block._load_from_state_dict(state_dict, prefix, metadata, strict, missing, unknown, errors)
+        own = tuple(f"{prefix}{name}." for name in self._place.more)
+        unexpected += [key for key in unknown if not key.startswith(own or ("\0",))]
 
     def __repr__(self) -> str:
-        layout = self.layout
-        rows = [("site", "units", "MACs", "of plain", "params", "decider")]
-        for site in self.sites.values():
-            macs = sum(u.cost.macs for u in site.units)
-            params = sum(u.cost.params for u in site.units)
-            share = f"{macs / layout.plain.macs:.1%}"
-            rows.append((site.name, str(len(site.units)), f"{macs:,}", share, f"{params:,}", _name(site.decider)))
-        fixed, plain = layout.fixed, layout.plain
-        rows.append(("always runs", "", f"{fixed.macs:,}", f"{fixed.macs / plain.macs:.1%}", f"{fixed.params:,}", ""))
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        lines = [
-            "  ".join(
-                c.ljust(w) if i in (0, 5) else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths, strict=True))
-            ).rstrip()
-            for r in rows
-        ]
-        lines.insert(1, "-" * max(map(len, lines)))
-        title = (
-            f"Routed {layout.network}: {len(layout.units)} units at {len(self.sites)} sites; "
-            f"plain {plain.macs:,} MACs, {plain.params:,} parameters"
-        )
-        return "\n".join([title, *lines])
+        return f"{type(self._place).__name__}({self._place.block!r})"
 
 
-def _name(decider: Decider | None) -> str:
-    return "always open" if decider is None else repr(decider).replace("\n", " ")
+def junctions(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, Junction]]:
+    """All junctions of a model with the names of the modules they stand for, outer ones first.
+
+    ``model.modules()`` does not show them.
+    """
+    for name, child in model._modules.items():
+        inner = child
+        while isinstance(inner, Junction):
+            yield prefix + name, inner
+            inner = inner._place.block
+        if child is not None:
+            yield from junctions(child, f"{prefix}{name}.")

@@ -11,24 +11,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from torchpaths.errors import PathError, near
-from torchpaths.units import Budget as Budget
-from torchpaths.units import Cost as Cost
-from torchpaths.units import HasLayout as HasLayout
-from torchpaths.units import Layout as Layout
-from torchpaths.units import Unit as Unit
-
-if TYPE_CHECKING:
-    from torchpaths.junction import Trace
+from torchpaths.layout import Cost, HasLayout, Layout
 
 SCHEMA = "torchpaths.path/1"
 
 Bools: TypeAlias = tuple[bool, ...]
+
+
+class Happened(Protocol):
+    """What a path needs of a decision: which units ran, bool ``[batch, unit]``."""
+
+    @property
+    def open(self) -> Tensor: ...
 
 
 def _normalise(site: str, value: Any) -> Bools | Tensor:
@@ -98,7 +100,7 @@ class Path(Mapping[str, "Bools | Tensor"]):
         return cls({site: (True,) * len(units) for site, units in net.layout.sites.items()}, net.layout.fingerprint)
 
     @classmethod
-    def of(cls, trace: Trace) -> Path:
+    def of(cls, trace: Mapping[str, Happened]) -> Path:
         """What happened, as a choice: per sample ``[batch, unit]``. A site that did not run is absent."""
         return cls({site: decision.open.detach() for site, decision in trace.items()})
 
@@ -230,36 +232,42 @@ class Path(Mapping[str, "Bools | Tensor"]):
         """What one image costs along this path, deciders included.
 
         Raises:
-            PathError: for a path of another network, a per-sample path, or one that leaves sites to decide.
+            PathError: for a path of another network, a per-sample path, or one that leaves sites to decide (which it
+                may where they cost nothing, inside something closed).
         """
         if self.batch is not None:
             raise PathError(
                 "a per-sample path has a cost for each sample: path[i].cost(net), or path.macs(net) for all."
             )
-        layout = self._complete(net)
-        opened = (u.cost for u in layout.units if self._choices[u.site][u.index])
-        return sum(opened, layout.fixed)
+        return net.layout.cost(self.opened(net.layout)[0])
 
     def macs(self, net: HasLayout) -> Tensor:
-        """MACs of each sample along its path, float64 ``[batch]`` (``[1]`` for a path of the whole batch)."""
-        layout = self._complete(net)
-        total = torch.full((self.batch or 1,), float(layout.fixed.macs), dtype=torch.float64)
-        for unit in layout.units:
-            value = self._choices[unit.site]
-            column = value[:, unit.index].cpu() if isinstance(value, Tensor) else value[unit.index]
-            total += unit.cost.macs * column
-        return total
+        """MACs of each sample along its path, float64 ``[batch]`` (``[1]`` for a path of the whole batch). Errors as
+        `cost`."""
+        return torch.from_numpy(net.layout.costs(self.opened(net.layout))[:, 0]).double()
 
-    def _complete(self, net: HasLayout) -> Layout:
-        layout = net.layout
+    def opened(self, layout: Layout) -> NDArray[np.bool_]:
+        """bool ``[batch, unit]`` in layout order (``[1, unit]`` for a path of the whole batch), False where nothing is
+        chosen because it runs nothing. Errors as `cost`."""
         self.check(layout)
-        missing = [site for site in layout.sites if site not in self._choices]
+        rows = self.batch or (1 if self.batch is None else 0)
+        columns, missing = [], []
+        for site, units in layout.sites.items():
+            if site in self._choices:
+                chosen = torch.as_tensor(self._choices[site], dtype=torch.bool).cpu()
+                columns.append(chosen.expand(rows, -1).numpy())
+            else:
+                missing.append(site)
+                columns.append(np.zeros((rows, len(units)), bool))
+        opened = np.concatenate(columns, 1) if columns else np.zeros((rows, 0), bool)
         if missing:
-            raise PathError(
-                f"the cost of a path that leaves {len(missing)} sites to decide for themselves "
-                f"({', '.join(missing[:3])}) depends on the image; choose them too, e.g. path & Path.full(net)."
-            )
-        return layout
+            left = np.array([unit.site in missing for unit in layout.units])
+            if not np.array_equal(layout.costs(opened), layout.costs(opened | left)):
+                raise PathError(
+                    f"the cost of a path that leaves {len(missing)} sites to decide for themselves "
+                    f"({', '.join(missing[:3])}) depends on the image; choose them too, e.g. path & Path.full(net)."
+                )
+        return opened
 
     def to_json(self) -> str:
         """As JSON text; per-sample choices as lists of 0 and 1."""

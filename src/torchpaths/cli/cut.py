@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from torchpaths.cli import OK
 from torchpaths.cli.options import OfRun, emit, parse, speaking
 from torchpaths.cli.tables import count
-from torchpaths.cut import Spec, save_cut
+from torchpaths.cuts import Spec, save_cut
 from torchpaths.errors import BudgetError, DataError
-from torchpaths.front import Front
+from torchpaths.fronts import Front
+from torchpaths.layout import Budget, Cost
 from torchpaths.models import source
-from torchpaths.path import Budget, Path
-from torchpaths.survey import Survey
+from torchpaths.path import Path
+from torchpaths.surveys import Survey
 from torchpaths.train.folder import Run
-from torchpaths.units import Cost
 
 
 @dataclass(frozen=True)

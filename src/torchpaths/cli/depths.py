@@ -19,10 +19,11 @@ from torchpaths.data import ImageSet, Loader
 from torchpaths.depth import Depth, NormDistance, activation_maps, depths, norm_distances
 from torchpaths.depth.figures import draw_depths, draw_maps, draw_norms
 from torchpaths.errors import RouteError, RunError
-from torchpaths.junction import Routed
+from torchpaths.junction import junctions
 from torchpaths.path import Path
-from torchpaths.survey.figures import save
-from torchpaths.switch import SkipJunction
+from torchpaths.places.stages.switch import Skippable
+from torchpaths.routed import Routed
+from torchpaths.surveys.figures import save
 from torchpaths.train.evaluate import open_run
 from torchpaths.train.folder import Run, read_json, write_json
 
@@ -75,7 +76,7 @@ def run(arguments: list[str]) -> int:
 
 def _blocks(net: Routed) -> list[str]:
     """The blocks of the stage with the most blocks to leave out; of equals, the last."""
-    skipped = [name for name, module in net.model.named_modules() if isinstance(module, SkipJunction)]
+    skipped = [name for name, junction in junctions(net.model) if isinstance(junction._place, Skippable)]
     if not skipped:
         return []
     counts = Counter(name.rpartition(".")[0] for name in skipped)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torchpaths.cli import OK
 from torchpaths.cli.options import OfRun, emit, parse, speaking
 from torchpaths.cli.tables import side_by_side
-from torchpaths.deciders import Inference
+from torchpaths.deciders.gate import Inference
 from torchpaths.train.evaluate import summary
 
 

@@ -12,9 +12,9 @@ from torchpaths.cli import OK
 from torchpaths.cli.options import OfRun, emit, parse, speaking
 from torchpaths.data import Loader
 from torchpaths.errors import DataError
-from torchpaths.export import Exported, export
-from torchpaths.export.form import Batch
-from torchpaths.export.verify import AMONG
+from torchpaths.exports import Exported, export
+from torchpaths.exports.form import Batch
+from torchpaths.exports.verify import AMONG
 from torchpaths.path import Path
 from torchpaths.train.folder import Run
 

@@ -14,10 +14,10 @@ from torchpaths.cli import OK
 from torchpaths.cli.options import OfRun, emit, parse, speaking
 from torchpaths.data import Loader
 from torchpaths.errors import DataError
-from torchpaths.front import Front, Point, Profile, front
-from torchpaths.front.figure import draw_front
-from torchpaths.measure.row import digits
-from torchpaths.survey.figures import save
+from torchpaths.fronts import Front, Point, Profile, front
+from torchpaths.fronts.figure import draw_front
+from torchpaths.meter.row import digits
+from torchpaths.surveys.figures import save
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,17 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from torchpaths.allocator import allocator, keep_memory
 from torchpaths.cli import OK
 from torchpaths.cli.options import OfRun, emit, parse, speaking
 from torchpaths.data import Loader
 from torchpaths.errors import DataError, MeasureError
-from torchpaths.extract import extract
-from torchpaths.measure import Measurement, in_batches, measure_all, table
-from torchpaths.measure.compare import Compile
-from torchpaths.measure.meter import SECONDS
+from torchpaths.extraction import extract
+from torchpaths.meter import Measurement, in_batches, measure_all, table
+from torchpaths.meter.allocator import allocator, keep_memory
+from torchpaths.meter.compare import Compile
+from torchpaths.meter.meter import SECONDS
 from torchpaths.path import Path
-from torchpaths.skip import skipping
+from torchpaths.skips.network import skipping
 from torchpaths.train.folder import Run
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

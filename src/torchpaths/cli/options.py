@@ -15,7 +15,7 @@ from rich.console import Console
 from tyro import conf
 
 from torchpaths.data import ImageSet
-from torchpaths.deciders import Inference
+from torchpaths.deciders.gate import Inference
 from torchpaths.train.evaluate import Surveyed, images_for, open_run, survey_run
 from torchpaths.train.folder import Run, Weights
 

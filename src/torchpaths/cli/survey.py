@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torchpaths.cli import OK
 from torchpaths.cli.options import OfRun, emit, parse, speaking
 from torchpaths.cli.tables import side_by_side
-from torchpaths.survey import gate_health
+from torchpaths.surveys import gate_health
 from torchpaths.train.evaluate import summary
 
 

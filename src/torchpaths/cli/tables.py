@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich import box
 from rich.table import Table
 
-from torchpaths.survey import Survey
+from torchpaths.surveys import Survey
 
 MOST_CLASSES = 20
 """Up to so many classes are all shown; of more, the five that open the fewest units and the five that open the most."""

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torchpaths.cost import evaluating
+from torchpaths.costs import evaluating
 from torchpaths.errors import CallError, RouteError, near
-from torchpaths.junction import Routed
 from torchpaths.path import Path
+from torchpaths.routed import Routed
 
 
 def activation_maps(

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from torchpaths.depth.norms import NormDistance
 from torchpaths.depth.patterns import Depth
-from torchpaths.survey.figures.style import (
+from torchpaths.surveys.figures.style import (
     ACCENT,
     DEPTH_MAP,
     FLOW,

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 
 from torchpaths.errors import RouteError
-from torchpaths.junction import Routed
-from torchpaths.switch import Switched
+from torchpaths.junction import junctions
+from torchpaths.places.stages.switch import Doubled
+from torchpaths.routed import Routed
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,14 @@ def norm_distances(net: Routed) -> tuple[NormDistance, ...]:
     """
     order = {name: i for i, name in enumerate(net.sites)}
     found = []
-    for name, module in net.model.named_modules():
-        if isinstance(module, Switched) and module.block._buffers.get("running_mean") is not None:
-            own, other = module.block, module.skipped
+    for name, junction in junctions(net.model):
+        place = junction._place
+        if isinstance(place, Doubled) and place.block._buffers.get("running_mean") is not None:
+            own, other = place.block, place.skipped
             with torch.no_grad():
                 deviation = (own.running_var + own.eps).sqrt()  # type: ignore[operator]
                 distance = ((own.running_mean - other.running_mean).abs() / deviation).mean()  # type: ignore[operator]
-            found.append(NormDistance(module.sites[0].name, name, float(distance)))
+            found.append(NormDistance(place.sites[0].name, name, float(distance)))
     if not found:
         raise RouteError(
             f"{net.layout.network} has no batch norm with two versions; layer norms keep no statistics to compare."

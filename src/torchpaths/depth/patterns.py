@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from torchpaths.errors import PathError
-from torchpaths.front.candidates import EVERY, every
-from torchpaths.front.evaluate import Images, evaluate, undisturbed
-from torchpaths.junction import Routed
+from torchpaths.fronts.candidates import EVERY, every
+from torchpaths.fronts.evaluate import Images, evaluate, undisturbed
 from torchpaths.path import Path
-from torchpaths.skip import skipping
+from torchpaths.routed import Routed
+from torchpaths.skips.network import skipping
 
 
 @dataclass(frozen=True)

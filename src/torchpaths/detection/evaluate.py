@@ -14,10 +14,10 @@ from torch import Tensor
 
 from torchpaths.detection.coco import CocoSet, collate
 from torchpaths.detection.masks import encode
-from torchpaths.front.evaluate import undisturbed
-from torchpaths.junction import Routed
+from torchpaths.fronts.evaluate import undisturbed
 from torchpaths.optional import need
 from torchpaths.path import Path
+from torchpaths.routed import Routed
 
 Kind: TypeAlias = Literal["box", "mask"]
 """What must overlap for an object to count as found."""

@@ -7,7 +7,7 @@ import pathlib
 from torchpaths.detection.coco import CocoSet
 from torchpaths.detection.recipe import Recipe
 from torchpaths.errors import RunError
-from torchpaths.junction import Routed
+from torchpaths.routed import Routed
 from torchpaths.train import checkpoint
 from torchpaths.train.distributed import World
 from torchpaths.train.environment import describe

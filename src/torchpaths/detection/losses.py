@@ -18,9 +18,10 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor
 
 from torchpaths.errors import CallError, DataError, reason
-from torchpaths.junction import Routed, Trace
 from torchpaths.methods.adaptive_depth import AdaptiveDepth
 from torchpaths.path import Path
+from torchpaths.routed import Routed
+from torchpaths.trace import Trace
 
 
 def passes(

@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 
-from torchpaths.allocator import keep_memory
 from torchpaths.detection.batches import Batch, batches
 from torchpaths.detection.coco import CocoSet
 from torchpaths.detection.evaluate import evaluate
@@ -26,9 +25,10 @@ from torchpaths.detection.folder import SCHEMA, check, prepare
 from torchpaths.detection.losses import passes
 from torchpaths.detection.recipe import Recipe
 from torchpaths.errors import RunError
-from torchpaths.junction import Routed
+from torchpaths.meter.allocator import keep_memory
 from torchpaths.models import load_weights
 from torchpaths.path import Path
+from torchpaths.routed import Routed
 from torchpaths.train import checkpoint
 from torchpaths.train.distributed import joined
 from torchpaths.train.folder import read_json, write_json

@@ -15,23 +15,27 @@ passes have graphs of their own; stochastic depth acts in the super-net only.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
-from torchpaths.deciders import Switch
+from torchpaths.deciders.switch import Switch
 from torchpaths.errors import PathError, RouteError
-from torchpaths.find import ByHand
-from torchpaths.junction import Inputs, Junction, Routed, Site, Trace
-from torchpaths.methods.base import Mean, Method, Plan, Task
+from torchpaths.junction import Place
+from torchpaths.layout import Unit
+from torchpaths.methods.base import Losses, Method, Task, Terms
 from torchpaths.methods.distil import Features, divergence, pooled, spatial
-from torchpaths.path import Path, Unit
-from torchpaths.stages import Stage, find_stages
-from torchpaths.switch import SkipJunction, Switched
+from torchpaths.path import Path
+from torchpaths.places.covers import Cover
+from torchpaths.places.plan import Plan
+from torchpaths.places.residual.find import ByHand
+from torchpaths.places.stages.find import Stage, find_stages
+from torchpaths.places.stages.switch import Doubled, Skippable, twin
+from torchpaths.routed import Routed
+from torchpaths.trace import Inputs, Site, Trace
 
 
 @dataclass(frozen=True)
@@ -90,28 +94,28 @@ class AdaptiveDepth(Method):
         return [plan for stage in found for plan in self._plans(stage)]
 
     def _plans(self, stage: Stage) -> Iterator[Plan]:
-        site = Site(stage.name, (Unit(stage.name, 0, stage.cost),), (stage.name,), Switch())
+        unit = Unit(stage.name, 0, stage.cost, "stage")
+        site = Site(stage.name, (unit,), (stage.name,), Switch(), stage.apart)
         for name in stage.norms:
-            yield Plan(name, (site,), partial(_norm, site=site))
+            yield Plan(name, (site,), partial(_norm, site=site), level=2)
         for name in stage.drops:
-            yield Plan(name, (site,), partial(_drop, site=site))
+            yield Plan(name, (site,), partial(_drop, site=site), level=2)
         for name in stage.skippable:
             last = name == stage.skippable[-1]
-            yield Plan(name, (site,), partial(_skip, site=site, features=self._features(stage) if last else None))
+            build = partial(_skip, site=site, features=self._features(stage) if last else None)
+            covers = (Cover(site.name, stage.cost, stage.items, unit=0, level=2),) if last else ()
+            yield Plan(name, (site,), build, covers, level=2)
 
     def _features(self, stage: Stage) -> Callable[[Tensor], Tensor] | None:
         if not self.specialise or self.features == "none":
             return None
         return partial(pooled if self.features == "pooled" else spatial, axis=stage.axis)
 
-    def losses(self, net: Routed, x: Tensor, y: Tensor, task: Task, mean: Mean) -> dict[str, Tensor]:
-        """Eq. 8, term by term. See `Method.losses`."""
-        return {name: loss for part in self.passes(net, x, y, task, mean) for name, loss in part.items()}
-
-    def passes(self, net: Routed, x: Tensor, y: Tensor, task: Task, mean: Mean) -> Iterator[dict[str, Tensor]]:
-        """The super-net's terms, then the base-net's; together if the teacher has a gradient. See `Method.passes`."""
+    def passes(self, net: Routed, x: Tensor, y: Any, task: Task, terms: Terms) -> Iterator[Losses]:
+        """Eq. 8: the super-net's terms, then the base-net's; together if the teacher has a gradient. See
+        `Method.passes`."""
         logits, taught = net(x, self.path(net, False))
-        part = {"task": self.share * task(logits, y)}
+        part = {"task": self.share * task(logits, y), **terms(taught)}
         teacher, features = logits.detach() if self.detach else logits, self.features_of(taught)
         if self.detach or not self.specialise:
             yield part
@@ -122,7 +126,7 @@ class AdaptiveDepth(Method):
             part |= self.compare(features, learnt)
         else:
             part["base"] = (1 - self.share) * task(student, y)
-        yield part
+        yield {**part, **terms(learnt, "base_")}
 
     @property
     def share(self) -> float:
@@ -177,17 +181,16 @@ class AdaptiveDepth(Method):
 
 
 def _sites(net: Routed) -> list[str]:
-    """The sites that switches decide."""
-    return [name for name, site in net.sites.items() if isinstance(site.decider, Switch)]
+    return [name for name, site in net.sites.items() if site.kind == "stage"]
 
 
-def _norm(module: nn.Module, site: Site) -> Junction:
-    return Switched(module, deepcopy(module), site)
+def _norm(module: nn.Module, site: Site) -> Place:
+    return Doubled(module, twin(module), site)
 
 
-def _drop(module: nn.Module, site: Site) -> Junction:
-    return Switched(module, nn.Identity(), site)
+def _drop(module: nn.Module, site: Site) -> Place:
+    return Doubled(module, nn.Identity(), site)
 
 
-def _skip(module: nn.Module, site: Site, features: Callable[[Tensor], Tensor] | None) -> Junction:
-    return SkipJunction(module, site, features=features)
+def _skip(module: nn.Module, site: Site, features: Callable[[Tensor], Tensor] | None) -> Place:
+    return Skippable(module, site, features=features)

@@ -5,17 +5,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
-from torchpaths.find import ByHand
-from torchpaths.junction import Inputs, Junction, Routed, Site
 from torchpaths.path import Path
+from torchpaths.places.plan import Plan
+from torchpaths.places.residual.find import ByHand
+from torchpaths.routed import Routed
+from torchpaths.trace import Inputs, Trace
 
-Task: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+Task: TypeAlias = Callable[[Any, Any], Tensor]
 """The task's loss: (logits, labels) -> scalar, a mean over the batch."""
+
+Losses: TypeAlias = dict[str, Tensor]
+"""Weighted terms of a loss by name, scalars: the loss is their sum."""
 
 
 class Mean(Protocol):
@@ -23,25 +28,16 @@ class Mean(Protocol):
     ``local``.
 
     The value is the global mean, the gradient is that of ``local``: averaged over ranks and micro-batches, that is the
-    gradient of the global mean.
+    gradient of the global mean. Names are those of one pass: two passes that ask for one name get two means.
     """
 
     def __call__(self, name: str, local: Tensor) -> Tensor: ...
 
 
-@dataclass(frozen=True)
-class Plan:
-    """One module to be replaced by a junction: data; `torchpaths.route` does the swapping.
+class Terms(Protocol):
+    """`Method.terms` for one batch, as a pass asks for them: of its trace, under a name that tells the pass."""
 
-    Attributes:
-        module: dotted name of the module.
-        sites: the sites the junction obeys, in order of execution, their units' costs included.
-        build: makes the junction from the module as it stands at the moment of swapping.
-    """
-
-    module: str
-    sites: tuple[Site, ...]
-    build: Callable[[nn.Module], Junction]
+    def __call__(self, trace: Trace, of: str = "") -> Losses: ...
 
 
 class Method(ABC):
@@ -52,26 +48,79 @@ class Method(ABC):
         """The junctions this method wants, found on the untouched model.
 
         Raises:
-            RouteError: if the method does not fit the model; the model is as it was.
+            RouteError: if the method does not fit the model.
         """
 
-    @abstractmethod
-    def losses(self, net: Routed, x: Tensor, y: Tensor, task: Task, mean: Mean) -> dict[str, Tensor]:
-        """The terms of the training loss, weighted: the loss is their sum. ``"task"`` is always among them.
+    def heads(self, net: Routed, classes: int) -> nn.Module | None:
+        """What the losses alone need, such as a class head for each site: trained and kept with the network, but no
+        part of it. None for nothing.
+
+        Args:
+            net: the routed network.
+            classes: of the task.
+        """
+        return None
+
+    def terms(self, net: Routed, trace: Trace, y: Any, mean: Mean, heads: nn.Module | None) -> Losses:
+        """The weighted terms of the loss beside the task's, of one pass that has run.
+
+        Args:
+            net: the routed network, in training mode.
+            trace: what happened in the pass; sites that did not run are absent and must not count (see `running`).
+            y: the labels.
+            mean: for terms that are not a mean over samples, see `Mean`.
+            heads: what `heads` gave.
+        """
+        return {}
+
+    def passes(self, net: Routed, x: Tensor, y: Any, task: Task, terms: Terms) -> Iterator[Losses]:
+        """The terms of the loss, in parts each with a graph of its own: the backward pass of one may run, and free its
+        memory, before the next is asked for. ``"task"`` is always among them.
+
+        By default one pass in which the network decides for itself.
 
         Args:
             net: the routed network, in training mode.
             x: images of this micro-batch.
             y: their labels.
             task: the task's loss.
-            mean: for terms that are not a mean over samples, see `Mean`.
+            terms: to be asked for each pass that ran: those of all methods of the network.
         """
-
-    def passes(self, net: Routed, x: Tensor, y: Tensor, task: Task, mean: Mean) -> Iterator[dict[str, Tensor]]:
-        """The same terms in parts, each with a graph of its own: the backward pass of one may run, and free its memory,
-        before the next is asked for. The sum of the gradients is that of `losses`. Arguments as there."""
-        yield self.losses(net, x, y, task, mean)
+        logits, trace = net(x)
+        yield {"task": task(logits, y), **terms(trace)}
 
     def paths(self, net: Routed) -> dict[str, Path]:
         """Paths, by name, whose accuracy says how training goes, beside that of the network's own decisions."""
         return {}
+
+
+def parts(
+    method: Method, net: Routed, x: Tensor, y: Any, task: Task, mean: Mean, heads: nn.Module | None = None
+) -> Iterator[Losses]:
+    """The losses of one batch, part by part, see `Method.passes`."""
+
+    def terms(trace: Trace, of: str = "") -> Losses:
+        found = method.terms(net, trace, y, lambda name, local: mean(of + name, local), heads)
+        return {of + name: loss for name, loss in found.items()}
+
+    return method.passes(net, x, y, task, terms)
+
+
+def losses(
+    method: Method, net: Routed, x: Tensor, y: Any, task: Task, mean: Mean, heads: nn.Module | None = None
+) -> Losses:
+    """The losses of one batch, all parts together."""
+    return {name: loss for part in parts(method, net, x, y, task, mean, heads) for name, loss in part.items()}
+
+
+def running(net: Routed, trace: Trace, site: str) -> Tensor | None:
+    """Which images came to a site, float32 ``[batch]`` without gradient; None if all did.
+
+    A block that was skipped must not enter the loss of a site inside it, or that loss trains the gate around it shut.
+    """
+    weights: list[Tensor] = []
+    for outer, unit in net.layout.inside.get(site, ()):
+        decision = trace.get(outer)
+        if decision is not None and decision.whole is None:
+            weights.append(decision.open[:, unit])
+    return torch.stack(weights).all(0).float() if weights else None

@@ -9,11 +9,13 @@ from functools import partial
 from torch import nn
 
 from torchpaths.errors import RouteError
-from torchpaths.find import ByHand, Place, find_residuals
-from torchpaths.junction import Decider, Inputs, Junction, Site
-from torchpaths.methods.base import Plan
-from torchpaths.path import Unit
-from torchpaths.residual import ResidualJunction
+from torchpaths.junction import Place
+from torchpaths.layout import Unit
+from torchpaths.places.covers import Cover
+from torchpaths.places.plan import Plan
+from torchpaths.places.residual.find import ByHand, Found, find_residuals
+from torchpaths.places.residual.place import ResidualPlace
+from torchpaths.trace import Decider, Inputs, Site
 
 Decide = Callable[[list[str], list[int]], list[Decider | None]]
 """(names of all sites, widths of their pooled features) -> a decider for each, None for always open."""
@@ -54,19 +56,30 @@ def plan_blocks(
         )
     names = [site for place in search.places for site in place.sites]
     widths = [width for place in search.places for width in place.channels]
-    deciders = iter(decide(names, widths))
-    return [
-        _plan(place, deciders_of) for place in search.places for deciders_of in [[next(deciders) for _ in place.sites]]
-    ]
+    made = iter(decide(names, widths))
+    deciders = [[next(made) for _ in place.sites] for place in search.places]
+    for place, own in zip(search.places, deciders, strict=True):
+        if not place.apart and any(decider is not None and decider.constant is None for decider in own):
+            raise RouteError(
+                f"block {place.module!r} cannot be decided image by image: the images of a batch touch each other in "
+                "it, as in batch normalisation without running statistics, so one left out would change the others. "
+                f"Leave it always open, e.g. sites=('(?!{place.module}).*',), or give it norms with running "
+                "statistics."
+            )
+    return [_plan(place, own) for place, own in zip(search.places, deciders, strict=True)]
 
 
-def _plan(place: Place, deciders: list[Decider | None]) -> Plan:
+def _plan(found: Found, deciders: list[Decider | None]) -> Plan:
     sites = tuple(
-        Site(name, (Unit(name, 0, cost),), (place.module,), decider)
-        for name, cost, decider in zip(place.sites, place.costs, deciders, strict=True)
+        Site(name, (Unit(name, 0, cost),), (found.module,), decider, found.apart)
+        for name, cost, decider in zip(found.sites, found.costs, deciders, strict=True)
     )
-    return Plan(place.module, sites, partial(_build, place=place, sites=sites))
+    covers = tuple(
+        Cover(site.name, cost, items, unit=0, level=1)
+        for site, cost, items in zip(sites, found.costs, found.items, strict=True)
+    )
+    return Plan(found.module, sites, partial(_build, found=found, sites=sites), covers, level=1)
 
 
-def _build(block: nn.Module, place: Place, sites: tuple[Site, ...]) -> Junction:
-    return ResidualJunction(block, place.parts, tuple((site, 0) for site in sites))
+def _build(block: nn.Module, found: Found, sites: tuple[Site, ...]) -> Place:
+    return ResidualPlace(block, found.parts, tuple((site, 0) for site in sites))

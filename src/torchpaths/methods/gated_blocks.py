@@ -12,18 +12,20 @@ target is 1, ours are really open: they have no gate.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from torchpaths.deciders import Gate, Inference
+from torchpaths.deciders.gate import Gate, Inference
 from torchpaths.errors import BudgetError, RouteError, near
-from torchpaths.find import ByHand, match
-from torchpaths.junction import Decider, Inputs, Routed
-from torchpaths.methods.base import Mean, Method, Plan, Task
+from torchpaths.layout import Budget
+from torchpaths.methods.base import Losses, Mean, Method, running
 from torchpaths.methods.blocks import plan_blocks
-from torchpaths.path import Budget
+from torchpaths.places.plan import Plan
+from torchpaths.places.residual.find import ByHand, match
+from torchpaths.routed import Routed
+from torchpaths.trace import Decider, Inputs, Trace
 
 _T = None  # stands for the budget's rate in a schedule
 SCHEDULES: dict[str, tuple[float | None, ...]] = {
@@ -112,19 +114,24 @@ class GatedBlocks(Method):
         chosen = {name for pattern in self.sites for name in match(pattern, names, "site")}
         return [rate if name in chosen else 1.0 for name, rate in zip(names, rates, strict=True)]
 
-    def losses(self, net: Routed, x: Tensor, y: Tensor, task: Task, mean: Mean) -> dict[str, Tensor]:
-        """Eq. 10: the task's loss and the target-rate loss. See `Method.losses`."""
-        logits, trace = net(x)
-        losses = {"task": task(logits, y)}
-        rates = dict(zip(net.sites, self.rates(list(net.sites)), strict=True))
-        gated = [name for name, rate in rates.items() if rate < 1]
-        if gated:
-            opened = mean("rate", torch.cat([trace[name].z for name in gated], dim=1).mean(0))
-            targets = opened.new_tensor([rates[name] for name in gated])
-            losses["rate"] = self.weight * target_rate_loss(
-                opened, targets, len(rates) if self.reduction == "mean" else 1
-            )
-        return losses
+    def terms(self, net: Routed, trace: Trace, y: Any, mean: Mean, heads: nn.Module | None) -> Losses:
+        """Eq. 9, the target-rate loss; rates are over the images that came to a block. See `Method.terms`."""
+        own = [name for name, site in net.sites.items() if site.kind == "block"]
+        rates = dict(zip(own, self.rates(own), strict=True))
+        gated = [name for name, rate in rates.items() if rate < 1 and name in trace]
+        if not gated:
+            return {}
+        z = torch.cat([trace[name].z for name in gated], dim=1)
+        came = [running(net, trace, name) for name in gated]
+        if any(c is not None for c in came):
+            weights = torch.stack([z.new_ones(len(z)) if c is None else c for c in came], dim=1)
+            rate = (z * weights).sum(0) / weights.sum(0).clamp(min=1)
+        else:
+            rate = z.mean(0)
+        opened = mean("rate", rate)
+        targets = opened.new_tensor([rates[name] for name in gated])
+        divisor = len(rates) if self.reduction == "mean" else 1
+        return {"rate": self.weight * target_rate_loss(opened, targets, divisor)}
 
 
 def target_rate_loss(rates: Tensor, targets: Tensor, divisor: int = 1) -> Tensor:

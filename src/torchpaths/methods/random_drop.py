@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
 
-from torchpaths.deciders import Chance
+from torchpaths.deciders.chance import Chance
 from torchpaths.errors import BudgetError, RouteError
-from torchpaths.find import ByHand
-from torchpaths.junction import Decider, Inputs, Routed
-from torchpaths.methods.base import Mean, Method, Plan, Task
+from torchpaths.methods.base import Method
 from torchpaths.methods.blocks import plan_blocks
+from torchpaths.places.plan import Plan
+from torchpaths.places.residual.find import ByHand
+from torchpaths.trace import Decider, Inputs
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,3 @@ class RandomDrop(Method):
             return [Chance(rate) if rate < 1 else None for rate in rates]
 
         return plan_blocks(model, example, residuals, decide)
-
-    def losses(self, net: Routed, x: Tensor, y: Tensor, task: Task, mean: Mean) -> dict[str, Tensor]:
-        """The task's loss alone. See `Method.losses`."""
-        return {"task": task(net(x)[0], y)}

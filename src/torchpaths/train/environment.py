@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from torchpaths.allocator import allocator
+from torchpaths.meter.allocator import allocator
 from torchpaths.train.distributed import World
 from torchpaths.train.recipe import Json
 

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from torchpaths.data import ImageSet, Loader
-from torchpaths.deciders import Gate, Inference
+from torchpaths.deciders.gate import Gate, Inference
 from torchpaths.errors import DataError, RunError
-from torchpaths.survey import Survey, survey
+from torchpaths.surveys import Survey, survey
 from torchpaths.train.folder import Run, Weights, load_run, open_images, read_json
 from torchpaths.train.seed import seed_evaluation
 
@@ -34,7 +34,7 @@ class Surveyed:
 
     def draw(self, folder: pathlib.Path) -> list[pathlib.Path]:
         """Write every figure there is data for into ``folder``, as PNG and SVG; returns the files."""
-        from torchpaths.survey.figures import save_all
+        from torchpaths.surveys.figures import save_all
 
         metrics = self.run.folder / "metrics.jsonl"
         kept = self.images if self.survey.samples is not None else None

@@ -13,9 +13,9 @@ from safetensors.torch import load as load_tensors
 
 from torchpaths.data import ImageSet, Loader, open_data
 from torchpaths.errors import RunError
-from torchpaths.junction import Routed
 from torchpaths.models import create_model, load_weights
-from torchpaths.route import route
+from torchpaths.routed import Routed
+from torchpaths.routing import route
 from torchpaths.train import checkpoint
 from torchpaths.train.recipe import Json, Recipe
 

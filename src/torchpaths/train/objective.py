@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from torchpaths.errors import RunError
-from torchpaths.junction import Routed
-from torchpaths.methods.base import Method
+from torchpaths.methods.base import Method, losses, parts
+from torchpaths.routed import Routed
 from torchpaths.train.distributed import mean_over_ranks
 
 
@@ -119,7 +119,7 @@ class Objective(nn.Module):
         if self.method is None:
             logits, _ = self.net(x)
             return {"task": self.task(logits, y)}
-        return self.method.losses(self.net, x, y, self.task, whole if whole is not None else WholeBatch())
+        return losses(self.method, self.net, x, y, self.task, whole if whole is not None else WholeBatch())
 
     def passes(self, x: Tensor, y: Tensor, whole: WholeBatch | None = None) -> Iterator[dict[str, Tensor]]:
         """The same losses in parts, for less memory: run the backward pass of each before asking for the next.
@@ -129,7 +129,7 @@ class Objective(nn.Module):
         if self.method is None:
             yield self(x, y, whole)
         else:
-            yield from self.method.passes(self.net, x, y, self.task, whole if whole is not None else WholeBatch())
+            yield from parts(self.method, self.net, x, y, self.task, whole if whole is not None else WholeBatch())
 
 
 def backward(

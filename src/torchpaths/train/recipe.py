@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from torchpaths.data import Augment
-from torchpaths.encode import decode, encode
 from torchpaths.errors import RunError, near
+from torchpaths.files.encode import decode, encode
 from torchpaths.methods.base import Method
 
 Json = dict[str, Any]

@@ -9,10 +9,10 @@ from typing import Any
 
 from torchpaths.data import Augment
 from torchpaths.errors import RunError, near
+from torchpaths.layout import Budget
 from torchpaths.methods.adaptive_depth import AdaptiveDepth
 from torchpaths.methods.base import Method
 from torchpaths.methods.gated_blocks import GatedBlocks
-from torchpaths.path import Budget
 from torchpaths.train.recipe import Recipe
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

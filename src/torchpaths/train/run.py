@@ -20,13 +20,13 @@ from typing import Any
 
 import torch
 
-from torchpaths.allocator import keep_memory
 from torchpaths.data import ImageSet, Loader
 from torchpaths.errors import RunError
-from torchpaths.front.evaluate import evaluate, undisturbed
-from torchpaths.front.points import Choice
-from torchpaths.junction import Routed
-from torchpaths.survey import Survey, gate_health, survey
+from torchpaths.fronts.evaluate import evaluate, undisturbed
+from torchpaths.fronts.points import Choice
+from torchpaths.meter.allocator import keep_memory
+from torchpaths.routed import Routed
+from torchpaths.surveys import Survey, gate_health, survey
 from torchpaths.train import checkpoint
 from torchpaths.train.distributed import World, barrier, joined
 from torchpaths.train.environment import describe, emulated

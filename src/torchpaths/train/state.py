@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from torchpaths.errors import RunError
-from torchpaths.junction import Routed
+from torchpaths.routed import Routed
 from torchpaths.train.checkpoint import Checkpoint
 from torchpaths.train.ema import Ema
 from torchpaths.train.recipe import Json, Recipe, differences

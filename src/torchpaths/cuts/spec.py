@@ -1,0 +1,112 @@
+"""``Spec``: what is known of a cut network on disk, as versioned JSON beside its weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from dataclasses import dataclass
+from typing import Any
+
+from torchpaths.errors import DataError, PathError, RunError
+from torchpaths.files.encode import decode, encode
+from torchpaths.layout import Cost
+from torchpaths.methods.base import Method
+from torchpaths.models import Source
+from torchpaths.path import Path
+
+SCHEMA = "torchpaths.cut/2"
+SPEC, WEIGHTS, LOADER = "spec.json", "weights.safetensors", "load.py"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What is known of a cut network.
+
+    Attributes:
+        source: how the original network is made.
+        network: its class.
+        path: what was kept of it.
+        method: with which it was routed, so that its units are those of the path; None for one block each.
+        build: the expression with which load.py makes the network; with ``edits``, the original to be edited.
+        edits: whether load.py takes the original apart; otherwise the library itself makes the network.
+        shape: of one image, ``(C, H, W)``.
+        dtype: of the weights, "float32" or another of torch's.
+        mean: per channel, to be subtracted from images of 0 to 1; empty where not known.
+        std: per channel, to divide by after that.
+        classes: names by label; empty where not known.
+        cut: MACs of one image and parameters.
+        plain: those of the original network.
+        sha256: of the weights file.
+    """
+
+    source: Source
+    network: str
+    path: Path
+    build: str
+    edits: bool
+    shape: tuple[int, ...]
+    dtype: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    classes: tuple[str, ...]
+    cut: Cost
+    plain: Cost
+    sha256: str
+    method: Method | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON data."""
+        return {
+            "schema": SCHEMA,
+            "source": dataclasses.asdict(self.source),
+            "network": self.network,
+            "build": self.build,
+            "edits": self.edits,
+            "path": json.loads(self.path.to_json()),
+            "method": encode(self.method),
+            "input": {"shape": self.shape, "dtype": self.dtype, "mean": self.mean, "std": self.std},
+            "classes": self.classes,
+            "cut": dataclasses.asdict(self.cut),
+            "plain": dataclasses.asdict(self.plain),
+            "weights": {"file": WEIGHTS, "sha256": self.sha256},
+        }
+
+    @classmethod
+    def read(cls, folder: pathlib.Path | str) -> Spec:
+        """The description in a folder that `save_cut` wrote.
+
+        Raises:
+            DataError: if there is none, or it was edited or cut short.
+        """
+        file = pathlib.Path(folder) / SPEC
+        try:
+            data = json.loads(file.read_bytes())
+        except FileNotFoundError as error:
+            raise DataError(f"{file}: no cut network there; write one with torchpaths cut RUN --out DIR.") from error
+        except ValueError as error:
+            raise DataError(f"{file}: not JSON ({error}); it was cut short, cut the network again.") from error
+        found = data.get("schema") if isinstance(data, dict) else type(data).__name__
+        if found != SCHEMA:
+            raise DataError(f"{file}: schema {found!r}, this version reads {SCHEMA!r}; cut the network again with it.")
+        try:
+            return cls(
+                source=Source(**data["source"]),
+                network=data["network"],
+                path=Path.from_json(json.dumps(data["path"])),
+                build=data["build"],
+                edits=data["edits"],
+                shape=tuple(data["input"]["shape"]),
+                dtype=data["input"]["dtype"],
+                mean=tuple(data["input"]["mean"]),
+                std=tuple(data["input"]["std"]),
+                classes=tuple(data["classes"]),
+                cut=Cost(**data["cut"]),
+                plain=Cost(**data["plain"]),
+                sha256=data["weights"]["sha256"],
+                method=decode(data["method"]),
+            )
+        except (KeyError, TypeError, PathError, RunError) as error:
+            raise DataError(
+                f"{file}: {error} is missing or malformed; the file was edited, cut the network again."
+            ) from error

@@ -1,0 +1,17 @@
+"""Who decides: modules from pooled features ``[batch, channels]`` to a `Decision`.
+
+| file | who | what it looks at |
+|---|---|---|
+| `gate` | `Gate` | the image, by what it has learnt |
+| `chance` | `Chance` | nothing: it draws |
+| `switch` | `Switch` | nothing: it is set from outside |
+| `gradients` | | how a hard decision gets a gradient |
+"""
+
+from __future__ import annotations
+
+from torchpaths.deciders.chance import Chance
+from torchpaths.deciders.gate import Gate, Inference
+from torchpaths.deciders.switch import Switch
+
+__all__ = ["Chance", "Gate", "Inference", "Switch"]

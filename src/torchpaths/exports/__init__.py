@@ -1,0 +1,138 @@
+"""``export``: a routed network in a file that other back ends run, and that still skips what is closed there.
+
+| file | what |
+|---|---|
+| `form` | the network with decisions as branches of a graph |
+| `formats` | what a format is |
+| `program`, `onnx`, `openvino` | the formats |
+| `suffixes` | which one a file name asks for |
+| `verify` | the check of every file before it is kept |
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import os
+import pathlib
+import tempfile
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from torchpaths.errors import RouteError, reason
+from torchpaths.exports.form import Batch, exportable
+from torchpaths.exports.formats import Format, Name, Run
+from torchpaths.exports.program import capture
+from torchpaths.exports.suffixes import format_of
+from torchpaths.exports.verify import probes, verify
+from torchpaths.path import Path
+from torchpaths.routed import Routed
+
+__all__ = ["Exported", "export"]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written and checked.
+
+    Attributes:
+        file: where it is.
+        format: the back end it is for.
+        batch: what it takes.
+        outputs: ``("y", "open")``, or ``("y",)`` where nothing is left to decide.
+        difference: largest difference from the network's output on the images it was checked on, relative to the
+            output's largest value.
+        one_sided: units that decide, but that every one of these images opened, or none: one side of their branch is in
+            the file and was not run.
+    """
+
+    file: pathlib.Path
+    format: Name
+    batch: Batch
+    outputs: tuple[str, ...]
+    difference: float
+    one_sided: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON data."""
+        return {**dataclasses.asdict(self), "file": str(self.file)}
+
+
+def export(
+    net: Routed,
+    file: str | os.PathLike[str],
+    x: Tensor | None = None,
+    *,
+    path: Path | None = None,
+    batch: Batch = "one",
+) -> Exported:
+    """Write a network for another back end, and check what was written against ``net`` before keeping it.
+
+    The file takes ``x`` and gives ``y``, the network's output, and ``open``, bool ``[batch, unit]`` in layout order:
+    the path each image took. What is closed is not computed. Sites that ``path`` names are fixed, and what it closes is
+    not in the file at all; if nothing is left to decide the file holds the network cut along it, and gives ``y`` alone.
+
+    Args:
+        net: a routed network of one tensor, in any mode, on any device; it is not changed.
+        file: what to write; its suffix says for whom: ``.onnx`` for ONNX Runtime, ``.pt2`` for torch.export, ``.xml``
+            for OpenVINO (its weights stand beside it in ``.bin``).
+        x: images ``[batch, ...]``, by preference real ones: the file is traced with them, and those among them that
+            decide differently from each other are what it is checked on. None for noise.
+        path: units to fix.
+        batch: "one" takes single images, "any" batches of any size.
+
+    Raises:
+        PathError: for a path that does not fit, or a per-sample one.
+        RunError: for a package that is not installed.
+        RouteError: for a suffix or ``batch`` that is not known, images that the network does not take, a site that
+            decides by chance or cannot become part of a graph, an operator the back end does not have; or if the file
+            does not give what the network gives. No file is left then, and one of that name stays as it was.
+    """
+    target = pathlib.Path(file)
+    if batch not in get_args(Batch):
+        raise RouteError(f"batch={batch!r}; choose one of {', '.join(get_args(Batch))}.")
+    into = format_of(target)
+    into.check()
+    here = copy.deepcopy(net).cpu().to(memory_format=torch.contiguous_format)
+    here.eval().requires_grad_(False)  # branches of a graph take half the time to trace without gradients
+    example = _example(here, x)
+    module = exportable(here, path, batch)
+    found = probes(here, path, example)
+    program = capture(module, found.x, batch)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
+        written = pathlib.Path(folder) / target.name
+        into.write(program, written)
+        difference = verify(_opened(into, written), found, batch, into.title)
+        for part in sorted(written.parent.iterdir(), key=lambda part: part == written):
+            part.replace(target.parent / part.name)  # what it refers to before the file itself
+    outputs = ("y", "open")[: len(program.graph_signature.user_outputs)]
+    return Exported(target, into.name, batch, outputs, difference, found.one_sided)
+
+
+def _opened(into: Format, file: pathlib.Path) -> Run:
+    """A written file, ready to run."""
+    try:
+        return into.open(file)
+    except Exception as error:
+        raise RouteError(
+            f"{into.title} does not open the file written for it ({reason(error)}), so it is not kept. Take another "
+            "format, or fix the site that holds what it does not know: export(..., path=path)."
+        ) from error
+
+
+def _example(net: Routed, x: Tensor | None) -> Tensor:
+    """The images to trace and check with, on the CPU, in the network's precision."""
+    if x is None:
+        if not net.example_shape:
+            raise RouteError("this network does not know what its images look like; give some: export(net, file, x).")
+        x = torch.randn(2, *net.example_shape, generator=torch.Generator().manual_seed(0))
+    if not isinstance(x, Tensor):
+        raise RouteError(f"{net.layout.network} was given a {type(x).__name__}; only one tensor can be exported.")
+    if x.dim() == 0 or len(x) == 0:
+        raise RouteError(f"x of shape {tuple(x.shape)} is a batch of 0; give images, or None for noise.")
+    parameter = next((p for p in net.parameters() if p.is_floating_point()), torch.zeros(()))
+    return x.detach().to("cpu", parameter.dtype).contiguous()

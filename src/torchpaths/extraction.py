@@ -1,0 +1,254 @@
+"""``extract``: the network along one path, cut out: a plain module, physically smaller, that runs without torchpaths.
+
+ConvNet-AIG's inference graphs, a class's active filters, a codeword and a depth are all paths of the whole batch, so
+one function cuts all of them. What is closed is gone with its parameters; a block of which nothing is left is taken out
+of its ``nn.Sequential`` or ``nn.ModuleList`` and those behind it move up, so that the result is the library's own
+network with fewer blocks. Nothing is returned that was not compared with the routed network first.
+"""
+
+from __future__ import annotations
+
+import copy
+import enum
+import itertools
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
+
+from torchpaths.costs import evaluating
+from torchpaths.errors import PathError, RouteError
+from torchpaths.junction import Junction
+from torchpaths.path import Bools, Path
+from torchpaths.places.residual.along import copying, hands_on, is_chain, rectified_junctions
+from torchpaths.routed import Routed
+
+TOLERANCE = 1e-4
+"""Largest difference of an output, relative to its largest value, with which a cut network counts as the same; for
+half precision twice the distance between neighbouring numbers."""
+
+
+class _Form(enum.Enum):
+    """What becomes of a block of which nothing is left."""
+
+    REMOVED = enum.auto()
+    """Taken out of its list, those behind it move up."""
+    KEPT = enum.auto()
+    """Hands on its input."""
+    SAFE = enum.auto()
+    """Copies its input wherever somebody else might hold on to it, so that in-place layers cannot overwrite it."""
+
+
+def plain(net: Routed, path: Path | None = None) -> nn.Module:
+    """The network along a path without junctions and deciders, by reference: it shares all parameters with ``net``.
+
+    A new tree of modules from which only closed parts are missing: blocks keep their names, and where nothing is left
+    of one stands an ``nn.Identity`` or a copy. Not compared with ``net`` as in `extract`. Training flags are those of
+    ``net``.
+
+    Args:
+        net: a routed network; it is not changed.
+        path: one for the whole batch that names every site; None for everything open, which is the original network.
+
+    Raises:
+        PathError: for a path that does not fit, that is per sample, or that leaves sites to decide.
+        RouteError: for a block given by hand whose functions cannot be traced.
+    """
+    opened = _choices(net, Path.full(net) if path is None else path)
+    return _Cutter(net, opened, _Form.SAFE).cut.module
+
+
+def extract(net: Routed, path: Path, *, example: Tensor | None = None) -> nn.Module:
+    """The network along a path as a plain module of its own: the original library's classes, fewer weights.
+
+    It shares nothing with ``net`` and contains nothing of torchpaths. Blocks of which nothing is left are taken out of
+    their ``nn.Sequential`` or ``nn.ModuleList`` and those behind them move up; where the network would not stand that
+    they stay as ``nn.Identity``. What comes out was compared with ``net(x, path)`` in evaluation mode.
+
+    Args:
+        net: a routed network in any mode, on any device; it is not changed.
+        path: one for the whole batch that names every site.
+        example: images to compare on, ``[batch, ...]``; None for two images of noise of ``net.example_shape``.
+
+    Returns:
+        ``x -> y``, with training flags as in ``net``.
+
+    Raises:
+        PathError: for a path that does not fit, that is per sample, or that leaves sites to decide.
+        RouteError: if the network does not take the example or gives values that are not finite, or if the cut network
+            does not give the same output.
+    """
+    return copy.deepcopy(cut_out(net, path, example).module)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A network along a path, and what was done to the original to get there.
+
+    Attributes:
+        module: the plain network; it shares parameters and buffers with the routed one.
+        left: name of a block in the original -> what stands in its place now, for blocks with something closed that
+            were not taken out.
+        kept: name of an ``nn.Sequential`` or ``nn.ModuleList`` of blocks -> {name of each child now: its old name}.
+    """
+
+    module: nn.Module
+    left: dict[str, nn.Module] = field(default_factory=dict)
+    kept: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+def cut_out(net: Routed, path: Path, example: Tensor | None = None) -> Cut:
+    """What `extract` copies, in the smallest form that gives the same output. Arguments and errors as there."""
+    opened = _choices(net, path)
+    name = net.layout.network
+    x = noise(net) if example is None else example
+    expected = run(net, x, path)
+    if not all(bool(y.isfinite().all()) for y in expected):
+        raise RouteError(
+            f"the routed {name} gives values that are not finite for the example, so nothing can be compared; "
+            "its weights have diverged, or the example holds such values: give another one or load other weights."
+        )
+    differences = []
+    for form in _Form:
+        cut = _Cutter(net, opened, form).cut
+        try:
+            got = run(cut.module, x)
+        except RouteError:
+            if form is _Form.SAFE:
+                raise
+            continue  # something counts on the number of blocks
+        differences.append(difference(got, expected))
+        if differences[-1] <= 1:
+            return cut
+    raise RouteError(
+        f"the cut {name} differs from the routed one along this path {min(differences):.3g} times as much as allowed, "
+        "so it is not returned. Something in it depends on more than its input: a hook, a cache, or chance in "
+        "evaluation mode."
+    )
+
+
+def _choices(net: Routed, path: Path) -> dict[str, Bools]:
+    """A path for the whole batch that names every site, as a dictionary."""
+    if path.batch is not None:
+        raise PathError(
+            f"a path for {path.batch} samples, each its own, is no single network; take one sample's: path[0]."
+        )
+    path.check(net.layout)
+    missing = [site for site in net.sites if site not in path]
+    if missing:
+        try:
+            bits = path.opened(net.layout)[0].tolist()
+        except PathError as error:
+            raise PathError(
+                f"the path leaves {len(missing)} sites to decide for themselves ({', '.join(missing[:3])}), which a "
+                "cut network cannot; choose them too, e.g. path & Path.full(net) to keep them open."
+            ) from error
+        units = iter(bits)
+        return {site: tuple(next(units) for _ in members) for site, members in net.layout.sites.items()}
+    return {site: path[site] for site in net.sites}
+
+
+class _Cutter:
+    """Cuts the junctions of a new tree of modules over the parameters and buffers of a routed network."""
+
+    def __init__(self, net: Routed, opened: Mapping[str, Bools], form: _Form) -> None:
+        tensors = itertools.chain(net.model.parameters(), net.model.buffers())
+        shared: Iterable[Any] = itertools.chain(tensors, net.sites.values())
+        self.cut = Cut(copy.deepcopy(net.model, {id(part): part for part in shared}))
+        self.opened = opened
+        self.form = form
+        self.rectified = rectified_junctions(self.cut.module)
+        self._inside(self.cut.module, "", owned=False)
+
+    def _inside(self, parent: nn.Module, prefix: str, owned: bool) -> None:
+        """Replace the junctions among a module's descendants, outer ones first.
+
+        Args:
+            prefix: the module's name in the original, with a dot.
+            owned: nobody but this module can still use its input.
+        """
+        chain = is_chain(parent)
+        blocks = {}
+        for name, child in list(parent.named_children()):
+            module = child
+            if isinstance(child, Junction):
+                while isinstance(module, Junction):
+                    module = module._place.cut(self.opened, child in self.rectified)
+                empty = blocks[name] = hands_on(module)
+                if empty and self.form is _Form.SAFE and not (chain and owned):
+                    module = copying(module)
+                setattr(parent, name, module)
+                if empty or isinstance(module, fx.GraphModule):
+                    self.cut.left[prefix + name] = module
+            self._inside(module, f"{prefix}{name}.", chain and owned)
+            # What computes with parameters gives a new value, which only the next in the chain gets to see.
+            owned = owned or next(module.parameters(), None) is not None
+        if blocks and isinstance(parent, (nn.Sequential, nn.ModuleList)):
+            gone = [name for name, empty in blocks.items() if empty and self.form is _Form.REMOVED]
+            names = renamed(list(parent._modules), gone)
+            self.cut.kept[prefix.removesuffix(".")] = names
+            children = {new: parent._modules[old] for new, old in names.items()}
+            parent._modules.clear()
+            parent._modules.update(children)
+            for name in gone:
+                del self.cut.left[prefix + name]
+
+
+def renamed(names: list[str], gone: list[str]) -> dict[str, str]:
+    """What children are called once some are gone: new name -> old name.
+
+    Where all are numbered without gaps (``0``, ``layer_0``), those that stay are again.
+    """
+    left = [name for name in names if name not in gone]
+    numbered = [m for m in (re.fullmatch(r"(.*?)(\d+)", name) for name in names) if m is not None]
+    found = [(m.group(1), int(m.group(2))) for m in numbered]
+    gapless = len(found) == len(names) and found == [(found[0][0], found[0][1] + i) for i in range(len(found))]
+    return dict(zip(names if gapless else left, left, strict=False))
+
+
+def noise(net: Routed) -> Tensor:
+    """Two images of noise, the same every time, where and in the precision the network's parameters are."""
+    if not net.example_shape:
+        raise RouteError("this network does not know what its images look like; give extract(net, path, example=x).")
+    parameter = next((p for p in net.parameters() if p.is_floating_point()), torch.zeros(()))
+    x = torch.randn(2, *net.example_shape, generator=torch.Generator().manual_seed(0))
+    return x.to(parameter.device, parameter.dtype)
+
+
+def run(model: nn.Module, x: Tensor, *more: Any) -> list[Tensor]:
+    """The tensors that a network returns in evaluation mode, without the trace of a routed one.
+
+    Raises:
+        RouteError: if it does not take ``x``.
+    """
+    try:
+        with torch.no_grad(), evaluating(model):
+            y = model(x, *more)
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0][:200]
+        what = f"the routed {model.layout.network}" if isinstance(model, Routed) else f"the cut {type(model).__name__}"
+        raise RouteError(
+            f"{what} does not take the example of shape {tuple(x.shape)} ({type(error).__name__}: {reason}); "
+            "give example=x, images that net(x) accepts."
+        ) from error
+    return [leaf for leaf in tree_leaves(y[0] if isinstance(model, Routed) else y) if isinstance(leaf, Tensor)]
+
+
+def difference(got: list[Tensor], expected: list[Tensor]) -> float:
+    """The largest difference, in units of what is allowed; infinite where shapes differ or a value is not finite."""
+    if [y.shape for y in got] != [y.shape for y in expected]:
+        return math.inf
+    worst = 0.0
+    for a, b in zip(got, expected, strict=True):
+        if b.is_floating_point() and b.numel():
+            allowed = max(TOLERANCE, 2 * torch.finfo(b.dtype).eps) * b.double().abs().max().clamp(min=1e-30)
+            off = float((a.double() - b.double()).abs().max() / allowed)
+            worst = max(worst, math.inf if math.isnan(off) else off)
+        elif not torch.equal(a, b):
+            return math.inf
+    return worst

@@ -1,0 +1,225 @@
+"""``Front``: the sub-networks and operating points worth having, with what each costs; and the best one in a budget."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchpaths.errors import BudgetError
+from torchpaths.fronts.points import Point, Time, undominated
+from torchpaths.layout import Budget, Layout
+from torchpaths.meter.allocator import allocator
+from torchpaths.meter.setting import Setting, devices_here
+from torchpaths.meter.timing import Timer
+from torchpaths.routed import Routed
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Times of all points on one device, in one setting, beside the plain network's of the same rounds.
+
+    Attributes:
+        setting: where and how; ``setting.batch`` images at a time.
+        plain_ms: median time of a batch in the plain network, in milliseconds.
+        pairs: rounds.
+        times: one for each of the front's candidates, in order.
+    """
+
+    setting: Setting
+    plain_ms: float
+    pairs: int
+    times: tuple[Time, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Front:
+    """The menu of a network. Made by `torchpaths.front`.
+
+    `dataclasses.replace` fills in what measuring cannot know: ``name``, ``dataset`` and ``split``.
+
+    Attributes:
+        layout: units and costs of the network.
+        candidates: every point that no other of its kind beats, without times. `points` are those worth having.
+        profiles: their times, one profile for each setting.
+        accuracy: of the plain network (everything open), over the same images.
+        images: how many images accuracies are over.
+        cloud: ``(MACs, accuracy)`` of everything tried, over the images of the search.
+        searched: how many images those were.
+        name: the network's name for titles, at first its class's.
+        dataset: name of the data set.
+        split: which part of it.
+    """
+
+    layout: Layout
+    candidates: tuple[Point, ...]
+    profiles: tuple[Profile, ...]
+    accuracy: float
+    images: int
+    cloud: tuple[tuple[float, float], ...] = ()
+    searched: int = 0
+    name: str = ""
+    dataset: str = ""
+    split: str = ""
+
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """The menu: points that no other beats in accuracy, MACs and ms (of the first profile) at once, by MACs."""
+        return self.menu(self.profiles[0] if self.profiles else None)
+
+    def menu(self, profile: Profile | None, *, fixed: bool = False) -> tuple[Point, ...]:
+        """The points that no other beats, with the times of a profile.
+
+        Args:
+            profile: one of the front's; None compares in accuracy and MACs alone.
+            fixed: only among points that are one path for all images, which `torchpaths.extract` can cut out.
+        """
+        times = (None,) * len(self.candidates) if profile is None else profile.times
+        timed = (point.timed(time) for point, time in zip(self.candidates, times, strict=True))
+        return tuple(undominated(point for point in timed if point.fixed or not fixed))
+
+    def best(
+        self, budget: Budget, *, batch: int | None = None, threads: int | None = None, fixed: bool = False
+    ) -> Point:
+        """The most accurate point within a budget; of equals the one with the fewest MACs.
+
+        Args:
+            budget: ``Budget(ms=20)``: milliseconds for a batch on this machine, as profiled; ``Budget(macs=0.7)``: mean
+                MACs of an image, a share of the plain network's up to 1; ``Budget(open=0.5)``: mean share of units
+                open.
+            batch: images in a batch, for milliseconds; None takes the first profile of this machine.
+            threads: torch's threads on the CPU, for milliseconds; None for as many as are set now.
+            fixed: only a path for all images, which `torchpaths.extract` can cut out.
+
+        Raises:
+            BudgetError: if no point fits, naming the cheapest and what it costs; or, for milliseconds, if this device
+                was not profiled with that batch and so many threads.
+        """
+        profile = self.profile_for(batch, threads) if budget.ms is not None or batch is not None else self._first()
+        points = self.menu(profile, fixed=fixed)
+        if not points:
+            raise BudgetError(
+                "this front holds no path for all images, only points at which gates decide; leave out fixed=True."
+            )
+        name, limit, cost = self._costs(budget, points)
+        within = [point for point, paid in zip(points, cost, strict=True) if paid <= limit * (1 + 1e-9)]
+        if not within:
+            cheapest = min(range(len(points)), key=lambda i: cost[i])
+            raise BudgetError(
+                f"Budget({_field(budget)}={limit:g}): nothing fits. The cheapest is "
+                f"{describe(points[cheapest], self.layout)}, which {name.format(cost[cheapest])}: "
+                f"Budget({_field(budget)}={_round_up(cost[cheapest])})."
+            )
+        return max(within, key=lambda point: (point.accuracy, -point.macs))
+
+    def _first(self) -> Profile | None:
+        return self.profiles[0] if self.profiles else None
+
+    def _costs(self, budget: Budget, points: tuple[Point, ...]) -> tuple[str, float, list[float]]:
+        """How to say a cost, the limit, and what each point costs."""
+        if budget.ms is not None:
+            return "takes {:.4g} ms", budget.ms, [float(point.ms or 0.0) for point in points]
+        if budget.open is not None:
+            return "opens {:.1%} of the units", budget.open, [point.open for point in points]
+        assert budget.macs is not None
+        if budget.macs <= 1:
+            return (
+                "takes {:.1%} of the plain network's MACs",
+                budget.macs,
+                [p.macs / self.layout.plain.macs for p in points],
+            )
+        return "takes {:,.0f} MACs", budget.macs, [point.macs for point in points]
+
+    def profile_for(self, batch: int | None = None, threads: int | None = None) -> Profile:
+        """The profile of a device of this machine, with that batch (None: any) and so many threads (None: as now); on a
+        CPU one whose memory came from where it comes from now, see `torchpaths.allocator`.
+
+        Raises:
+            BudgetError: if there is none.
+        """
+        wanted = torch.get_num_threads() if threads is None else threads
+        here = devices_here()
+        for profile in self.profiles:
+            setting = profile.setting
+            as_now = (setting.threads, setting.allocator) == (wanted, allocator())
+            cpu = setting.device.startswith("cpu")
+            if setting.device in here and (as_now or not cpu) and batch in (None, setting.batch):
+                return profile
+        size = "" if batch is None else f", batch {batch}"
+        known = "; ".join(str(profile.setting) for profile in self.profiles) or "nothing"
+        devices = " or ".join(sorted(here))
+        raise BudgetError(
+            f"no times were measured for {devices}, threads {wanted}, memory from {allocator()}{size}. "
+            f"Profiled: {known}. "
+            f"Measure them: front = front.profile(net, images, batch={batch or 1}, threads={wanted})."
+        )
+
+    def profile(
+        self,
+        net: Routed,
+        images: Tensor,
+        *,
+        batch: int = 1,
+        threads: int | None = None,
+        seconds: float = 1.0,
+        seed: int = 0,
+        timer: Timer | None = None,
+    ) -> Front:
+        """The same front with times measured now, on the device the network is on; see `torchpaths.front.time_points`.
+
+        A profile of the same setting is replaced.
+        """
+        from torchpaths.fronts.profile import profile  # which builds Profiles, so it cannot be imported above
+
+        made = profile(
+            net, self.candidates, images, batch=batch, threads=threads, seconds=seconds, seed=seed, timer=timer
+        )
+        others = tuple(p for p in self.profiles if p.setting != made.setting)
+        return dataclasses.replace(self, profiles=(*others, made))
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON data, what `save` writes; see `torchpaths.front.files`."""
+        from torchpaths.fronts.files import to_json
+
+        return to_json(self)
+
+    def save(self, where: pathlib.Path | str) -> pathlib.Path:
+        """Write ``front.json`` into a folder (or the ``.json`` named) and return the file."""
+        from torchpaths.fronts.files import save
+
+        return save(self, pathlib.Path(where))
+
+    @classmethod
+    def load(cls, where: pathlib.Path | str, net: Routed) -> Front:
+        """Read what `save` wrote, for the network it was made with.
+
+        Raises:
+            DataError: for a missing, damaged or cut-short file, another schema, or another network's front.
+        """
+        from torchpaths.fronts.files import load
+
+        return load(pathlib.Path(where), net.layout)
+
+
+def describe(point: Point, layout: Layout) -> str:
+    """A point in words: ``"the path with 3 of 9 units open"``, ``"gates at threshold 1.2"``."""
+    if point.threshold is None:
+        return f"the path with {round(point.open * len(layout.units))} of {len(layout.units)} units open"
+    gates = "gates as trained" if point.threshold == 0 else f"gates at threshold {point.threshold:.3g}"
+    return gates if point.path is None else f"{gates}, {sum(sum(v) for v in point.path.values())} other units open"
+
+
+def _field(budget: Budget) -> str:
+    return next(f.name for f in dataclasses.fields(budget) if getattr(budget, f.name) is not None)
+
+
+def _round_up(value: float) -> str:
+    """A number no smaller than ``value``, in four digits as far as they are behind the point."""
+    if value >= 1000:
+        return str(int(-(-value // 1)))
+    text = f"{value:.4g}"
+    return text if float(text) >= value else f"{value * 1.0005:.4g}"

@@ -1,0 +1,290 @@
+"""What can be opened and closed, and what it costs: ``Unit``, ``Cost``, ``Budget`` and ``Layout``. Data, no networks.
+
+A *unit* is the smallest part of a network that can be closed; a *site* is a named place that holds one or more units. A
+`Layout` is all units of one network with their costs: the network as paths, surveys and budgets see it.
+
+Costs are products. A residual branch costs what it costs if its unit is open; a convolution between two sites of
+filters costs in proportion to the open units of the one times those of the other, and nothing if the block around it is
+closed. So a layout is what always runs and a list of `Term`: a cost times the number of open units in each of its
+spans.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torchpaths.errors import BudgetError, PathError
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """MACs (multiply-accumulates of convolutions, linear layers and attention products, one image) and parameters."""
+
+    macs: int
+    params: int
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.macs + other.macs, self.params + other.params)
+
+    def __sub__(self, other: Cost) -> Cost:
+        return Cost(self.macs - other.macs, self.params - other.params)
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """The smallest part that can be closed, and what closing it saves.
+
+    Attributes:
+        site: name of its site.
+        index: its place within the site, from 0.
+        cost: what closing it saves where everything else is open.
+        kind: what it is part of: a block, a stage, filters, branches. All units of a site are of one kind.
+        siblings: units of the site, itself included; a `Layout` fills it in.
+    """
+
+    site: str
+    index: int
+    cost: Cost
+    kind: str = "block"
+    siblings: int = 1
+
+    @property
+    def name(self) -> str:
+        """The site's name, with ``/index`` in sites of several units."""
+        return self.site if self.siblings == 1 else f"{self.site}/{self.index}"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much may be open. Exactly one field is set; a budget is a training target and a rule of choice alike.
+
+    Attributes:
+        open: mean share of units open, in (0, 1]; in a network with units of several kinds, of each kind.
+        macs: a share of the plain network's MACs when at most 1, a number of MACs when above 1.
+        ms: milliseconds per batch on a device that was profiled.
+
+    Raises:
+        BudgetError: if none or several are set, or one is out of range.
+    """
+
+    open: float | None = None
+    macs: float | None = None
+    ms: float | None = None
+
+    def __post_init__(self) -> None:
+        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) is not None}
+        if len(given) != 1:
+            raise BudgetError(
+                f"a Budget takes exactly one of open, macs and ms, got {given or 'none'}; e.g. Budget(open=0.6)."
+            )
+        [(name, value)] = given.items()
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+            raise BudgetError(f"Budget({name}={value!r}): a budget is a finite number above 0.")
+        if name == "open" and value > 1:
+            raise BudgetError(f"Budget(open={value!r}): a share of units lies in (0, 1]; for 60 % write open=0.6.")
+
+
+Span: TypeAlias = tuple[int, int]
+"""Consecutive units of a layout: the first, and the first behind them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """What a part of a network costs: ``cost`` times the number of open units in each of its spans.
+
+    Attributes:
+        cost: with one unit open in each.
+        spans: runs of units; none for what always runs.
+        decides: it is a decider, which runs only where it is asked: not at a site that a path has decided.
+    """
+
+    cost: Cost
+    spans: tuple[Span, ...]
+    decides: bool = False
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The units of a routed network in order of execution, with their costs. The network as paths see it.
+
+    Attributes:
+        units: all units, in order of execution; those of one site are consecutive.
+        fixed: what always runs, deciders included that nothing closes.
+        plain: the original network, without deciders.
+        network: name of the original network's class.
+        terms: what runs in proportion to open units; by default each unit is a term by itself.
+        deciding: the deciders' part of ``fixed``.
+        inside: site name -> the units ``(site, index)`` that must be open for it to run; only sites that others hold.
+        sites: site name -> its units, in order of execution.
+        fingerprint: 16 hexadecimal digits of the units' names and costs: a path or survey of another network differs.
+    """
+
+    units: tuple[Unit, ...]
+    fixed: Cost
+    plain: Cost
+    network: str = ""
+    terms: tuple[Term, ...] = ()
+    deciding: Cost = Cost(0, 0)
+    inside: Mapping[str, tuple[tuple[str, int], ...]] = field(default_factory=dict, repr=False)
+    sites: dict[str, tuple[Unit, ...]] = field(init=False, repr=False, compare=False)
+    fingerprint: str = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        counts = Counter(unit.site for unit in self.units)
+        units = tuple(dataclasses.replace(unit, siblings=counts[unit.site]) for unit in self.units)
+        object.__setattr__(self, "units", units)
+        # Worked out once: a path is checked against these in every call, also in compiled ones.
+        sites: dict[str, list[Unit]] = {}
+        for unit in units:
+            sites.setdefault(unit.site, []).append(unit)
+        object.__setattr__(self, "sites", {name: tuple(members) for name, members in sites.items()})
+        if not self.terms:
+            own = tuple(Term(unit.cost, ((i, i + 1),)) for i, unit in enumerate(units))
+            object.__setattr__(self, "terms", own)
+        described: list[Any] = [[u.site, u.index, u.cost.macs, u.cost.params] for u in units]
+        if not self.flat:
+            described += [[t.cost.macs, t.cost.params, t.spans] for t in self.terms if not t.decides]
+        text = json.dumps([self.network, self.plain.macs, described])
+        object.__setattr__(self, "fingerprint", hashlib.sha256(text.encode()).hexdigest()[:16])
+
+    @property
+    def flat(self) -> bool:
+        """Whether each unit costs what it costs whatever the others do."""
+        return all(len(t.spans) == 1 and t.spans[0][1] - t.spans[0][0] == 1 for t in self.terms)
+
+    @property
+    def kinds(self) -> dict[str, list[int]]:
+        """Kind -> the numbers of its units."""
+        found: dict[str, list[int]] = {}
+        for i, unit in enumerate(self.units):
+            found.setdefault(unit.kind, []).append(i)
+        return found
+
+    def costs(self, opened: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """MACs and parameters of paths, bool ``[..., unit]`` -> int64 ``[..., 2]``, deciders included."""
+        starts, stops, costs = self._factors
+        sums = np.zeros((*opened.shape[:-1], opened.shape[-1] + 2), np.int64)
+        np.cumsum(opened, -1, out=sums[..., 1:-1])
+        sums[..., -1] = sums[..., -2] + 1  # a unit behind the last that is always open
+        counts = np.ones((*opened.shape[:-1], len(self.terms)), np.int64)
+        for start, stop in zip(starts.T, stops.T, strict=True):
+            counts *= sums[..., stop] - sums[..., start]
+        return np.asarray(np.array([self.fixed.macs, self.fixed.params]) + counts @ costs, np.int64)
+
+    def cost(self, opened: NDArray[np.bool_]) -> Cost:
+        """Of one path, bool ``[unit]``, deciders included."""
+        macs, params = self.costs(opened).tolist()
+        return Cost(macs, params)
+
+    def gains(self, opened: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """What each unit adds if it is open, the others as they are: bool ``[unit]`` -> MACs and parameters, int64
+        ``[unit, 2]``. A unit inside a closed one adds nothing."""
+        starts, stops, costs = self._factors
+        sums = np.concatenate([[0], np.cumsum(opened, dtype=np.int64), [opened.sum() + 1]])
+        counts = sums[stops] - sums[starts]
+        found = np.zeros((len(opened) + 2, 2), np.int64)
+        for factor in range(counts.shape[1]):
+            added = np.delete(counts, factor, 1).prod(1, keepdims=True) * costs
+            np.add.at(found, starts[:, factor], added)
+            np.add.at(found, stops[:, factor], -added)
+        return np.asarray(found.cumsum(0)[: len(opened)], np.int64)
+
+    @cached_property
+    def _factors(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Starts and stops of spans ``[term, factor]``, filled up with a unit that is always open, and costs
+        ``[term, 2]``."""
+        count = len(self.units)
+        spans = np.full((len(self.terms), max((len(t.spans) for t in self.terms), default=1), 2), (count, count + 1))
+        for row, term in enumerate(self.terms):
+            spans[row, : len(term.spans)] = term.spans or np.empty((0, 2))
+        costs = np.array([[t.cost.macs, t.cost.params] for t in self.terms], np.int64).reshape(-1, 2)
+        return spans[..., 0], spans[..., 1], costs
+
+    def saved(self, site: str) -> Cost:
+        """What closing all units of a site saves where everything else is open."""
+        opened = np.array([[True] * len(self.units), [unit.site != site for unit in self.units]])
+        macs, params = (-np.diff(self.costs(opened), axis=0))[0].tolist()
+        return Cost(macs, params)
+
+    def undecided(self) -> Layout:
+        """The same network with no decider asked, as along a path that decides everything."""
+        return dataclasses.replace(
+            self,
+            fixed=self.fixed - self.deciding,
+            deciding=Cost(0, 0),
+            terms=tuple(t for t in self.terms if not t.decides),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON data, in columns; what a flat network of blocks does not need is left out."""
+        data: dict[str, Any] = {
+            "network": self.network,
+            "fingerprint": self.fingerprint,
+            "site": [u.site for u in self.units],
+            "index": [u.index for u in self.units],
+            "macs": [u.cost.macs for u in self.units],
+            "params": [u.cost.params for u in self.units],
+            "fixed": dataclasses.asdict(self.fixed),
+            "plain": dataclasses.asdict(self.plain),
+        }
+        return {**data, **self.more_json()}
+
+    def more_json(self) -> dict[str, Any]:
+        """What sets this layout apart from a flat one of blocks, as JSON data: kinds, terms, the deciders' cost."""
+        data: dict[str, Any] = {}
+        if set(self.kinds) - {"block"}:
+            data["kind"] = [u.kind for u in self.units]
+        if not self.flat:
+            data["terms"] = [[t.cost.macs, t.cost.params, int(t.decides), *map(list, t.spans)] for t in self.terms]
+        if self.deciding != Cost(0, 0):
+            data["deciding"] = dataclasses.asdict(self.deciding)
+        if self.inside:
+            data["inside"] = {site: [list(unit) for unit in around] for site, around in self.inside.items()}
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Layout:
+        """The inverse of `to_json`, also of those that older versions wrote.
+
+        Raises:
+            PathError: if the fingerprint does not match the contents, or they are no layout.
+        """
+        columns_of = ("site", "index", "macs", "params", *(("kind",) if "kind" in data else ()))
+        missing = [key for key in ("network", "fingerprint", *columns_of, "fixed", "plain") if key not in data]
+        if missing or len({len(data[column]) for column in columns_of}) != 1:
+            what = f"{', '.join(missing)} missing" if missing else "columns of unequal length"
+            raise PathError(f"no layout: {what}; the file was edited or cut short, write it anew.")
+        kinds = data.get("kind", ["block"] * len(data["site"]))
+        columns = zip(data["site"], data["index"], data["macs"], data["params"], kinds, strict=True)
+        units = tuple(Unit(site, index, Cost(macs, params), kind) for site, index, macs, params, kind in columns)
+        terms = tuple(
+            Term(Cost(macs, params), tuple((start, stop) for start, stop in spans), bool(decides))
+            for macs, params, decides, *spans in data.get("terms", ())
+        )
+        deciding = Cost(**data["deciding"]) if "deciding" in data else Cost(0, 0)
+        inside = {site: tuple((s, i) for s, i in around) for site, around in data.get("inside", {}).items()}
+        layout = cls(units, Cost(**data["fixed"]), Cost(**data["plain"]), data["network"], terms, deciding, inside)
+        if layout.fingerprint != data["fingerprint"]:
+            raise PathError(
+                f"layout of {layout.network!r}: fingerprint {data['fingerprint']} stands in the file, its contents "
+                f"give {layout.fingerprint}; the file was edited or cut short, write it anew."
+            )
+        return layout
+
+
+class HasLayout(Protocol):
+    """Anything routed: it has a `Layout`."""
+
+    @property
+    def layout(self) -> Layout: ...

@@ -1,0 +1,156 @@
+"""``Cover``: what of a network runs only where units are open; and all covers of a network made into one `Layout`.
+
+A residual branch covers its weights by one unit, a stage those of its blocks, a site of filters the rows of one
+convolution and the columns of the next. Covers lie inside one another or apart, whichever methods they come from: then
+the cost of what lies in several of them is a product, and nothing is counted twice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from torchpaths.errors import RouteError
+from torchpaths.layout import Cost, Layout, Span, Term, Unit
+
+NOTHING = Cost(0, 0)
+
+
+@dataclass(frozen=True)
+class Cover:
+    """What runs in proportion to the open units of a site.
+
+    Attributes:
+        site: its name.
+        cost: with all of them open.
+        items: names of what it holds, so that covers can be seen to lie in one another: parameters by their dotted
+            names in the model, and sums of blocks (`sum_item`), which may hold no parameter. Covers of the same items
+            have the same cost.
+        unit: one unit that covers all of it; None for equal shares of all units of the site.
+        added: it is no part of the original network (a decider, a normalisation) and runs where ``items`` do.
+        decides: it is a decider: it runs whatever the units of its own site.
+        level: among covers of the same items those of a higher level are around the others, see `Plan`.
+    """
+
+    site: str
+    cost: Cost
+    items: frozenset[str]
+    unit: int | None = None
+    added: bool = False
+    decides: bool = False
+    level: int = 0
+
+
+def sum_item(block: str, number: int) -> str:
+    """The item that stands for a sum of a block, named like no parameter."""
+    return f"{block}:{number}"
+
+
+def make_layout(units: Sequence[Unit], covers: Iterable[Cover], plain: Cost, network: str) -> Layout:
+    """The layout of a network; each unit's cost is what closing it saves where everything else is open.
+
+    Args:
+        units: in order of execution, those of a site side by side.
+        covers: of all methods.
+        plain: the original network.
+        network: name of its class.
+
+    Raises:
+        RouteError: for covers that overlap without one lying in the other.
+    """
+    covers = list(covers)
+    spans = _Spans(units)
+    terms, left = _nested([c for c in covers if not c.added], spans, plain)
+    for cover in covers:
+        if cover.added:
+            around = (c for c in covers if not c.added and cover.items <= c.items)
+            outer = {spans.of(c) for c in around if _around(c, cover)}
+            terms.append(_term(cover, cover.cost, outer if cover.decides else {*outer, spans.of(cover)}))
+    always = [term for term in terms if not term.spans]
+    fixed = sum((term.cost for term in always), left)
+    deciding = sum((term.cost for term in always if term.decides), NOTHING)
+    kept = tuple(term for term in terms if term.spans and term.cost != NOTHING)
+    made = Layout(tuple(units), fixed, plain, network, kept, deciding, _inside(covers))
+    gains = made.gains(np.ones(len(units), bool)).tolist()
+    saved = tuple(replace(unit, cost=Cost(*gain)) for unit, gain in zip(units, gains, strict=True))
+    return replace(made, units=saved)
+
+
+class _Spans:
+    def __init__(self, units: Sequence[Unit]) -> None:
+        self.sites: dict[str, Span] = {}
+        for i, unit in enumerate(units):
+            start, _ = self.sites.get(unit.site, (i, i))
+            self.sites[unit.site] = start, i + 1
+
+    def of(self, cover: Cover) -> Span:
+        """The units that cover it."""
+        start, stop = self.sites[cover.site]
+        return (start, stop) if cover.unit is None else (start + cover.unit, start + cover.unit + 1)
+
+
+def _nested(covers: list[Cover], spans: _Spans, plain: Cost) -> tuple[list[Term], Cost]:
+    """A term for what each group of covers holds beyond those inside it; and what no cover holds."""
+    groups: dict[frozenset[str], list[Cover]] = {}
+    for cover in covers:
+        groups.setdefault(cover.items, []).append(cover)
+    holding: dict[str, list[frozenset[str]]] = {}
+    for items in groups:
+        for item in items:
+            holding.setdefault(item, []).append(items)
+    terms: list[Term] = []
+    own = {items: group[0].cost for items, group in groups.items()}
+    left = plain
+    for items, group in groups.items():
+        around = sorted({other for item in items for other in holding[item] if other != items}, key=len)
+        outside = [other for other in around if len(other) >= len(items)]
+        wrong = next((other for other in outside if not items < other), None)
+        if wrong is not None:
+            raise RouteError(
+                f"sites {group[0].site!r} and {groups[wrong][0].site!r} cover some of the same layers, and neither "
+                "lies inside the other; route with one of the methods, or leave one of the sites out."
+            )
+        if outside:
+            own[outside[0]] -= group[0].cost
+        else:
+            left -= group[0].cost
+    for items, group in groups.items():
+        factors = {spans.of(c) for other in {o for item in items for o in holding[item]} if items <= other
+                   for c in groups[other]}  # fmt: skip
+        terms.append(_term(group[0], own[items], factors))
+    return terms, left
+
+
+def _inside(covers: Iterable[Cover]) -> dict[str, tuple[tuple[str, int], ...]]:
+    """See `Layout.inside`: the units that have a cover around every cover of a site."""
+    own = [c for c in covers if not c.added]
+    found: dict[str, tuple[tuple[str, int], ...]] = {}
+    for site in dict.fromkeys(c.site for c in own):
+        around = [
+            {(o.site, o.unit) for o in own if o.unit is not None and o.site != site and _around(o, c)}
+            for c in own
+            if c.site == site
+        ]
+        common = set.intersection(*around)
+        if common:
+            found[site] = tuple(sorted((name, unit) for name, unit in common if unit is not None))
+    return found
+
+
+def _around(outer: Cover, inner: Cover) -> bool:
+    return inner.items < outer.items or (inner.items == outer.items and inner.level < outer.level)
+
+
+def _term(cover: Cover, cost: Cost, factors: Iterable[Span]) -> Term:
+    """The cost for one open unit in each of the factors."""
+    found = tuple(sorted(factors))
+    parts = math.prod(stop - start for start, stop in found)
+    if cost.macs % parts or cost.params % parts:
+        raise RouteError(
+            f"site {cover.site!r}: {cost} does not divide into {parts} equal parts, one for each combination of units; "
+            "its units are not alike, so give each a cover of its own."
+        )
+    return Term(Cost(cost.macs // parts, cost.params // parts), found, cover.decides)

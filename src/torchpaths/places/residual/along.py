@@ -1,0 +1,142 @@
+"""A residual block along a path as a plain module, and what is known of the values between blocks.
+
+Where some of a block's units are closed, what is left of it is traced with torch.fx, every child opaque, into a
+``GraphModule`` over the block's own children: those of closed branches are gone, the others keep their names. It runs,
+copies and pickles without torchpaths.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import fx, nn
+
+from torchpaths.errors import RouteError
+from torchpaths.junction import Junction
+from torchpaths.places.residual.parts import Part
+
+Run: TypeAlias = Callable[[nn.Module, Mapping[str, Any]], Any]
+"""``(block, arguments of its forward by name) -> value``, on fx proxies."""
+
+
+def rectified_junctions(model: nn.Module) -> set[Junction]:
+    """The junctions whose input is known, from the structure alone, to be the output of a ReLU.
+
+    A ReLU of such a value changes nothing: where a ResNet's block with an identity shortcut is closed, the ReLU behind
+    its sum can be left out as well. Known is the input of a junction that follows, in one ``nn.Sequential``, an
+    ``nn.ReLU`` or a junction whose place rectifies. (A closed block whose ReLU was left out counts among them: its
+    output is its input, which was rectified before.)
+    """
+    chains = (list(m._modules.values()) for m in model.modules() if is_chain(m))
+    pairs = (pair for children in chains for pair in itertools.pairwise(children))
+    return {b for a, b in pairs if isinstance(b, Junction) and _rectifies(a)}
+
+
+def is_chain(module: nn.Module) -> bool:
+    """Whether a module hands the output of each child to the next and does nothing else."""
+    return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+
+
+def _rectifies(module: nn.Module | None) -> bool:
+    return module._place.rectifies if isinstance(module, Junction) else type(module) is nn.ReLU
+
+
+def close(shortcut: Part, post: Part, block: nn.Module, x: Any, inputs: Sequence[Any], rectified: bool) -> Any:
+    """What a closed residual sum gives, ``post(shortcut(x))``, without writing into ``x``.
+
+    Args:
+        shortcut: the sum's shortcut.
+        post: what follows the sum.
+        block: the block.
+        x: the value before the sum; a tensor, or a proxy while tracing.
+        inputs: the block's own inputs.
+        rectified: ``x`` is known to be the output of a ReLU.
+    """
+    y = shortcut(block, x, *inputs)
+    if post.rectifier:
+        return y if rectified and y is x else torch.relu(y)
+    return post(block, y.clone() if post.in_place else y, *inputs)
+
+
+def trace(block: nn.Module, run: Run, conditions: Iterable[tuple[Run, str]] = ()) -> fx.GraphModule:
+    """``run`` as a module with the signature of a block's forward, over those of the block's children that it uses.
+
+    Args:
+        block: its children, parameters and buffers are shared with the result.
+        run: what to compute, ``(block, arguments of its forward by name) -> tensor``, on fx proxies.
+        conditions: what must hold of the arguments for ``run`` to be right, with the message of the AssertionError
+            that the module raises otherwise.
+
+    Raises:
+        RouteError: if ``run`` cannot be traced.
+    """
+    try:
+        traced = _Tracer(block, run, tuple(conditions)).trace(block)
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0][:160]
+        raise RouteError(
+            f"what a path leaves of a block of class {type(block).__name__} cannot be traced "
+            f"({type(error).__name__}: {reason}); the functions it was given by may not depend on values."
+        ) from error
+    graph = fx.Graph()  # made anew: a graph remembers the class of its tracer, which the result must not need
+    graph.output(graph.graph_copy(traced, {}))
+    if _first(graph) is _returned(graph):  # then there is nothing for which a condition would have to hold
+        for node in [n for n in graph.nodes if n.op not in ("placeholder", "output")][::-1]:
+            graph.erase_node(node)
+    return fx.GraphModule(block, graph, type(block).__name__)
+
+
+def hands_on(module: nn.Module) -> bool:
+    """Whether a module does nothing but return its (first) input."""
+    if isinstance(module, fx.GraphModule):
+        return _first(module.graph) is _returned(module.graph)
+    return type(module) is nn.Identity
+
+
+def copying(module: nn.Module) -> fx.GraphModule:
+    """A module that returns a copy of its input, with the arguments of one that hands it on."""
+    return trace(module, lambda _, arguments: next(iter(arguments.values())).clone())
+
+
+def _first(graph: fx.Graph) -> fx.Node:
+    first: fx.Node = next(iter(graph.nodes))
+    return first
+
+
+def _returned(graph: fx.Graph) -> Any:
+    return next(n for n in graph.nodes if n.op == "output").args[0]
+
+
+class _Tracer(fx.Tracer):
+    """Every child opaque but an ``nn.Identity``, which is nothing; the arguments are those of the block's forward."""
+
+    def __init__(self, block: nn.Module, run: Run, conditions: tuple[tuple[Run, str], ...]) -> None:
+        super().__init__()
+        parameters = inspect.signature(block.forward).parameters.values()
+        self.parameters = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        self.block = block
+        self.run = run
+        self.conditions = conditions
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return True
+
+    def call_module(self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return args[0] if type(m) is nn.Identity else super().call_module(m, forward, args, kwargs)
+
+    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
+        def forward() -> Any:
+            arguments = {p.name: self._placeholder(p) for p in self.parameters}
+            for condition, message in self.conditions:
+                torch._assert(condition(self.block, arguments), message)
+            return self.run(self.block, arguments)
+
+        return forward, []
+
+    def _placeholder(self, parameter: inspect.Parameter) -> fx.Proxy:
+        default = () if parameter.default is parameter.empty else (parameter.default,)
+        return self.create_proxy("placeholder", parameter.name, default, {})

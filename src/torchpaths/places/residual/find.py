@@ -1,0 +1,265 @@
+"""Find every residual block of a model by running it once: no list of architectures, no hooks left behind.
+
+While an example passes through the untouched model, each module's own input is caught, the module is taken apart
+(`split`), put together again and compared bit for bit with what it just gave, and its branches' MACs are counted. What
+does not come apart is kept with the reason. Nothing in the model is changed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from torchpaths.costs import count_macs, evaluating
+from torchpaths.errors import RouteError, near
+from torchpaths.layout import Cost
+from torchpaths.places.covers import sum_item
+from torchpaths.places.residual.parts import Residual, Split, part
+from torchpaths.places.residual.split import split
+from torchpaths.trace import Inputs
+
+ByHand: TypeAlias = Mapping[str, Residual | Sequence[Residual]]
+"""Blocks taken apart by hand: module name or regular expression -> its residual sums."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A residual block of a model.
+
+    Attributes:
+        module: dotted name.
+        parts: the block taken apart.
+        sites: a name for each of its sums: the module's, with the branch's largest child where there are several.
+        costs: what each branch costs, one image.
+        channels: width of the pooled features before each sum.
+        items: what each branch holds, see `torchpaths.places.covers.Cover`.
+        apart: whether the images of a batch pass it without touching each other.
+    """
+
+    module: str
+    parts: Split
+    sites: tuple[str, ...]
+    costs: tuple[Cost, ...]
+    channels: tuple[int, ...]
+    items: tuple[frozenset[str], ...]
+    apart: bool = True
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search found.
+
+    Attributes:
+        places: residual blocks in order of execution; a block inside another's branch is left to the outer one.
+        refused: modules that look like residual blocks and do not come apart, with the reason.
+    """
+
+    places: tuple[Found, ...]
+    refused: Mapping[str, str]
+
+
+def find_residuals(model: nn.Module, example: Inputs, by_hand: ByHand | None = None) -> Search:
+    """Find the residual blocks of a model.
+
+    Args:
+        model: any model whose forward takes one tensor, or one list of tensors.
+        example: a batch for it, ``[batch, ...]``; its size is the one the MACs are counted for.
+        by_hand: blocks to be taken apart as given instead of traced.
+
+    Raises:
+        RouteError: if the model does not take the example, or a name given by hand is not there.
+    """
+    hand = _resolve(model, by_hand or {})
+    return _Search(model, example, hand).run()
+
+
+def match(pattern: str, names: Sequence[str], what: str) -> list[str]:
+    """The names that a pattern means: that very name, or all that it matches whole as a regular expression.
+
+    Raises:
+        RouteError: if there is none, with near names, or if it is no regular expression.
+    """
+    if pattern in names:
+        return [pattern]
+    try:
+        found = [n for n in names if re.fullmatch(pattern, n)]
+    except re.error as error:
+        raise RouteError(f"{pattern!r} is neither the name of a {what} nor a regular expression ({error}).") from error
+    if not found:
+        raise RouteError(f"{pattern!r} matches no {what}. {near(pattern, names)}")
+    return found
+
+
+def _resolve(model: nn.Module, by_hand: ByHand) -> dict[str, tuple[Residual, ...]]:
+    names = [name for name, _ in model.named_modules() if name]
+    resolved: dict[str, tuple[Residual, ...]] = {}
+    for pattern, given in by_hand.items():
+        parts = (given,) if isinstance(given, Residual) else tuple(given)
+        resolved.update(dict.fromkeys(match(pattern, names, "module"), parts))
+    return resolved
+
+
+class _Search:
+    def __init__(self, model: nn.Module, example: Inputs, by_hand: dict[str, tuple[Residual, ...]]) -> None:
+        self.model = model
+        self.example = example
+        self.by_hand = by_hand
+        self.inputs: dict[str, list[Tensor]] = {}
+        self.places: dict[str, Found] = {}
+        self.refused: dict[str, str] = {}
+        self.examining = False
+
+    def run(self) -> Search:
+        handles = []
+        for name, module in self.model.named_modules():
+            if name and (name in self.by_hand or _may_be_residual(module)):
+                handles.append(module.register_forward_pre_hook(self._catch(name), with_kwargs=True))
+                handles.append(module.register_forward_hook(self._examine(name), with_kwargs=True))
+        try:
+            with torch.no_grad(), evaluating(self.model):
+                self.model(self.example)
+        except RouteError:
+            raise
+        except Exception as error:
+            reason = str(error).strip().split("\n")[0]
+            example = self.example
+            shape = tuple(example.shape) if isinstance(example, Tensor) else [tuple(x.shape) for x in example]
+            raise RouteError(
+                f"{type(self.model).__name__} does not take the example of shape {shape}: "
+                f"{reason}. "
+                "Give route(model, method, example=x) an x that model(x) accepts."
+            ) from error
+        finally:
+            for handle in handles:
+                handle.remove()
+        missing = [name for name in self.by_hand if name not in self.places]
+        if missing:
+            why = self.refused.get(missing[0], "it did not run")
+            raise RouteError(f"block {missing[0]!r}, given by hand, cannot be used: {why}.")
+        found = {n: p for n, p in self.places.items() if len(self.inputs[n]) == 0}
+        order = [n for n in self.inputs if n in found]
+        outer = [n for n in order if not any(n.startswith(o + ".") for o in order)]
+        refused = {n: r for n, r in self.refused.items() if not any(n.startswith(o + ".") for o in outer)}
+        return Search(tuple(found[n] for n in outer), refused)
+
+    def _catch(self, name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            x = args[0] if args else next(iter(kwargs.values()), None)
+            if isinstance(x, Tensor) and not self.examining:
+                self.inputs.setdefault(name, []).append(x.clone())
+
+        return hook
+
+    def _examine(self, name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            if self.examining or not self.inputs.get(name):
+                return  # a child run again while its parent is being taken apart
+            x = self.inputs[name].pop()
+            if name in self.places:
+                del self.places[name]
+                self.refused[name] = "it runs several times in one forward"
+            elif name not in self.refused:
+                self.examining = True
+                try:
+                    extra = _extra(module, args, kwargs)
+                    self.places[name] = self._place(name, module, x, extra, output)
+                except RouteError as error:
+                    self.refused[name] = str(error)
+                except Exception as error:  # the block's own, met while its parts ran alone
+                    self.refused[name] = f"its parts do not run alone ({type(error).__name__}: {error})"
+                finally:
+                    self.examining = False
+
+        return hook
+
+    def _place(self, name: str, block: nn.Module, x: Tensor, extra: dict[str, Any], output: Any) -> Found:
+        if not isinstance(output, Tensor):
+            raise RouteError("it does not return one tensor")
+        batch = len(self.example)
+        if x.shape[0] != batch or output.shape[0] != batch:
+            raise RouteError("the first axis of its input or output is not the batch")
+        if name in self.by_hand:
+            residuals = self.by_hand[name]
+            parts = Split(residuals, tuple(extra), params=tuple(() for _ in residuals))
+        else:
+            parts = split(block, x, **extra)
+        inputs = (x, *extra.values())
+        starts = []
+        y = x.clone()
+        for residual in parts.residuals:
+            if residual.pre is not None:
+                y = part(residual.pre)(block, y, *inputs)
+            starts.append(y.clone())
+            branch = part(residual.branch)(block, y, *inputs)
+            if not torch.equal(y.nan_to_num(), starts[-1].nan_to_num()):
+                raise RouteError("its branch overwrites the block's input in place, which the shortcut then reads")
+            y = part(residual.post)(block, part(residual.shortcut)(block, y, *inputs) + branch, *inputs)
+        if y.shape != output.shape or not torch.equal(y.nan_to_num(), output.nan_to_num()):
+            raise RouteError("its parts put together again do not give its output")
+        costs, items = [], []
+        names = list(block.named_parameters(name, remove_duplicate=False))
+        for number, (residual, start, held) in enumerate(zip(parts.residuals, starts, parts.params, strict=True)):
+            if name in self.by_hand:
+                with _ParametersUsed() as used:
+                    part(residual.branch)(block, start.clone(), *inputs)
+                held = tuple(used.found.values())
+            # One image alone: some work, such as a table of relative positions, is done once for the whole batch.
+            run = partial(part(residual.branch), block, start[:1].clone(), x[:1], *inputs[1:])
+            costs.append(Cost(count_macs(run), sum(p.numel() for p in held)))
+            ids = {id(p) for p in held}
+            items.append(frozenset({sum_item(name, number), *(n for n, p in names if id(p) in ids)}))
+        channels = tuple(s.shape[r.axis] for s, r in zip(starts, parts.residuals, strict=True))
+        return Found(name, parts, _names(name, parts), tuple(costs), channels, tuple(items))
+
+
+class _ParametersUsed(TorchFunctionMode):
+    """Notes which parameters the operations inside it read: what a branch given by hand holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[int, nn.Parameter] = {}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        leaves = tree_leaves((args, kwargs or {}))
+        self.found.update({id(leaf): leaf for leaf in leaves if isinstance(leaf, nn.Parameter)})
+        return func(*args, **(kwargs or {}))
+
+
+def _extra(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """What a module was called with beyond its input and its defaults, in the order of its signature."""
+    parameters = list(inspect.signature(module.forward).parameters.values())
+    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
+        if len(args) > 1 or len(kwargs) > (not args):
+            raise RouteError("its forward takes any arguments (*args or **kwargs) and was given some")
+        return {}
+    given = {**dict(zip((p.name for p in parameters), args, strict=False)), **kwargs}
+    defaults = {p.name: p.default for p in parameters[1:]}
+    return {n: given[n] for n, d in defaults.items() if n in given and given[n] is not d and not _equal(given[n], d)}
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return not isinstance(a, Tensor) and not isinstance(b, Tensor) and bool(a == b)
+
+
+def _names(module: str, parts: Split) -> tuple[str, ...]:
+    if len(parts.residuals) == 1:
+        return (module,)
+    children = [r.name for r in parts.residuals]
+    if all(children) and len(set(children)) == len(children):
+        return tuple(f"{module}.{child}" for child in children)
+    return tuple(f"{module}.{i}" for i in range(len(children)))
+
+
+def _may_be_residual(module: nn.Module) -> bool:
+    """Whether to try: a module with children and a forward of its own, not one of torch's."""
+    own = not type(module).__module__.startswith("torch.nn.")
+    return own and next(module.children(), None) is not None

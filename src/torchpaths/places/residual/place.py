@@ -1,0 +1,190 @@
+"""``ResidualPlace``: a residual block whose branches can be closed, ``y = post(shortcut(x) + z * branch(x))``.
+
+ConvNet-AIG, Eq. 3. The multiplier ``z`` stands inside the sum, before any ReLU that follows it, so a gate gets the
+gradient the paper gives it.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from torchpaths.errors import CallError
+from torchpaths.junction import Place
+from torchpaths.path import Bools
+from torchpaths.places.gradients import mix, pool
+from torchpaths.places.residual.along import Run, close, hands_on, trace
+from torchpaths.places.residual.parts import Part, Piece, Residual, Split, part
+from torchpaths.trace import Site
+
+
+class Step:
+    """One residual sum of a junction with the unit that closes it."""
+
+    def __init__(self, residual: Residual, site: Site, unit: int) -> None:
+        self.pre = None if residual.pre is None else part(residual.pre)
+        self.branch = part(residual.branch)
+        self.shortcut = part(residual.shortcut)
+        self.post = part(residual.post)
+        self.axis = residual.axis
+        self.site = site
+        self.unit = unit
+
+    def using(self, change: Callable[[Part], Part]) -> Step:
+        """The same step with each of its parts changed."""
+        step = copy.copy(self)
+        step.pre = None if self.pre is None else change(self.pre)
+        step.branch, step.shortcut, step.post = change(self.branch), change(self.shortcut), change(self.post)
+        return step
+
+    def pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``x`` and its average over all axes but samples and channels (ConvNet-AIG, Eq. 4), ``[batch, channels]``."""
+        axes = _others(x.dim(), self.axis)
+        return pool(x, axes) if axes else (x, x)
+
+
+@functools.cache
+def _others(axes: int, channels: int) -> tuple[int, ...]:
+    """All axes but samples and channels."""
+    return tuple(a for a in range(1, axes) if a != channels)
+
+
+class ResidualPlace(Place):
+    """A residual block under one or more sites, one for each of its sums."""
+
+    def __init__(self, block: nn.Module, parts: Split, sites: tuple[tuple[Site, int], ...]) -> None:
+        """
+        Args:
+            block: the residual block.
+            parts: the block taken apart.
+            sites: for each of its sums, the site and the unit's number in it.
+        """
+        super().__init__(block, tuple(site for site, _ in sites))
+        self.steps = tuple(Step(r, site, unit) for r, (site, unit) in zip(parts.residuals, sites, strict=True))
+        self.conditions = tuple(zip(parts.conditions, parts.answers, strict=True))
+        self.extra = parts.extra
+        self.rectifies = self.steps[-1].post.rectifies
+        others = list(inspect.signature(block.forward).parameters.values())[1:]
+        self._defaults = {p.name: p.default for p in others}
+
+    def run(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The block's forward, each branch multiplied by its unit's ``z`` or left out.
+
+        Raises:
+            CallError: for arguments the block's default call does not have, or an input of a kind that takes another
+                way through the block's own forward than the example did.
+        """
+        inputs = self.prepare(x, args, kwargs)
+        for step in self.steps:
+            if step.pre is not None:
+                x = step.pre(self.block, x, *inputs)
+            x = self.sum(step, x, inputs)
+        return x
+
+    def prepare(self, x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """What every part gets beside its own value; raises as `run` says."""
+        inputs = (x, *self._bind(args, kwargs)) if args or kwargs or self.extra else (x,)
+        for condition, answer in self.conditions:
+            if bool(condition(self.block, x, *inputs)) != answer:
+                raise CallError(
+                    f"block {self.sites[0].modules[0]!r} was routed with an example for which a condition in its "
+                    "forward "
+                    f"was {answer}, for an input of shape {tuple(x.shape)} it is not; route the model with an example "
+                    "of "
+                    "this shape."
+                )
+        return inputs
+
+    def sum(self, step: Step, x: Tensor, inputs: tuple[Any, ...]) -> Tensor:
+        """One residual sum of the value before it."""
+        block = self.block
+        x, decision = self.decide(step.site, x, step.pool)
+        if decision is None or decision.whole is not None:
+            if decision is None or decision.whole is None or decision.whole[step.unit]:
+                # The branch first, as residual blocks are commonly written: in-place layers then act in the same order.
+                branch = step.branch(block, x, *inputs)
+                y = step.shortcut(block, x, *inputs) + branch
+                return step.post(block, y, *inputs)
+            y = step.shortcut(block, x, *inputs)
+            if step.post.in_place or (step.post.identity and y is x):
+                y = y.clone()  # y may be the block's own input, which an in-place layer here or later would overwrite
+            return step.post(block, y, *inputs)
+        branch = step.branch(block, x, *inputs)
+        shortcut = step.shortcut(block, x, *inputs)
+        z = decision.z if decision.z.shape[1] == 1 else decision.z[:, step.unit : step.unit + 1]
+        z = z.to(branch.dtype).view(-1, *(1,) * (branch.dim() - 1))
+        if shortcut.dtype == branch.dtype:
+            total = mix(shortcut, branch, z)
+        else:
+            total = shortcut + branch * z
+        return step.post(block, total, *inputs)
+
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+        """The block's further arguments that its parts take; the others must have their defaults."""
+        values = {**self._defaults, **dict(zip(self._defaults, args, strict=False)), **kwargs}
+        for name, value in values.items():
+            default = self._defaults.get(name)
+            if name not in self.extra and value is not default and value != default:
+                raise CallError(
+                    f"block {self.sites[0].modules[0]!r} was called with {name}={value!r}; it was routed with the "
+                    "default "
+                    f"({default!r}). Route the model with an example that leads to this call, or give the block by "
+                    "hand: "
+                    "route(..., residuals={...})."
+                )
+        return [values[name] for name in self.extra]
+
+    def cut(self, opened: Mapping[str, Bools], rectified: bool = False) -> nn.Module:
+        """The block itself where all its units are open, else what is left of it. See `Place.cut`."""
+        steps = tuple((step, opened[step.site.name][step.unit]) for step in self.steps)
+        if all(is_open for _, is_open in steps):
+            return self.block
+        left = trace(self.block, partial(self._along, steps, rectified), self._conditions())
+        # What is told more than one value would not do as an nn.Identity.
+        return nn.Identity().train(self.training) if hands_on(left) and not self._defaults else left
+
+    def _inputs(self, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
+        """What every part is called with besides its own value: the block's input and what else it is told."""
+        return (next(iter(arguments.values())), *(arguments[name] for name in self.extra))
+
+    def _conditions(self) -> Iterator[tuple[Run, str]]:
+        """What a call must meet for its parts to be right, as in `run`, for `trace`."""
+        name = type(self.block).__name__
+
+        def answered(condition: Piece, answer: bool, _: nn.Module, arguments: Mapping[str, Any]) -> Any:
+            inputs = self._inputs(arguments)
+            value = condition(self.block, inputs[0], *inputs)
+            return value != 0 if answer else value == 0  # not bool(value): the answer is a value of the graph
+
+        def left(argument: str, default: Any, _: nn.Module, arguments: Mapping[str, Any]) -> Any:
+            return arguments[argument] == default
+
+        for condition, answer in self.conditions:
+            yield partial(answered, condition, answer), f"{name} was cut for inputs of another shape or kind"
+        for argument, default in self._defaults.items():
+            if argument not in self.extra and default is not inspect.Parameter.empty:
+                yield partial(left, argument, default), f"{name} was cut for calls without {argument}"
+
+    def _along(
+        self, steps: tuple[tuple[Step, bool], ...], rectified: bool, block: nn.Module, arguments: Mapping[str, Any]
+    ) -> Any:
+        """The block along a path, for `trace`."""
+        inputs = self._inputs(arguments)
+        x = inputs[0]
+        for step, is_open in steps:
+            if step.pre is not None:
+                x = step.pre(block, x, *inputs)
+                rectified = step.pre.rectifies
+            if is_open:
+                branch = step.branch(block, x, *inputs)
+                x = step.post(block, step.shortcut(block, x, *inputs) + branch, *inputs)
+            else:
+                x = close(step.shortcut, step.post, block, x, inputs, rectified)
+            rectified = step.post.rectifies
+        return x

@@ -1,0 +1,131 @@
+"""The network: ``Routed``, a model whose parts can be open or closed, ``(x, path=None) -> (y, trace)``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from torchpaths.errors import CallError, PathError
+from torchpaths.junction import Junction, junctions
+from torchpaths.layout import Layout
+from torchpaths.path import Path
+from torchpaths.trace import Call, Decider, Inputs, Site, Slot, Trace, extent
+
+
+class Routed(nn.Module):
+    """A model whose parts can be open or closed: ``(x, path=None) -> (y, trace)``. Made by `torchpaths.route`.
+
+    Threads may share it: every call has its own path and trace.
+
+    Attributes:
+        model: the original model with junctions in place of some blocks; parameters and state_dict keys as they were.
+        deciders: site name (with ``/`` for ``.``) -> decider.
+        sites: site name -> `Site`, in order of execution.
+        layout: units and costs, the network as paths see it.
+        example_shape: of one image of the example it was routed with, ``(C, H, W)``; empty where it was made by hand or
+            takes lists of images.
+    """
+
+    def __init__(
+        self, model: nn.Module, sites: tuple[Site, ...], layout: Layout, example_shape: tuple[int, ...] = ()
+    ) -> None:
+        """
+        Args:
+            model: a model in which junctions stand.
+            sites: those that its junctions obey, in order of execution.
+            layout: of the same sites.
+            example_shape: see above.
+        """
+        super().__init__()
+        self.model = model
+        self.deciders = nn.ModuleDict()
+        # Past ModuleDict's own check of names: a block may well be called "keys".
+        self.deciders._modules.update({s.name.replace(".", "/"): s.decider for s in sites if s.decider is not None})
+        self.sites = {s.name: s for s in sites}
+        self.layout = layout
+        self.example_shape = example_shape
+        self.slot = Slot()
+        for _, junction in junctions(model):
+            junction._place.slot = self.slot
+
+    @property
+    def junctions(self) -> tuple[Junction, ...]:
+        """The junctions of the model."""
+        return tuple(junction for _, junction in junctions(self.model))
+
+    def forward(self, x: Inputs, *inputs: Any, path: Path | None = None, **more: Any) -> tuple[Any, Trace]:
+        """
+        Args:
+            x: a batch, first axis the samples; or a list of images, for models that take one.
+            *inputs: the path, if the first of them is one; what else the model's own forward takes.
+            path: units chosen from outside; sites it does not name decide for themselves.
+            **more: what else the model's own forward takes by name, such as a detector's ``targets``.
+
+        Returns:
+            The model's output and what happened.
+
+        Raises:
+            PathError: if the path does not fit this network or this batch.
+            CallError: in a replica of ``nn.DataParallel``.
+        """
+        path, inputs = self._chosen(path, inputs)
+        batch, device = extent(x)
+        if path is not None:
+            path.check(self.layout, batch)
+        call = Call(path, batch, device, torch.is_grad_enabled())
+        holder = self.slot.holder
+        before = holder.call
+        try:
+            holder.call = call
+            y = self.model(x, *inputs, **more)
+        finally:
+            holder.call = before
+        return y, call.finish(self.layout.inside)
+
+    def _chosen(self, path: Path | None, inputs: tuple[Any, ...]) -> tuple[Path | None, tuple[Any, ...]]:
+        """The path, by position or name, and the model's further inputs."""
+        if inputs and path is None and (isinstance(inputs[0], Path) or (inputs[0] is None and len(inputs) == 1)):
+            path, inputs = inputs[0], inputs[1:]
+        for given in (path, *inputs):
+            if isinstance(given, Mapping) and not isinstance(given, Path) and not self.sites.keys().isdisjoint(given):
+                raise PathError(f"a {type(given).__name__} of sites is no path; say Path({{...}}).")
+        if path is not None and not isinstance(path, Path):
+            raise PathError(f"path={path!r} is no path; give a torchpaths.Path, Path({{site: bools}}).")
+        if getattr(self, "_is_replica", False):
+            raise CallError(
+                "this is a replica that nn.DataParallel made of a routed network: its junctions would run on the first "
+                "device's weights. Use DistributedDataParallel, a process for each device, or one device."
+            )
+        return path, inputs
+
+    def __repr__(self) -> str:
+        layout = self.layout
+        rows = [("site", "units", "MACs", "of plain", "params", "decider")]
+        for site in self.sites.values():
+            cost = layout.saved(site.name)
+            share = f"{cost.macs / layout.plain.macs:.1%}"
+            rows.append(
+                (site.name, str(len(site.units)), f"{cost.macs:,}", share, f"{cost.params:,}", _name(site.decider))
+            )
+        fixed, plain = layout.fixed, layout.plain
+        rows.append(("always runs", "", f"{fixed.macs:,}", f"{fixed.macs / plain.macs:.1%}", f"{fixed.params:,}", ""))
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines = [
+            "  ".join(
+                c.ljust(w) if i in (0, 5) else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths, strict=True))
+            ).rstrip()
+            for r in rows
+        ]
+        lines.insert(1, "-" * max(map(len, lines)))
+        title = (
+            f"Routed {layout.network}: {len(layout.units)} units at {len(self.sites)} sites; "
+            f"plain {plain.macs:,} MACs, {plain.params:,} parameters"
+        )
+        return "\n".join([title, *lines])
+
+
+def _name(decider: Decider | None) -> str:
+    return "always open" if decider is None else repr(decider).replace("\n", " ")

@@ -1,0 +1,162 @@
+"""``route``: turn a model into one whose parts can be open or closed.
+
+Everything is found and checked on the untouched model first; only then are modules swapped, inner ones before outer
+ones, and the routed network is run once with everything open: that tells in which order its sites run, and it must give
+the original's output bit for bit. Parameters, buffers and state_dict keys of the model stay as they were, pretrained
+weights survive. Whatever is refused, at whatever moment, the model is as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from torchpaths.costs import count_macs, count_params, evaluating
+from torchpaths.errors import RouteError
+from torchpaths.junction import Junction, junctions
+from torchpaths.layout import Cost
+from torchpaths.methods.base import Method
+from torchpaths.methods.blocks import plan_blocks
+from torchpaths.methods.together import Together
+from torchpaths.path import Path
+from torchpaths.places.covers import Cover, make_layout
+from torchpaths.places.plan import Plan
+from torchpaths.places.residual.find import ByHand
+from torchpaths.places.untouched import Untouched
+from torchpaths.routed import Routed
+from torchpaths.trace import Decider, Inputs, Site, extent
+
+
+def route(
+    model: nn.Module,
+    method: Method | Sequence[Method] | None = None,
+    *,
+    example: Inputs | None = None,
+    residuals: ByHand | None = None,
+) -> Routed:
+    """Route a model. Its residual blocks are replaced in place; the returned network owns it.
+
+    Args:
+        model: a network of timm or torchvision, or your own, whose forward takes one tensor.
+        method: who decides: a method, or several whose sites lie apart or inside one another, in any order. None:
+            nobody, every unit is open until a path closes it.
+        example: a batch the model accepts, ``[batch, ...]``, or a list of images for a detector; MACs are counted for
+            its size. May be left out for models
+            that say their input size (timm) and for those that take 224 x 224 RGB.
+        residuals: blocks that cannot be taken apart automatically, by hand: name or regular expression of modules ->
+            ``Residual(branch, shortcut, post)``, or several for several sums.
+
+    Returns:
+        ``net(x, path=None) -> (y, trace)``; ``print(net)`` is a table of its units.
+
+    Raises:
+        RouteError: if the model is routed already, does not take the example, or holds nothing to route; if a pattern
+            matches nothing; or if methods do not go together. The model is then as it was.
+    """
+    if isinstance(method, Sequence):
+        method = Together(tuple(method))
+    if not isinstance(method, Method | None):
+        raise RouteError(
+            f"method={method!r}: give a method, an instance such as GatedBlocks(), a list of several, or None."
+        )
+    if isinstance(model, Routed) or next(junctions(model), None) is not None:
+        raise RouteError(f"{type(model).__name__} is routed already; route the original model once, with all methods.")
+    x = _example(model) if example is None else example
+    before = Untouched(model)
+    try:
+        plans = plan_blocks(model, x, residuals) if method is None else method.find(model, x, residuals)
+        with evaluating(model):
+            plain = Cost(count_macs(lambda: model(x[:1])), count_params(model))
+        expected = _run(model, x)
+        before.restore()
+        _swap(model, plans)
+        swapped = Untouched(model)
+        net = _routed(model, plans, plain, x, expected)
+        swapped.restore()
+    except BaseException:
+        before.restore()  # the modules that were swapped too
+        raise
+    net.deciders.to(extent(x)[1])
+    net.training = model.training  # not net.train(): modules the user keeps in evaluation mode stay there
+    net.deciders.train(model.training)
+    return net
+
+
+def _example(model: nn.Module) -> Tensor:
+    """Zeros of the size the model says it wants; 224 x 224 RGB for those that say nothing."""
+    config: Any = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None) or {}
+    size = config.get("input_size", (3, 224, 224)) if isinstance(config, dict) else (3, 224, 224)
+    parameter = next(model.parameters(), torch.zeros(()))
+    return torch.zeros(1, *size, device=parameter.device, dtype=parameter.dtype)
+
+
+def _swap(model: nn.Module, plans: list[Plan]) -> None:
+    """Replace modules by junctions, inner ones first."""
+    for plan in sorted(plans, key=lambda p: (-p.module.count("."), p.level)):
+        parent, _, child = plan.module.rpartition(".")
+        holder = model.get_submodule(parent)
+        block = holder._modules[child]
+        assert block is not None
+        holder._modules[child] = Junction(plan.build(block))
+
+
+def _routed(model: nn.Module, plans: list[Plan], plain: Cost, x: Inputs, expected: Any) -> Routed:
+    """The network, its sites in the order in which they run.
+
+    Raises:
+        RouteError: if a site is asked by nobody, or the output with everything open is not the original's.
+    """
+    sites = {site.name: site for plan in plans for site in plan.sites}  # many modules may obey one
+    network, shape = type(model).__name__, tuple(x.shape[1:]) if isinstance(x, Tensor) else ()
+    covers = _covers(plans, sites.values())
+    units = [unit for site in sites.values() for unit in site.units]
+    found = Routed(model, tuple(sites.values()), make_layout(units, covers, plain, network), shape)
+    got, trace = _run(found, x, Path.full(found))
+    _check_same(got, expected, network)
+    missing = [name for name in sites if name not in trace]
+    if missing:
+        raise RouteError(f"site {missing[0]!r} did not run for the example, so nothing is known of it.")
+    units = [unit for name in trace for unit in sites[name].units]
+    layout = make_layout(units, covers, plain, network)
+    for name, members in layout.sites.items():
+        sites[name].units = members
+    return Routed(model, tuple(sites[name] for name in trace), layout, shape)
+
+
+def _run(model: nn.Module, x: Inputs, *more: Any) -> Any:
+    """What a network gives for the first image of a batch, with the same chance every time."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), evaluating(model):
+        torch.manual_seed(0)
+        return model(x[:1], *more)
+
+
+def _check_same(got: Any, expected: Any, network: str) -> None:
+    pairs = list(zip(tree_leaves(got), tree_leaves(expected), strict=True))
+    for a, b in pairs:
+        if isinstance(b, Tensor) and (a.shape != b.shape or not torch.equal(a.nan_to_num(), b.nan_to_num())):
+            raise RouteError(
+                f"the routed {network} does not give the original's output with everything open: something in it "
+                "depends on more than its input, such as what a block wrote on itself when it last ran."
+            )
+
+
+def _covers(plans: list[Plan], sites: Iterable[Site]) -> list[Cover]:
+    """What all sites hold, and what their deciders cost."""
+    covers = [cover for plan in plans for cover in plan.covers]
+    first = {cover.site: cover for cover in reversed(covers) if not cover.added}
+    for site in sites:
+        if site.decider is not None:
+            cost = _decider_cost(site.decider)
+            covers.append(replace(first[site.name], cost=cost, added=True, decides=True))
+    return covers
+
+
+def _decider_cost(decider: Decider) -> Cost:
+    """MACs of the decider's linear layers for one image, and its parameters."""
+    linear = [m for m in decider.modules() if isinstance(m, nn.Linear)]
+    return Cost(sum(m.in_features * m.out_features for m in linear), count_params(decider))

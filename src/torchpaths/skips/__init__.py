@@ -1,0 +1,11 @@
+"""``skipping(net)``: the same answers, and only opened work is done.
+
+| file | what |
+|---|---|
+| `network` | `skipping` and the network it makes |
+| `call` | a call that knows what the last junction gave |
+| `residual` | a residual block that runs its branches for the images that open them |
+| `panel` | several gates as one |
+| `direct` | layers called past the search for hooks |
+| `prices` | from how many images on gathering does not pay |
+"""

@@ -1,0 +1,134 @@
+"""``skipping(net)``: the same answers as the masked network, and only opened work is done, at any batch size.
+
+A mask saves MACs on paper; users of such networks complain of it more than of anything else. Here a block that some
+images of a batch open gathers those images, runs its branch on them alone and adds the result back (as
+``drop_add_residual_stochastic_depth`` of DINOv2 does in training); a block that all open runs as ever, and one that
+none opens does not run. Beside that, three things keep the time near the MACs:
+
+* What a junction gives is remembered with its version. If the next one gets that very tensor, untouched, then gates
+  need not look at the same features again (`panel`), a ReLU of a ReLU's output is left out, and a tensor that nobody
+  else refers to is written in place: a new one of a hundred megabytes costs more than the arithmetic on it.
+* Rows are copied in memory order: ``index_select`` of a channels_last tensor takes ten times as long.
+* `prices` measures once on the device from how many images on gathering would not pay.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from itertools import chain, groupby
+from typing import Any
+
+import torch
+
+from torchpaths.errors import CallError
+from torchpaths.path import Path
+from torchpaths.places.residual.place import ResidualPlace
+from torchpaths.routed import Routed
+from torchpaths.skips.call import SkippingCall
+from torchpaths.skips.panel import Panel
+from torchpaths.skips.prices import Prices
+from torchpaths.skips.residual import SkippingResidual
+from torchpaths.trace import Inputs, Site, Trace, extent
+
+
+class Skipping(Routed):
+    """A routed network that does only opened work: ``(x, path=None) -> (y, trace)``, for evaluation, without gradients.
+
+    Made by `skipping`. Shares parameters and buffers with the network it was made of. Threads may share it. What it
+    remembers between calls (joined gates, direct calls, prices) is tied to the modules and tensors it was made of, and
+    made anew where they change.
+
+    Attributes:
+        prices: from how many open images on gathering does not pay, by block and batch; measured when first met.
+    """
+
+    def __init__(self, net: Routed) -> None:
+        """
+        Args:
+            net: a network of its own structure (junctions, deciders), which this one takes over.
+        """
+        for junction in net.junctions:
+            if type(junction._place) is ResidualPlace:
+                junction.__dict__["_place"] = SkippingResidual(junction._place)
+        super().__init__(net.model, tuple(net.sites.values()), net.layout, net.example_shape)
+        self.prices = Prices()
+        self._panels = _panels(net.sites.values())
+        self.eval()
+
+    def train(self, mode: bool = True) -> Skipping:
+        """
+        Raises:
+            CallError: for training mode: there a mask and left-out work differ, as norms see other images.
+        """
+        if mode:
+            raise CallError(
+                "a skipping network is for evaluation only: in training, batch normalisation would see only the open "
+                "images. Train the routed network it was made of; the weights are shared."
+            )
+        for panel, _ in self.__dict__.get("_panels", ()):
+            panel.forget()  # after ``eval()``, weights written through ``parameter.data`` count too
+        super().train(False)
+        return self
+
+    def forward(self, x: Inputs, *inputs: Any, path: Path | None = None, **more: Any) -> tuple[Any, Trace]:
+        """See `Routed.forward`.
+
+        Raises:
+            CallError: for an empty batch, or one on another device than the network.
+        """
+        if torch.compiler.is_compiling():
+            raise CallError(
+                "what a skipping network runs depends on the images, so it cannot be compiled; run it as it is, or "
+                "compile the network along chosen paths: torchpaths.compiled(net, paths)."
+            )
+        path, inputs = self._chosen(path, inputs)
+        batch, there = extent(x)
+        if batch == 0:
+            raise CallError("a batch of no images; give at least one.")
+        device = next((p.device for p in self.model.parameters()), there)
+        if device != there:
+            raise CallError(f"the images are on {there}, the network is on {device}; give x.to({str(device)!r}).")
+        if path is not None:
+            path.check(self.layout, batch)
+        columns = {}
+        for panel, names in self._panels:
+            joined = panel.joined()
+            columns.update({n: (joined, i, d) for i, (n, d) in enumerate(zip(names, panel.deciders, strict=True))})
+        call = SkippingCall(path, batch, device, columns, self.prices)
+        local = self.slot.local
+        before = local.call
+        with torch.inference_mode(False), torch.no_grad():  # in inference mode tensors have no version
+            try:
+                local.call = call
+                y = self.model(x, *inputs, **more)
+            finally:
+                local.call = before
+            return y, call.finish(self.layout.inside)
+
+
+def skipping(net: Routed) -> Skipping:
+    """A network that answers as ``net`` does in evaluation and does only opened work, at any batch size.
+
+    Args:
+        net: a routed network; it stays as it is. Parameters and buffers are shared, so training goes on in ``net``.
+
+    Returns:
+        ``fast(x, path=None) -> (y, trace)``.
+    """
+    tensors = chain(net.parameters(), net.buffers())
+    return Skipping(copy.deepcopy(net, {id(t): t for t in tensors}))
+
+
+def _panels(sites: Iterable[Site]) -> list[tuple[Panel, tuple[str, ...]]]:
+    """Neighbouring deciders that are perceptrons of equal width, a panel for each run of them, with their sites."""
+
+    def width(site: Site) -> int | None:
+        return None if site.decider is None or not site.decider.by_score else site.decider.perceptron().channels
+
+    found = []
+    for channels, run in groupby(sites, key=width):
+        if channels is not None:
+            group = [(site.name, site.decider) for site in run if site.decider is not None]
+            found.append((Panel([decider for _, decider in group]), tuple(name for name, _ in group)))
+    return found

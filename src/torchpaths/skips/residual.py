@@ -1,0 +1,134 @@
+"""``SkippingResidual``: a residual block that runs its branches for the images that open them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Hashable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchpaths.places.gradients import mix
+from torchpaths.places.residual.parts import Piece
+from torchpaths.places.residual.place import ResidualPlace, Step
+from torchpaths.places.rows import add_rows, take_rows
+from torchpaths.skips.call import ALONE, LOCAL, SkippingCall, shares
+from torchpaths.skips.direct import Direct
+
+
+class SkippingResidual(ResidualPlace):
+    """A residual block that runs its branches for the images that open them."""
+
+    def __init__(self, place: ResidualPlace) -> None:
+        """
+        Args:
+            place: taken over: block, parts and sites.
+        """
+        self.__dict__.update(place.__dict__)
+        self._limits: dict[Hashable, int] = {}
+        self._direct: Direct | None = None
+        self._alone = not self.conditions and not self.extra  # nothing to look at but x
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_direct": None, "_limits": {}}  # they belong to these very modules and this machine
+
+    def run(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """See `ResidualPlace.run`."""
+        call = self.slot.local.call
+        if not isinstance(call, SkippingCall):
+            return super().run(x, *args, **kwargs)
+        call.enter(x, sys.getrefcount(x))
+        inputs = (x,) if self._alone and not args and not kwargs else self.prepare(x, args, kwargs)
+        for step in self._steps():
+            if step.pre is not None:
+                x = step.pre(self.block, x, *inputs)
+                call.leave(x, rectified=step.pre.rectifies, own=False)
+            x = self._step(step, x, inputs, call)
+        return x
+
+    def _steps(self) -> tuple[Step, ...]:
+        """The steps, past hooks where the block's children have none."""
+        direct = self._direct
+        if direct is None or not direct.holds():
+            direct = self._direct = Direct(self.block, self.steps)
+            self._limits = {}  # other children, other prices
+        return self.steps if direct.hooked() else direct.steps
+
+    def _step(self, step: Step, x: Tensor, inputs: tuple[Any, ...], call: SkippingCall) -> Tensor:
+        x, decision = call.decide(step.site, x, step.pool)
+        rows = call.opening(step.site, step.unit, decision)
+        if isinstance(rows, Tensor) and not self._pays(step, x, inputs, len(rows), call):
+            rows = None
+        if rows is True:
+            total, own = self._add(step, x, inputs), True
+        elif rows is None:
+            total, own = self._scaled(step, x, inputs, decision.z[:, step.unit]), True
+        else:
+            total = step.shortcut(self.block, x, *inputs)
+            if rows is False and total is x and (step.post.identity or (step.post.rectifier and call.rectified)):
+                return call.keep(x)
+            own = call.own if total is x else sys.getrefcount(total) <= LOCAL and shares(total) <= ALONE
+            if isinstance(rows, Tensor):
+                total = total if own else total.clone()
+                own = True
+                add_rows(total, rows, self._gathered(step, x, inputs, rows, call))
+        y = self._post(step, total, inputs, own)
+        call.leave(y, rectified=step.post.rectifies, own=own if y is total else shares(y) <= ALONE)
+        return y
+
+    def _gathered(self, step: Step, x: Tensor, inputs: tuple[Any, ...], rows: Tensor, call: SkippingCall) -> Tensor:
+        """The branch for some images. Of the block's own inputs a branch reads sizes only, so any rows will do."""
+        with call.among(rows):
+            return step.branch(self.block, take_rows(x, rows), *_some(inputs, len(rows)))
+
+    def _add(self, step: Step, x: Tensor, inputs: tuple[Any, ...]) -> Tensor:
+        """``shortcut + branch``, into the branch's own memory if nobody else refers to it."""
+        branch = step.branch(self.block, x, *inputs)
+        own = sys.getrefcount(branch) <= LOCAL and shares(branch) <= ALONE
+        shortcut = step.shortcut(self.block, x, *inputs)
+        if own and branch.dtype == shortcut.dtype and branch.shape == shortcut.shape:
+            return branch.add_(shortcut)
+        return shortcut + branch
+
+    def _scaled(self, step: Step, x: Tensor, inputs: tuple[Any, ...], z: Tensor) -> Tensor:
+        """``shortcut + z * branch`` for all images, ``z`` float ``[batch]``."""
+        branch = step.branch(self.block, x, *inputs)
+        return mix(
+            step.shortcut(self.block, x, *inputs), branch, z.view(-1, *(1,) * (branch.dim() - 1)).to(branch.dtype)
+        )
+
+    def _post(self, step: Step, total: Tensor, inputs: tuple[Any, ...], own: bool) -> Tensor:
+        if step.post.rectifier:
+            return total.relu_() if own else total.relu()
+        return step.post(self.block, total.clone() if step.post.in_place and not own else total, *inputs)
+
+    def _pays(self, step: Step, x: Tensor, inputs: tuple[Any, ...], opened: int, call: SkippingCall) -> bool:
+        """Whether gathering so many images is cheaper than running for all."""
+        met = (step.site.name, step.unit, x.shape, x.dtype, x.stride(), x.device, torch.get_num_threads())
+        if met not in self._limits:
+            with call.aside():
+                self._limits[met] = self._limit(step, x.clone(), inputs, met[2:], call)
+        return opened <= self._limits[met]
+
+    def _limit(
+        self, step: Step, x: Tensor, inputs: tuple[Any, ...], kind: tuple[Hashable, ...], call: SkippingCall
+    ) -> int:
+        """The most images with which gathering pays, timed on ``x``, which is written into."""
+        z = torch.ones(len(x), device=x.device)
+        total = step.shortcut(self.block, x, *inputs).clone()
+
+        def gathering(count: int) -> None:
+            rows = torch.arange(count, device=x.device)
+            add_rows(total, rows, self._gathered(step, x, inputs, rows, call))
+
+        code = step.branch.source if isinstance(step.branch, Piece) else step.branch
+        shapes = tuple(p.shape for p in self.block.parameters())
+        for_all = partial(self._scaled, step, x, inputs, z)
+        return call.prices.limit((code, shapes, *kind), len(x), for_all, gathering)
+
+
+def _some(inputs: tuple[Any, ...], count: int) -> tuple[Any, ...]:
+    """The block's inputs for so many images."""
+    return (inputs[0][:count], *inputs[1:])

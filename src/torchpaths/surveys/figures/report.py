@@ -1,0 +1,39 @@
+"""All figures that a survey has the data for, into one folder."""
+
+from __future__ import annotations
+
+import pathlib
+
+from torchpaths.surveys.figures.images import ImageSource, easy_and_hard
+from torchpaths.surveys.figures.layers import executed_layers
+from torchpaths.surveys.figures.rates import class_rates
+from torchpaths.surveys.figures.style import save
+from torchpaths.surveys.figures.training import read_rates, training_rates
+from torchpaths.surveys.result import Survey
+
+
+def save_all(
+    survey: Survey,
+    folder: pathlib.Path | str,
+    *,
+    images: ImageSource | None = None,
+    metrics: pathlib.Path | str | None = None,
+    target: float | None = None,
+) -> list[pathlib.Path]:
+    """Write the figures as PNG and SVG and return the files.
+
+    Args:
+        survey: any survey.
+        folder: where to; made if needed.
+        images: the data surveyed, for the easy and hard images; the survey must have kept paths.
+        metrics: the run's ``metrics.jsonl``, for the rates over training.
+        target: the mean rate asked for, drawn in the latter.
+    """
+    folder = pathlib.Path(folder)
+    drawn = {"class-rates": class_rates(survey), "executed-layers": executed_layers(survey)}
+    if metrics is not None:
+        epochs, rates = read_rates(metrics, survey.layout)
+        drawn["training-rates"] = training_rates(epochs, rates, survey.layout, survey.title, target)
+    if images is not None:
+        drawn["easy-and-hard"] = easy_and_hard(survey, images)
+    return [file for name, figure in drawn.items() for file in save(figure, folder / name)]

@@ -1,0 +1,248 @@
+"""A survey on disk: versioned JSON in columns, large arrays beside it in a safetensors file.
+
+The JSON names its array file, which carries a digest of its contents in its name. Arrays are written first, then the
+JSON takes its place in one step, so at any moment ``survey.json`` is either the old survey or the new one, whole. The
+JSON holds what a page or a person reads at once (rates are also in the arrays, exactly, as counts).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
+
+from torchpaths.errors import DataError, PathError
+from torchpaths.layout import Layout
+from torchpaths.surveys.order import similarity_order
+from torchpaths.surveys.result import Floats, PathCount, Samples, Survey
+from torchpaths.surveys.stages import stage_name
+
+SCHEMA = "torchpaths.survey/1"
+
+
+def save(survey: Survey, where: pathlib.Path) -> pathlib.Path:
+    """Write a survey and return the path of its JSON file.
+
+    Args:
+        survey: what to write.
+        where: a ``.json`` file, or a folder for ``survey.json``; folders are made.
+    """
+    file = _file(where)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    data = save_arrays(_arrays(survey))
+    digest = hashlib.sha256(data).hexdigest()
+    beside = file.with_name(f"{file.stem}.{digest[:12]}.safetensors")
+    _replace(beside, data)
+    text = json.dumps(_document(survey, beside.name, digest), allow_nan=False)
+    _replace(file, (text + "\n").encode())
+    for old in file.parent.glob(f"{file.stem}.{'[0-9a-f]' * 12}.safetensors"):
+        if old != beside:
+            old.unlink()
+    return file
+
+
+def load(where: pathlib.Path, layout: Layout | None = None) -> Survey:
+    """Read a survey, whole and of the right network, or raise `DataError`; see `Survey.load`."""
+    file = _file(where)
+    document = _read(file)
+    try:
+        own = _layout(document)
+        arrays = _read_arrays(file, document["arrays"])
+        survey = _survey(document, own, arrays)
+    except (KeyError, TypeError, IndexError) as error:
+        raise DataError(f"{file}: a survey whose {error} is missing or malformed; survey the network again.") from error
+    except PathError as error:
+        raise DataError(f"{file}: {error}") from error
+    if layout is not None and own.fingerprint != layout.fingerprint:
+        raise DataError(
+            f"{file} is a survey of network {own.fingerprint} ({own.network}, {len(own.units)} units), not of "
+            f"{layout.fingerprint} ({layout.network}, {len(layout.units)} units); "
+            "survey this network, or load the one it was made with."
+        )
+    return survey
+
+
+def _file(where: pathlib.Path) -> pathlib.Path:
+    return where if where.suffix == ".json" else where / "survey.json"
+
+
+def _replace(file: pathlib.Path, data: bytes) -> None:
+    """Write a file in one step: whoever looks finds the old contents or the new, never a part."""
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _arrays(survey: Survey) -> dict[str, NDArray[Any]]:
+    arrays: dict[str, NDArray[Any]] = {
+        "images": survey.images,
+        "correct": survey.correct,
+        "opened": survey.opened,
+        "histogram": survey.histogram,
+        "macs": survey.macs_by_class,
+        "macs_std": survey.macs_std_by_class,
+        "path": np.array([list(p.packed) for p in survey.top_paths], np.uint8).reshape(len(survey.top_paths), -1),
+        "path_count": np.array([[p.count, p.label] for p in survey.top_paths], np.int64).reshape(-1, 2),
+        "path_share": np.array([p.share for p in survey.top_paths], np.float64),
+    }
+    if survey.samples is not None:
+        arrays |= {
+            f"sample_{name}": getattr(survey.samples, name) for name in ("packed", "labels", "predictions", "macs")
+        }
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+
+
+def _document(survey: Survey, beside: str, digest: str) -> dict[str, Any]:
+    layout, units = survey.layout, survey.layout.units
+    mean, std = survey.executed
+    sites, start = [], 0
+    for name, members in layout.sites.items():
+        decided = "input" if name in survey.decided else "outside"
+        sites.append(
+            {"name": name, "stage": stage_name(name), "decided_by": decided, "start": start, "units": len(members)}
+        )
+        start += len(members)
+    present = survey.openness[survey.images > 0]
+    params = layout.fixed.params + sum(u.cost.params for u in units)
+    return {
+        "schema": SCHEMA,
+        "network": {
+            "name": survey.name,
+            "architecture": layout.network,
+            "method": list(survey.method),
+            "dataset": survey.dataset,
+            "split": survey.split,
+            "images": int(survey.images.sum()),
+            "fingerprint": layout.fingerprint,
+        },
+        "classes": {
+            "name": list(survey.classes),
+            "images": survey.images.tolist(),
+            "accuracy": _known(survey.accuracy_by_class),
+            "executed": [_known(row) for row in survey.executed_by_class],
+            "macs": _known(survey.macs_by_class),
+            "order": similarity_order(survey.openness),
+        },
+        "sites": sites,
+        "units": {
+            "macs": [u.cost.macs for u in units],
+            "params": [u.cost.params for u in units],
+            "rate": _known(survey.rates),
+            "spread": _known(present.std(0)),
+        },
+        "fixed": {"macs": layout.fixed.macs, "params": layout.fixed.params},
+        "openness": {"shape": list(survey.opened.shape), "array": "opened", "divide_by": "images"},
+        "histogram": {"all": survey.histogram.sum(0).tolist(), "by_class": "histogram"},
+        "paths": {
+            "distinct": survey.distinct_paths,
+            "top": [
+                {"path": p.packed.hex(), "class": p.label, "count": p.count, "share": p.share} for p in survey.top_paths
+            ],
+        },
+        "plain": {"macs": layout.plain.macs, "params": layout.plain.params},
+        "now": {
+            "macs": survey.macs,
+            "macs_std": survey.macs_std,
+            "params": params,
+            "accuracy": survey.accuracy,
+            "executed": mean,
+            "executed_std": std,
+        },
+        "arrays": {"file": beside, "sha256": digest, "samples": survey.samples is not None},
+    }
+
+
+def _known(values: Floats) -> list[float | None]:
+    """Numbers for JSON, which has no NaN: null for what is not known."""
+    return [None if math.isnan(v) else v for v in values.tolist()]
+
+
+def _read(file: pathlib.Path) -> dict[str, Any]:
+    try:
+        document = json.loads(file.read_text())
+    except FileNotFoundError as error:
+        raise DataError(f"{file}: no survey there; make one with torchpaths survey RUN.") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{file}: not JSON ({error}); the file was cut short or is no survey, survey the network again."
+        ) from error
+    found = document.get("schema") if isinstance(document, dict) else type(document).__name__
+    if found != SCHEMA:
+        raise DataError(f"{file}: schema {found!r}, this version reads {SCHEMA!r}; survey the network again with it.")
+    return dict(document)
+
+
+def _read_arrays(file: pathlib.Path, entry: dict[str, Any]) -> dict[str, NDArray[Any]]:
+    beside = file.with_name(pathlib.PurePath(entry["file"]).name)
+    try:
+        data = beside.read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(f"{file}: its arrays are missing, {beside.name}; copy both files together.") from error
+    if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+        raise DataError(
+            f"{beside}: not the arrays that {file.name} was written with ({len(data):,} bytes); "
+            "the file was cut short or changed, survey the network again."
+        )
+    try:
+        return dict(load_arrays(data))
+    except SafetensorError as error:
+        raise DataError(f"{beside}: not a safetensors file ({error}); survey the network again.") from error
+
+
+def _layout(document: dict[str, Any]) -> Layout:
+    network, columns, fixed, plain = (document[key] for key in ("network", "units", "fixed", "plain"))
+    places = [(site["name"], index) for site in document["sites"] for index in range(site["units"])]
+    data = {
+        "network": network["architecture"],
+        "fingerprint": network["fingerprint"],
+        "site": [name for name, _ in places],
+        "index": [index for _, index in places],
+        "macs": columns["macs"],
+        "params": columns["params"],
+        "fixed": fixed,
+        "plain": plain,
+    }
+    return Layout.from_json(data)
+
+
+def _survey(document: dict[str, Any], layout: Layout, arrays: dict[str, NDArray[Any]]) -> Survey:
+    network = document["network"]
+    paths = zip(arrays["path"], arrays["path_count"].tolist(), arrays["path_share"].tolist(), strict=True)
+    kept = (
+        [arrays[f"sample_{n}"] for n in ("packed", "labels", "predictions", "macs")]
+        if document["arrays"]["samples"]
+        else None
+    )
+    return Survey(
+        layout=layout,
+        classes=tuple(document["classes"]["name"]),
+        images=arrays["images"],
+        correct=arrays["correct"],
+        opened=arrays["opened"],
+        histogram=arrays["histogram"],
+        macs_by_class=arrays["macs"],
+        macs_std_by_class=arrays["macs_std"],
+        distinct_paths=document["paths"]["distinct"],
+        top_paths=tuple(PathCount(bits.tobytes(), count, label, share) for bits, (count, label), share in paths),
+        decided=tuple(site["name"] for site in document["sites"] if site["decided_by"] == "input"),
+        samples=Samples(*kept) if kept is not None else None,
+        name=network["name"],
+        method=tuple(network["method"]),
+        dataset=network["dataset"],
+        split=network["split"],
+    )

@@ -1,0 +1,305 @@
+"""What happened in a forward pass: ``Decision`` and ``Trace``; where and who: ``Site`` and ``Decider``; and the pass
+while it runs: ``Call``.
+
+A call belongs to one thread and to one forward pass. Junctions find it in a `Slot` that they share with their network:
+there every thread has its own, a call within a call covers the outer one and gives it back, and copies of a network get
+a slot of their own, so that nothing of a call can be left anywhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from torchpaths.errors import CallError
+from torchpaths.layout import Unit
+from torchpaths.path import Bools, Path
+
+Inputs: TypeAlias = "Tensor | Sequence[Tensor]"
+"""A batch: a tensor whose first axis is the samples, or a list of images of their own sizes, as detectors take."""
+
+Pooling: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""``x -> (x, its pooled features [batch, channels])``: a place's own, since only it knows its layout."""
+
+
+def extent(x: Inputs) -> tuple[int, torch.device]:
+    """How many samples a batch holds, and where it is."""
+    if isinstance(x, Tensor):
+        return x.shape[0], x.device  # not len(x): while a network is exported this size is a variable
+    return len(x), x[0].device if len(x) else torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One site's decision for one batch.
+
+    Attributes:
+        open: bool ``[batch, unit]``, which units ran.
+        z: float32 ``[batch, unit]``, the multiplier that carries the gradient (e.g. a straight-through sample).
+        score: float32 ``[batch, unit]``, why: the log-odds of being open; None where nothing was estimated.
+        whole: the same as ``open`` in plain bools where it holds for the whole batch, so that closed work can be left
+            out; None where samples may differ.
+        response: what the place measured, by name (energies, features).
+        ran: bool ``[batch]``, which images came to this site at all: for the others, for which a block around it was
+            closed, nothing here is open. None where all did.
+    """
+
+    open: Tensor
+    z: Tensor
+    score: Tensor | None = None
+    whole: Bools | None = None
+    response: Mapping[str, Tensor] = field(default_factory=dict)
+    ran: Tensor | None = None
+
+    def taken(self, rows: Tensor) -> Decision:
+        """The decision for some images of the batch (long ``[n]``), without responses."""
+        if self.whole is not None:
+            return Decision(self.open[: len(rows)], self.z[: len(rows)], None, self.whole)
+        score = None if self.score is None else self.score[rows]
+        return Decision(self.open[rows], self.z[rows], score)
+
+    def spread(self, rows: Tensor, batch: int) -> Decision:
+        """A decision for some images (long ``[n]``) as one for the batch of which they are."""
+
+        def full(values: Tensor) -> Tensor:
+            return values.new_zeros(batch, *values.shape[1:]).index_copy(0, rows, values)
+
+        score = None if self.score is None else full(self.score)
+        ran = full(torch.ones_like(rows, dtype=torch.bool))
+        return Decision(full(self.open), full(self.z), score, None, {}, ran)
+
+    def only(self, ran: Tensor) -> Decision:
+        """The decision where only some images (bool ``[batch]``) came to the site."""
+        among = ran if self.ran is None else self.ran & ran
+        column = among.unsqueeze(1)
+        return dataclasses.replace(self, open=self.open & column, z=self.z * column, whole=None, ran=among)
+
+
+Trace: TypeAlias = dict[str, Decision]
+"""What happened in one forward: site -> decision. A site that did not run is absent."""
+
+
+@dataclass(frozen=True)
+class Perceptron:
+    """A unit's score as ``second @ relu(first @ features + first_bias) + second_bias``, float32.
+
+    Attributes:
+        first: ``[hidden, channels]``.
+        first_bias: ``[hidden]``.
+        second: ``[1, hidden]``.
+        second_bias: ``[1]``.
+    """
+
+    first: Tensor
+    first_bias: Tensor
+    second: Tensor
+    second_bias: Tensor
+
+    @property
+    def channels(self) -> int:
+        """How many features it takes."""
+        return self.first.shape[1]
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Features ``[batch, channels]`` -> scores ``[batch, 1]``."""
+        hidden = functional.linear(features, self.first, self.first_bias).relu_()
+        return functional.linear(hidden, self.second, self.second_bias)
+
+    @classmethod
+    def joined(cls, several: Sequence[Perceptron]) -> Perceptron:
+        """Perceptrons of equal input side by side: scores ``[batch, several]``."""
+        return cls(
+            torch.cat([p.first for p in several]),
+            torch.cat([p.first_bias for p in several]),
+            torch.block_diag(*[p.second for p in several]),  # type: ignore[no-untyped-call]
+            torch.cat([p.second_bias for p in several]),
+        )
+
+
+class Decider(nn.Module, ABC):
+    """Who decides: pooled features ``[batch, channels]`` -> `Decision`. Knows no layout and no network.
+
+    Attributes:
+        by_score: whether in evaluation a unit opens where its score is above the threshold, and nothing else decides.
+        threshold: that score.
+        draws: whether chance decides in evaluation.
+        constant: what it decides for everything, without being asked, where it looks at nothing; else None.
+    """
+
+    by_score: bool = False
+    threshold: float = 0.0
+    draws: bool = False
+    constant: Bools | None = None
+
+    @abstractmethod
+    def forward(self, features: Tensor) -> Decision: ...
+
+    def perceptron(self) -> Perceptron:
+        """The score in evaluation as a perceptron, for deciders that decide by score.
+
+        Raises:
+            CallError: for others.
+        """
+        raise CallError(f"{self!r} does not decide by a score, so nothing can compute one in its place.")
+
+
+@dataclass(eq=False)
+class Site:
+    """A named place in paths and traces.
+
+    Attributes:
+        name: the name in paths.
+        units: its units.
+        modules: dotted names of the modules its units cover, one per unit.
+        decider: who decides when no path does; None means open. Owned (registered) by `Routed`, only referred to here,
+            so that the model's own state_dict keys stay as they were.
+        apart: whether each image can be decided by itself. Not where the images of a batch touch each other, as in
+            batch normalisation without running statistics: one left out would change the others.
+    """
+
+    name: str
+    units: tuple[Unit, ...]
+    modules: tuple[str, ...]
+    decider: Decider | None = None
+    apart: bool = True
+
+    @property
+    def kind(self) -> str:
+        """See `Unit.kind`."""
+        return self.units[0].kind
+
+
+class Call:
+    """One forward pass: the path chosen from outside and the trace being written.
+
+    Attributes:
+        gathers: whether junctions run what only some samples open for those alone, instead of masking.
+        rows: the samples (long ``[n]``) that are there while a junction runs a part for some of them; None: all.
+    """
+
+    gathers = False
+
+    def __init__(self, path: Path | None, batch: int, device: torch.device, grad: bool) -> None:
+        self.path = path
+        self.batch = batch
+        self.device = device
+        self.grad = grad
+        self.trace: Trace = {}
+        self.rows: Tensor | None = None
+        self._wholes: dict[Bools, Decision] = {}
+
+    def decide(self, site: Site, x: Tensor, pool: Pooling) -> tuple[Tensor, Decision]:
+        """The site's decision in this call, taken once, by whoever asks first; and ``x``, to be used from here on.
+
+        Args:
+            site: the place.
+            x: the features there, of the samples in `rows`.
+            pool: ``x -> (x, pooled features [batch, channels])``; called only if the site's decider is needed.
+
+        Returns:
+            ``x`` and the decision for the samples in `rows`.
+
+        Raises:
+            CallError: for a decision by image where images touch each other.
+        """
+        made = self.trace.get(site.name)
+        if made is None:
+            x, made = self._made(site, x, pool)
+            if made.whole is None and not site.apart:
+                raise CallError(
+                    f"site {site.name!r} cannot be chosen image by image: in its block {site.modules[0]!r} the images "
+                    "of a batch touch each other. Choose it for the whole batch, path[0], or give it norms with "
+                    "running statistics."
+                )
+            self.trace[site.name] = made
+        return x, made if self.rows is None else made.taken(self.rows)
+
+    def _made(self, site: Site, x: Tensor, pool: Pooling) -> tuple[Tensor, Decision]:
+        if self.path is not None and site.name in self.path:
+            choice = self.path[site.name]
+            return x, self._sampled(choice) if isinstance(choice, Tensor) else self.whole(choice)
+        if site.decider is None:
+            return x, self.whole((True,) * len(site.units))
+        if site.decider.constant is not None:
+            return x, self.whole(site.decider.constant)
+        x, features = pool(x)
+        made = site.decider(features)
+        return x, made if self.rows is None or made.whole is not None else made.spread(self.rows, self.batch)
+
+    def note(self, site: Site, name: str, value: Tensor) -> None:
+        """Add what a place measured to the response of a decision already taken."""
+        made = self.trace[site.name]
+        if self.rows is not None:
+            value = value.new_zeros(self.batch, *value.shape[1:]).index_copy(0, self.rows, value)
+        self.trace[site.name] = dataclasses.replace(made, response={**made.response, name: value})
+
+    def whole(self, choice: Bools) -> Decision:
+        """One decision for the whole batch; sites that decide alike share it."""
+        if choice not in self._wholes:
+            opened = torch.tensor(choice, device=self.device).expand(self.batch, len(choice))
+            self._wholes[choice] = Decision(opened, opened.float(), whole=choice)
+        return self._wholes[choice]
+
+    def finish(self, inside: Mapping[str, Sequence[tuple[str, int]]]) -> Trace:
+        """The trace, complete: sites inside closed units did not run, whether or not they were computed.
+
+        Args:
+            inside: `Layout.inside`.
+        """
+        for name, around in inside.items():
+            made = self.trace.get(name)
+            for site, unit in around:
+                outer = self.trace.get(site)
+                if made is None or outer is None:
+                    continue
+                if outer.whole is None:
+                    made = made.only(outer.open[:, unit])
+                elif not outer.whole[unit]:
+                    made = None
+            if made is not None:
+                self.trace[name] = made
+            else:
+                self.trace.pop(name, None)
+        return self.trace
+
+    def _sampled(self, choice: Tensor) -> Decision:
+        opened = choice.to(self.device)
+        return Decision(opened, opened.float())
+
+
+class _OfThread(threading.local):
+    """Each thread's own call."""
+
+    call: Call | None = None
+
+
+class Slot:
+    """Where the junctions of one network find the call they are in.
+
+    Attributes:
+        local: holds this thread's innermost call.
+        call: the call while the network is being compiled or exported, when nothing is run for real; else None.
+    """
+
+    def __init__(self) -> None:
+        self.local = _OfThread()
+        self.call: Call | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Slot:
+        return Slot()
+
+    def __reduce__(self) -> tuple[type[Slot], tuple[()]]:
+        return Slot, ()
+
+    @property
+    def holder(self) -> Any:
+        """What has the attribute ``call`` that holds now: itself while compiling, else the thread's own."""
+        return self if torch.compiler.is_compiling() else self.local
