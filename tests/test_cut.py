@@ -292,7 +292,7 @@ def test_a_folder_is_written_whole_or_not_at_all(
             raise OSError(errno.ENOSPC, "No space left on device")
         write_file(file, data)
 
-    monkeypatch.setattr("torchpaths.cut.save.write_file", full)
+    monkeypatch.setattr("torchpaths.cuts.save.write_file", full)
     with pytest.raises(RunError, match="the disk is full"):
         save_cut(net, path, tmp_path / "out", where)
     assert list(tmp_path.iterdir()) == []

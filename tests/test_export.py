@@ -17,7 +17,7 @@ from export_toys import gated, masked, run
 from laws import random_path
 from torchpaths.errors import PathError, RouteError, RunError
 from torchpaths.exports.program import Torch
-from torchpaths.junction import Junction
+from torchpaths.junction import Place
 from torchpaths.path import Bools
 from train_toys import ToyNet
 
@@ -45,7 +45,7 @@ def test_the_network_stays_as_it_was(small: tuple[tp.Routed, Tensor], tmp_path: 
         assert tensor._version == version
         assert torch.equal(tensor, value)
     assert all(p.requires_grad for p in net.parameters())
-    assert all(j.call is None for j in net.modules() if isinstance(j, Junction))
+    assert all(j._place.call is None for j in net.junctions)
     assert torch.equal(x, images)
 
 
@@ -241,19 +241,17 @@ def test_a_site_that_decides_by_chance_is_refused_unless_a_path_fixes_it(tmp_pat
     assert tp.export(net, tmp_path / "net.pt2", x, path=tp.Path.full(net)).outputs == ("y",)
 
 
-class Whole(Junction):
-    """A junction of another kind, around one that knows how to be exported."""
+class Whole(Place):
+    """A place of another kind, around one that knows how to be exported."""
 
-    def __init__(self, inner: Junction) -> None:
-        super().__init__(inner.sites)
-        self.inner = inner
+    calls = True
 
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.inner(x)
+    def run(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        y: Tensor = self.block(x)
         return y
 
     def cut(self, opened: Mapping[str, Bools], rectified: bool = False) -> nn.Module:
-        return self.inner.cut(opened, rectified)
+        return self.block
 
 
 class Choosy(nn.Module):
@@ -267,7 +265,9 @@ def test_a_site_that_cannot_become_part_of_a_graph_is_named_and_can_be_fixed(tmp
     torch.manual_seed(0)
     x = torch.randn(4, 1, 6, 6)
     net = tp.route(ToyNet(), tp.GatedBlocks(), example=x)
-    net.model.block2 = Whole(net.model.get_submodule("block2"))  # type: ignore[arg-type]
+    inner = net.model.block2
+    assert isinstance(inner, tp.Junction)
+    net.model.block2 = tp.Junction(Whole(inner, inner._place.sites))  # type: ignore[assignment]
     with pytest.raises(RouteError, match=r"site 'block2': a Whole cannot decide inside an exported graph; fix"):
         tp.export(net, tmp_path / "net.pt2", x)
     assert tp.export(net, tmp_path / "net.pt2", x, path=tp.Path({"block2": [True]})).outputs == ("y", "open")

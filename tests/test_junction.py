@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 import torchpaths as tp
 from block_toys import WIDTH, Basic, Chain, PreActivation, chain
 from torchpaths.errors import CallError, PathError
-from torchpaths.junction import Junction
+from torchpaths.junction import junctions
 from torchpaths.trace import Decider, Decision
 
 
@@ -23,7 +23,7 @@ def routed(method: tp.GatedBlocks | None = None, **blocks: nn.Module) -> tuple[t
 
 
 def calls(net: nn.Module) -> list[Any]:
-    return [m.call for m in net.modules() if isinstance(m, Junction)]
+    return [j._place.call for _, j in junctions(net)]
 
 
 # What a call reports.

@@ -16,7 +16,6 @@ import torchpaths as tp
 from torchpaths.costs import count_macs
 from torchpaths.deciders.gate import Inference
 from torchpaths.errors import CallError, PathError
-from torchpaths.junction import Junction
 from torchpaths.skips.network import Skipping, skipping
 from toys import TOYS, toy
 
@@ -260,7 +259,7 @@ def test_nothing_is_left_after_a_call_that_fails() -> None:
     fast = skipping(net)
     with pytest.raises(RuntimeError):
         fast(x[:, :1])
-    assert all(j.call is None for j in fast.modules() if isinstance(j, Junction))
+    assert all(j._place.call is None for j in fast.junctions)
 
 
 def test_it_runs_open_outside_a_call() -> None:

@@ -66,7 +66,7 @@ def test_the_limit_is_where_gathering_costs_as_much_as_running_for_all(
     def spend(what: str) -> None:
         now[0] += taken[what]
 
-    monkeypatch.setattr("torchpaths.prices.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("torchpaths.skips.prices.time.perf_counter", lambda: now[0])
     prices = Prices()
     for _ in range(2):
         assert prices.limit("kind", 8, lambda: spend("whole"), lambda count: spend(str(count))) == limit
