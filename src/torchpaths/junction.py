@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from torchpaths.errors import CallError
 from torchpaths.path import Bools
@@ -223,6 +224,26 @@ class Junction(nn.Module):
     def _is_full_backward_hook(self, full: bool | None) -> None:
         if "_place" in self.__dict__:
             self._place.block._is_full_backward_hook = full
+
+    def register_forward_pre_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
+        """The block's own, as all hooks: they fire when the block runs, here or where its place calls it."""
+        return self._place.block.register_forward_pre_hook(*args, **kwargs)
+
+    def register_forward_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
+        """See `register_forward_pre_hook`."""
+        return self._place.block.register_forward_hook(*args, **kwargs)
+
+    def register_backward_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
+        """See `register_forward_pre_hook`."""
+        return self._place.block.register_backward_hook(*args, **kwargs)
+
+    def register_full_backward_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
+        """See `register_forward_pre_hook`."""
+        return self._place.block.register_full_backward_hook(*args, **kwargs)
+
+    def register_full_backward_pre_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
+        """See `register_forward_pre_hook`."""
+        return self._place.block.register_full_backward_pre_hook(*args, **kwargs)
 
     def named_children(self) -> Iterator[tuple[str, nn.Module]]:
         """See `Place.parts`."""
