@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from torchpaths.methods.base import Method as Method
     from torchpaths.methods.gated_blocks import GatedBlocks as GatedBlocks
     from torchpaths.methods.random_drop import RandomDrop as RandomDrop
+    from torchpaths.methods.together import Together as Together
     from torchpaths.path import Path as Path
     from torchpaths.places.residual.parts import Residual as Residual
     from torchpaths.places.residual.split import split as split
@@ -79,6 +80,7 @@ _HOME = {
     "Skipping": "skips.network",
     "Survey": "surveys",
     "Switch": "deciders.switch",
+    "Together": "methods.together",
     "Trace": "trace",
     "Unit": "layout",
     "compiled": "menus",
