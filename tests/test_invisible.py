@@ -248,3 +248,17 @@ def test_state_goes_into_a_network_and_back_with_missing_and_unknown_keys_told(m
     again.load_state_dict({k: v.clone() for k, v in net.state_dict().items()}, assign=True)
     with torch.no_grad():
         assert torch.equal(again(x)[0], net(x)[0])
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_tools_that_trace_take_the_model_inside_as_any_other(method: str) -> None:
+    model, x = resnet()
+    net = tp.route(model, METHODS[method], example=x).eval()
+    with torch.no_grad():
+        want = net.model(x)
+        assert torch.equal(torch.fx.symbolic_trace(net.model)(x), want)
+        assert torch.equal(torch.compile(net.model, backend="eager", fullgraph=True)(x), want)
+        torch.testing.assert_close(torch.jit.trace(net.model, x)(x), want)
+        exported = torch.export.export(net.model, (x,))
+        torch.testing.assert_close(exported.module()(x), want)

@@ -82,6 +82,8 @@ class Place(ABC):
         call = self.call
         if call is None:
             if torch.compiler.is_compiling():
+                if self.slot.local.call is None:
+                    return x, None
                 found: tuple[Tensor, Decision | None] = _outside(self, site, x, pool)
                 return found
             if torch._C._current_graph_task_id() != -1:
@@ -120,11 +122,13 @@ class Place(ABC):
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def _outside(place: Place, site: Site, x: Tensor, pool: Pooling) -> tuple[Tensor, Decision | None]:
-    """A decision where a part of a network is compiled by itself: the call was made outside, and is found there."""
+    """A decision where a part of a network is compiled by itself, and the call was made outside."""
     call = place.slot.local.call
-    return (x, None) if call is None else call.decide(site, x, pool)
+    assert call is not None
+    return call.decide(site, x, pool)
 
 
+_CALL = nn.Module.__call__
 _TABLES = ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set")
 _HOOKS = (
     "_backward_pre_hooks",
@@ -168,6 +172,12 @@ class Junction(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """See `Place.run`."""
         return self._place.run(*args, **kwargs)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """As any module; in a graph that torch.fx traces, which knows modules by enumeration, it is not seen."""
+        if nn.Module.__call__ is not _CALL:
+            return self.forward(*args, **kwargs)
+        return _CALL(self, *args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -247,6 +257,9 @@ class Junction(nn.Module):
 
     def named_children(self) -> Iterator[tuple[str, nn.Module]]:
         """See `Place.parts`."""
+        if torch.jit._trace._trace_module_map is not None:  # it takes these names for attributes
+            yield from super().named_children()
+            return
         found: set[nn.Module] = set()
         for name, module in self._place.parts.items():
             if module is not None and module not in found:

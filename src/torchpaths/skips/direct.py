@@ -38,21 +38,20 @@ class Direct:
         children: dict[str, nn.Module] = {}
         self.steps = tuple(step.using(functools.partial(self._direct, block, children)) for step in steps)
         self._table = block._modules
-        self._children = [(name, child, type(child)) for name, child in children.items()]
+        self._children = [
+            (name, child, type(child), child.__dict__, child._forward_hooks, child._forward_pre_hooks)
+            for name, child in children.items()
+        ]
 
-    def holds(self) -> bool:
-        """Whether the children are still those."""
-        table = self._table
-        for name, child, kind in self._children:
-            if table.get(name) is not child or type(child) is not kind or "forward" in child.__dict__:
-                return False
-        return True
-
-    def hooked(self) -> bool:
-        """Whether one of them has a hook, or all modules have."""
-        if torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks:
-            return True
-        return any(child._forward_hooks or child._forward_pre_hooks for _, child, _ in self._children)
+    def usable(self) -> bool | None:
+        """Whether the children are still those, without hooks; None if they are not the same any more."""
+        table, hooked = self._table, False
+        for name, child, kind, own, hooks, pre_hooks in self._children:
+            if table.get(name) is not child or type(child) is not kind or "forward" in own:
+                return None
+            if hooks or pre_hooks:
+                hooked = True
+        return not (hooked or torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks)
 
     @staticmethod
     def _direct(block: nn.Module, children: dict[str, nn.Module], piece: Part) -> Part:

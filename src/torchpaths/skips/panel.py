@@ -9,17 +9,14 @@ all images, the next gate sees the very same features, and its score is there al
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from torchpaths.trace import Decider, Perceptron
-
-_Table: TypeAlias = Mapping[str, "Tensor | None"]
 
 
 @dataclass(frozen=True)
@@ -75,8 +72,7 @@ class Panel:
             deciders: such that decide by score.
         """
         self.deciders = tuple(deciders)
-        self._made: tuple[Joined, list[tuple[dict[str, nn.Module | None], list[nn.Module | None]]], list[_Seen]] | None
-        self.forget()
+        self._made: _Made | None = None
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_made": None}
@@ -85,44 +81,38 @@ class Panel:
         """Join anew at the next call."""
         self._made = None
 
-    @torch.no_grad()
     def joined(self) -> Joined:
         """The deciders as they are now. Threads may ask at once."""
         made = self._made
-        if made is None or not self._holds(made[1], made[2]):
-            modules = [module for decider in self.deciders for module in decider.modules()]
-            seen = [_Seen(table, name, t) for module in modules for table, name, t in _tensors(module)]
-            made = Joined.of(self.deciders), [(m._modules, list(m._modules.values())) for m in modules], seen
-            self._made = made
-        return made[0]
-
-    def _holds(
-        self, children: list[tuple[dict[str, nn.Module | None], list[nn.Module | None]]], seen: list[_Seen]
-    ) -> bool:
-        for table, kept in children:
-            if len(table) != len(kept) or any(map(operator.is_not, table.values(), kept)):
-                return False
-        for was in seen:
-            now = was.table.get(was.name)
-            if now is not was.tensor or now._version != was.version or now.data_ptr() != was.pointer:
-                return False
-        return True
+        if made is None or not made.holds():
+            with torch.no_grad():
+                made = self._made = _Made(self.deciders)
+        return made.joined
 
 
-class _Seen:
-    """A tensor as it was when deciders were joined."""
+class _Made:
+    """Deciders as they were when they were joined. Looked through before each call, so in few and cheap steps."""
 
-    __slots__ = ("alias", "name", "pointer", "table", "tensor", "version")
+    def __init__(self, deciders: Sequence[Decider]) -> None:
+        modules = [module for decider in deciders for module in decider.modules()]
+        self.joined = Joined.of(deciders)
+        self._holders = [module._modules for module in modules if module._modules]
+        self._children = [child for table in self._holders for child in table.values()]
+        tables: list[Mapping[str, Tensor | None]] = [t for m in modules for t in (m._parameters, m._buffers)]
+        self._tables = [table for table in tables if table]
+        self._tensors = [t for table in self._tables for t in table.values()]
+        there = [t for t in self._tensors if t is not None]
+        self._versions = [t._version for t in there]
+        self._pointers = [t.data_ptr() for t in there]
+        self._aliases = [t.detach() for t in there]  # keep their memory, so that no other tensor can come to lie there
 
-    def __init__(self, table: _Table, name: str, tensor: Tensor) -> None:
-        self.table, self.name, self.tensor = table, name, tensor
-        self.version, self.pointer = tensor._version, tensor.data_ptr()
-        self.alias = tensor.detach()  # keeps its memory, so that no other tensor can come to lie there
-
-
-def _tensors(module: nn.Module) -> Iterator[tuple[_Table, str, Tensor]]:
-    tables: tuple[_Table, _Table] = module._parameters, module._buffers
-    for table in tables:
-        for name, tensor in table.items():
-            if tensor is not None and tensor.is_floating_point():
-                yield table, name, tensor
+    def holds(self) -> bool:
+        """Whether all is as it was."""
+        children = [child for table in self._holders for child in table.values()]
+        tensors = [t for table in self._tables for t in table.values()]
+        if len(children) != len(self._children) or any(map(operator.is_not, children, self._children)):
+            return False
+        if len(tensors) != len(self._tensors) or any(map(operator.is_not, tensors, self._tensors)):
+            return False
+        there = [t for t in tensors if t is not None]
+        return [t._version for t in there] == self._versions and [t.data_ptr() for t in there] == self._pointers

@@ -51,10 +51,12 @@ class SkippingResidual(ResidualPlace):
     def _steps(self) -> tuple[Step, ...]:
         """The steps, past hooks where the block's children have none."""
         direct = self._direct
-        if direct is None or not direct.holds():
+        usable = None if direct is None else direct.usable()
+        if direct is None or usable is None:
             direct = self._direct = Direct(self.block, self.steps)
             self._limits = {}  # other children, other prices
-        return self.steps if direct.hooked() else direct.steps
+            usable = direct.usable()
+        return direct.steps if usable else self.steps
 
     def _step(self, step: Step, x: Tensor, inputs: tuple[Any, ...], call: SkippingCall) -> Tensor:
         x, decision = call.decide(step.site, x, step.pool)

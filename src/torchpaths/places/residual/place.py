@@ -7,7 +7,6 @@ gradient the paper gives it.
 from __future__ import annotations
 
 import copy
-import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -45,14 +44,16 @@ class Step:
 
     def pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``x`` and its average over all axes but samples and channels (ConvNet-AIG, Eq. 4), ``[batch, channels]``."""
-        axes = _others(x.dim(), self.axis)
+        axes = _OTHERS[x.dim(), self.axis]
         return pool(x, axes) if axes else (x, x)
 
 
-@functools.cache
-def _others(axes: int, channels: int) -> tuple[int, ...]:
-    """All axes but samples and channels."""
-    return tuple(a for a in range(1, axes) if a != channels)
+_OTHERS = {
+    (axes, channels): tuple(a for a in range(1, axes) if a != channels % axes)
+    for axes in range(1, 8)
+    for channels in range(-axes, axes)
+}
+"""(number of axes, the channels' axis) -> all axes but samples and channels. Looked up, since every gate asks."""
 
 
 class ResidualPlace(Place):
