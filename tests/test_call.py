@@ -99,6 +99,9 @@ def test_a_call_within_a_call_that_fails_gives_the_outer_one_back() -> None:
 class Copying(nn.Module):
     """Copies a network while it runs."""
 
+    copies: list[Any]
+    of: Any
+
     def __init__(self) -> None:
         super().__init__()
         self.__dict__["copies"] = []
@@ -225,9 +228,9 @@ def test_what_is_meant_as_a_path_and_is_none_is_refused() -> None:
     with pytest.raises(PathError, match=r"a dict of sites is no path; say Path\(\{\.\.\.\}\)"):
         net(x, {"block1": False})
     with pytest.raises(PathError, match=r"say Path\(\{\.\.\.\}\)"):
-        net(x, path={"block1": False})  # type: ignore[arg-type]
+        net(x, path={"block1": False})
     with pytest.raises(PathError, match="path=3 is no path"):
-        net(x, path=3)  # type: ignore[arg-type]
+        net(x, path=3)
     assert not net(x, tp.Path({"block1": False}))[1]["block1"].open.any()
 
 

@@ -267,7 +267,7 @@ def test_a_site_that_cannot_become_part_of_a_graph_is_named_and_can_be_fixed(tmp
     net = tp.route(ToyNet(), tp.GatedBlocks(), example=x)
     inner = net.model.block2
     assert isinstance(inner, tp.Junction)
-    net.model.block2 = tp.Junction(Whole(inner, inner._place.sites))  # type: ignore[assignment]
+    net.model.block2 = tp.Junction(Whole(inner, inner._place.sites))
     with pytest.raises(RouteError, match=r"site 'block2': a Whole cannot decide inside an exported graph; fix"):
         tp.export(net, tmp_path / "net.pt2", x)
     assert tp.export(net, tmp_path / "net.pt2", x, path=tp.Path({"block2": [True]})).outputs == ("y", "open")

@@ -38,9 +38,10 @@ class Recording:
         block.register_forward_pre_hook(lambda _, x: self.seen["pre"].append(x[0].detach().clone()))
         block.register_forward_hook(lambda _, x, y: self.seen["forward"].append((x[0].clone(), y.detach().clone())))
         block.register_forward_hook(lambda _, x, names, y: self.seen["named"].append(dict(names)), with_kwargs=True)
-        block.register_full_backward_hook(
-            lambda _, dx, dy: self.seen["backward"].append((dx[0].clone(), dy[0].clone()))
-        )
+        block.register_full_backward_hook(self.backward)
+
+    def backward(self, _: nn.Module, dx: Any, dy: Any) -> None:
+        self.seen["backward"].append((dx[0], dy[0]))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -132,11 +133,13 @@ def test_tools_by_type_reach_every_norm_that_adaptive_depth_doubled() -> None:
         if isinstance(module, nn.BatchNorm2d):
             module.requires_grad_(False)
     assert not [n for n, p in net.named_parameters() if p.requires_grad and p.dim() == 1 and "fc" not in n]
-    decay, plain = [], []
+    decay: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for module in net.modules():
         for parameter in module.parameters(recurse=False):
             (plain if isinstance(module, nn.BatchNorm2d) else decay).append(parameter)
-    torch.optim.SGD([{"params": decay}, {"params": plain, "weight_decay": 0.0}], lr=0.1)  # none twice
+    groups: list[dict[str, Any]] = [{"params": decay}, {"params": plain, "weight_decay": 0.0}]
+    torch.optim.SGD(groups, lr=0.1)  # none twice
     assert len(plain) == 2 * count
     assert len(plain) + len(decay) == len(list(net.parameters()))
 
@@ -147,7 +150,7 @@ def test_norms_become_synchronised_ones_all_of_them_and_the_network_answers_as_b
     with torch.no_grad():
         want = [net(x, path)[0] for path in paths]
         keys = list(net.state_dict())
-        synchronised: Any = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+        synchronised: Any = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
         assert norms(synchronised, nn.SyncBatchNorm) == count
         assert list(synchronised.state_dict()) == keys
         for path, y in zip(paths, want, strict=True):
@@ -184,9 +187,10 @@ def test_statistics_are_updated_in_every_norm_that_ran() -> None:
             self.net = net
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.net(x, ~tp.Path.full(net))[0] + self.net(x)[0]
+            y: Tensor = self.net(x, ~tp.Path.full(net))[0] + self.net(x)[0]
+            return y
 
-    update_bn([x], Both())  # type: ignore[no-untyped-call]
+    update_bn([x], Both())
     counts = {n: int(b) for n, b in net.named_buffers() if n.endswith("num_batches_tracked")}
     assert all(counts.values()), [n for n, c in counts.items() if not c]
 
@@ -212,7 +216,7 @@ def test_apply_train_and_conversions_reach_everything_once(method: str) -> None:
     assert net(x.double())[0].dtype == torch.float64
 
 
-class Frozen(BasicBlock):
+class Frozen(BasicBlock):  # type: ignore[misc]
     """A block that keeps its norms in evaluation."""
 
     def train(self, mode: bool = True) -> Frozen:
@@ -224,7 +228,7 @@ class Frozen(BasicBlock):
 
 def test_a_blocks_own_way_to_train_is_kept() -> None:
     torch.manual_seed(0)
-    model = ResNet(Frozen, [1, 1, 1, 1], num_classes=5)  # type: ignore[arg-type]
+    model = ResNet(Frozen, [1, 1, 1, 1], num_classes=5)
     net = tp.route(model, tp.GatedBlocks(), example=torch.randn(2, 3, 32, 32)).train()
     flags = {n: m.training for n, m in net.model.named_modules() if isinstance(m, nn.BatchNorm2d) and "down" not in n}
     assert [n for n, training in flags.items() if training] == ["bn1"]
@@ -259,6 +263,6 @@ def test_tools_that_trace_take_the_model_inside_as_any_other(method: str) -> Non
         want = net.model(x)
         assert torch.equal(torch.fx.symbolic_trace(net.model)(x), want)
         assert torch.equal(torch.compile(net.model, backend="eager", fullgraph=True)(x), want)
-        torch.testing.assert_close(torch.jit.trace(net.model, x)(x), want)
+        torch.testing.assert_close(torch.jit.trace(net.model, x)(x), want)  # type: ignore[no-untyped-call]
         exported = torch.export.export(net.model, (x,))
         torch.testing.assert_close(exported.module()(x), want)
