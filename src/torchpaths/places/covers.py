@@ -7,6 +7,7 @@ the cost of what lies in several of them is a product, and nothing is counted tw
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -59,15 +60,14 @@ def make_layout(units: Sequence[Unit], covers: Iterable[Cover], plain: Cost, net
         network: name of its class.
 
     Raises:
-        RouteError: for covers that overlap without one lying in the other.
+        RouteError: for covers that overlap without one lying in the other, or whose cost is not one of equal units.
     """
     covers = list(covers)
     spans = _Spans(units)
     terms, left = _nested([c for c in covers if not c.added], spans, plain)
     for cover in covers:
         if cover.added:
-            around = (c for c in covers if not c.added and cover.items <= c.items)
-            outer = {spans.of(c) for c in around if _around(c, cover)}
+            outer = {spans.of(c) for c in covers if not c.added and c.site != cover.site and _around(c, cover)}
             terms.append(_term(cover, cover.cost, outer if cover.decides else {*outer, spans.of(cover)}))
     always = [term for term in terms if not term.spans]
     fixed = sum((term.cost for term in always), left)
@@ -118,8 +118,8 @@ def _nested(covers: list[Cover], spans: _Spans, plain: Cost) -> tuple[list[Term]
         else:
             left -= group[0].cost
     for items, group in groups.items():
-        factors = {spans.of(c) for other in {o for item in items for o in holding[item]} if items <= other
-                   for c in groups[other]}  # fmt: skip
+        holders = {items, *(other for item in items for other in holding[item] if items < other)}
+        factors = {spans.of(c) for other in holders for c in groups[other]}
         terms.append(_term(group[0], own[items], factors))
     return terms, left
 
@@ -147,6 +147,11 @@ def _around(outer: Cover, inner: Cover) -> bool:
 def _term(cover: Cover, cost: Cost, factors: Iterable[Span]) -> Term:
     """The cost for one open unit in each of the factors."""
     found = tuple(sorted(factors))
+    if any(a[1] > b[0] for a, b in itertools.pairwise(found)):
+        raise RouteError(
+            f"site {cover.site!r}: some of its layers are covered twice by units of one site, so what they cost is no "
+            "product; give each layer one cover for each site."
+        )
     parts = math.prod(stop - start for start, stop in found)
     if cost.macs % parts or cost.params % parts:
         raise RouteError(

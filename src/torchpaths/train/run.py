@@ -239,7 +239,8 @@ def _evaluation(recipe: Recipe, state: State, loader: Loader) -> Json:
         **along,
         "macs": found.macs,
         "macs_share": found.macs / found.layout.plain.macs,
-        "open": float(found.rates.mean()),
+        "open": max(found.shares.values(), default=0.0),
+        **({"open_by_kind": found.shares} if len(found.shares) > 1 else {}),
         "rates": {unit.name: float(rate) for unit, rate in zip(units, found.rates, strict=True)},
         "gates": {g.unit: {"rate": g.rate, "entropy": g.entropy, "dependence": g.dependence} for g in health.gates},
         "warnings": health.warnings,
@@ -293,7 +294,17 @@ def _summary(recipe: Recipe, state: State) -> Json:
         "plain_macs": state.net.layout.plain.macs,
         **{
             k: latest[k]
-            for k in ("accuracy", "ema_accuracy", "paths", "macs", "macs_share", "open", "losses", "warnings")
+            for k in (
+                "accuracy",
+                "ema_accuracy",
+                "paths",
+                "macs",
+                "macs_share",
+                "open",
+                "open_by_kind",
+                "losses",
+                "warnings",
+            )
             if k in latest
         },
     }
