@@ -50,7 +50,7 @@ class Unit:
     Attributes:
         site: name of its site.
         index: its place within the site, from 0.
-        cost: what closing it saves where everything else is open.
+        cost: what closing it saves where everything else is open, deciders aside.
         kind: what it is part of: a block, a stage, filters, branches. All units of a site are of one kind.
         siblings: units of the site, itself included; a `Layout` fills it in.
     """
@@ -196,8 +196,8 @@ class Layout:
     def costs(self, opened: NDArray[np.bool_]) -> NDArray[np.int64]:
         """MACs and parameters of paths, bool ``[..., unit]`` -> int64 ``[..., 2]``, deciders included."""
         starts, stops, costs = self._factors
-        sums = np.zeros((*opened.shape[:-1], opened.shape[-1] + 2), np.int64)
-        np.cumsum(opened, -1, out=sums[..., 1:-1])
+        sums = np.zeros((*opened.shape[:-1], opened.shape[-1] + 2), np.int32)
+        np.cumsum(opened, -1, np.int32, out=sums[..., 1:-1])
         sums[..., -1] = sums[..., -2] + 1  # a unit behind the last that is always open
         counts = np.ones((*opened.shape[:-1], len(self.terms)), np.int64)
         for start, stop in zip(starts.T, stops.T, strict=True):
