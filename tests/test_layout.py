@@ -202,8 +202,9 @@ def damaged(data: Any) -> Iterator[Any]:
             walk(value[key], (*at, key))
 
     walk(data, ())
+    others: tuple[Any, ...] = (None, "x", [], {}, [[]], 1.5, -7, [None], {"macs": "x"})
     for *outer, last in places:
-        for other in (None, "x", [], {}, [[]], 1.5, -7, [None], {"macs": "x"}):
+        for other in others:
             made = copy.deepcopy(data)
             holder = made
             for key in outer:

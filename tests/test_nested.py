@@ -4,6 +4,7 @@ reads costs, opens units or counts them."""
 from __future__ import annotations
 
 import dataclasses
+import io
 import itertools
 import json
 import pathlib
@@ -12,20 +13,23 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor
 
 import torchpaths as tp
 from laws import random_path
+from torchpaths.cli.tables import side_by_side
 from torchpaths.costs import count_macs
-from torchpaths.errors import PathError
+from torchpaths.errors import BudgetError, PathError
 from torchpaths.fronts import Point
 from torchpaths.fronts.candidates import every, greedy, observe, search
-from torchpaths.fronts.evaluate import Worth, undisturbed
+from torchpaths.fronts.evaluate import Worth, evaluate, undisturbed
 from torchpaths.fronts.points import Choice
 from torchpaths.models import create_model
 from torchpaths.skips.network import skipping
 from torchpaths.surveys.figures import class_rates, easy_and_hard, executed_layers, training_rates
 from torchpaths.surveys.stages import noun, stages
+from torchpaths.train.report import Report
 
 Images = list[tuple[Tensor, Tensor]]
 STAGES = ("layer1", "layer2", "layer3")
@@ -182,8 +186,11 @@ def test_gates_that_some_or_no_images_reach_have_the_scores_of_those_that_do(net
         assert len(observe(Forced(), images[:1]).scores["layer1.2"]) == 0  # type: ignore[arg-type]
 
 
-def test_the_points_of_the_menu_are_what_the_network_does(net: tp.Routed, images: Images) -> None:
+def test_the_points_of_the_menu_are_what_the_network_does(
+    net: tp.Routed, images: Images, tmp_path: pathlib.Path
+) -> None:
     front = tp.front(net, images, batch=())
+    assert tp.Front.load(front.save(tmp_path), net).candidates == front.candidates
     assert {point.kind for point in front.candidates} == {"full", "every", "threshold", "rate"}
     for point in front.candidates:
         found = tp.survey(net, images, path=point.apply(net))
@@ -192,6 +199,34 @@ def test_the_points_of_the_menu_are_what_the_network_does(net: tp.Routed, images
         fixed = point.path if point.fixed else None
         assert point.macs == pytest.approx(tp.cost(net, images[0][0][:1], fixed).macs if fixed else found.macs)
     Choice("threshold", threshold=0.0).apply(net)
+
+
+def test_a_budget_of_units_asks_for_a_point_that_keeps_it_in_each_kind(net: tp.Routed, images: Images) -> None:
+    few = tp.Path({site: [site in ("layer1", "layer1.2")] for site in net.sites})
+    with undisturbed(net):
+        [worth] = evaluate(net, [Choice("every", few)], images)
+    assert worth.point.open == pytest.approx(1 / 3), "a third of the stages, a ninth of the blocks"
+    front = tp.Front(net.layout, (worth.point,), (), accuracy=0.9, images=20)
+    assert front.best(tp.Budget(open=0.34)) == worth.point
+    with pytest.raises(BudgetError, match=r"open=0.2.*path with 2 of 12 units open, which opens 33.3%.*open=0.3335\)"):
+        front.best(tp.Budget(open=0.2))
+    assert front.best(tp.Budget(open=0.3335)) == worth.point, "the remedy named"
+
+
+def test_what_people_read_says_each_kinds_share(net: tp.Routed, images: Images) -> None:
+    found = tp.survey(net, images, path=tp.Path({"layer1": [False]}))
+    told = io.StringIO()
+    Console(file=told, width=120).print(side_by_side([found]))
+    assert "stage 66.7%" in told.getvalue()
+    assert f"block {found.shares['block']:.1%}" in told.getvalue()
+    row = {"epoch": 0, "accuracy": 0.5, "open": 0.75, "macs_share": 0.6, "losses": {}, "warnings": []}
+    for more, said in (
+        ({}, "75.0% of units open"),
+        ({"open_by_kind": {"stage": 0.75, "block": 0.5}}, "50.0% of block"),
+    ):
+        said_now = io.StringIO()
+        Report("run", 1, False, Console(file=said_now, width=200)).epoch({**row, **more}, 1)
+        assert said in said_now.getvalue()
 
 
 def test_every_way_to_close_nested_units_is_tried_once(net: tp.Routed) -> None:
