@@ -9,12 +9,12 @@ import sys
 import pytest
 import torch
 
-from torchpaths import allocator
+from torchpaths.meter import allocator
 from torchpaths.meter.setting import setting_of
 
 FAULTS = """
 import resource, torch
-from torchpaths.allocator import allocator, keep_memory
+from torchpaths.meter.allocator import allocator, keep_memory
 if {keep}:
     assert keep_memory() and allocator() == "glibc, kept"
 def work():

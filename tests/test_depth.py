@@ -58,6 +58,17 @@ def test_every_depth_is_worth_what_its_path_is(net: tp.Routed, images: tuple[Ten
         assert depth.macs == depth.path.cost(net).macs
 
 
+def test_gates_go_on_deciding_at_every_depth(images: tuple[Tensor, Tensor]) -> None:
+    model, x = toy("own/cifar_resnet20")
+    both = tp.route(model, [METHOD, tp.GatedBlocks()], example=x).eval()
+    found = depths(both, [images])
+    assert [d.skip for d in found if len(set(d.skip)) == 1] == ["FFF", "TTT"]
+    assert len(found) == 8
+    for depth in found:
+        assert depth.path == METHOD.path(both, depth.skip), "gates stand in no path"
+        assert depth.macs == pytest.approx(tp.survey(both, [images], path=depth.path).macs)
+
+
 def test_too_many_depths_are_refused_and_a_search_named(images: tuple[Tensor, Tensor]) -> None:
     model, x = toy("own/cifar_resnet20")
     open_net = tp.route(model, example=x)
@@ -72,7 +83,7 @@ def test_no_images_are_an_error(net: tp.Routed) -> None:
 
 def test_norm_distances_are_those_of_the_running_means(net: tp.Routed) -> None:
     bn: Any = net.get_submodule("model.layer2.0.bn1")
-    bn.skipped.running_mean = bn.block.running_mean + 2 * (bn.block.running_var + bn.block.eps).sqrt()
+    bn.skipped.running_mean = bn.running_mean + 2 * (bn.running_var + bn.eps).sqrt()
     found = {entry.norm: entry for entry in norm_distances(net)}
     assert list(found) == [f"layer{s}.{b}.bn{n}" for s in (1, 2, 3) for b in (0, 1) for n in (1, 2)]
     assert found["layer2.0.bn1"].distance == pytest.approx(2, rel=1e-5)
@@ -242,6 +253,6 @@ def test_a_depth_is_saved_as_the_librarys_own_network(tmp_path: Path) -> None:
 def test_outside_any_call_a_place_is_open() -> None:
     norm, other = nn.LayerNorm(4), nn.LayerNorm(4)
     nn.init.constant_(other.weight, 3.0)
-    place = Doubled(norm, other, Site("stage", (), ("stage",), tp.Switch()))
+    place = tp.Junction(Doubled(norm, other, Site("stage", (), ("stage",), tp.Switch())))
     x = torch.randn(2, 4)
     assert torch.equal(place.run(x), functional.layer_norm(x, (4,)))

@@ -16,6 +16,7 @@ from block_toys import Basic, chain
 from torchpaths.costs import count_macs
 from torchpaths.errors import MeasureError, PathError, RunError
 from torchpaths.meter import table
+from torchpaths.meter.compare import _check_same as check_same
 from torchpaths.meter.memory import peak_memory
 from torchpaths.meter.setting import Setting, using_threads
 from torchpaths.methods.base import Method
@@ -230,6 +231,14 @@ def test_a_compiled_network_that_decides_otherwise_is_refused(monkeypatch: pytes
     monkeypatch.setattr(torch, "compile", lambda module, **_: lambda x, path=None: net(x, shut))
     with pytest.raises(MeasureError, match=r"compiled, it decides otherwise.*8 of 8 decisions.*compile=None"):
         measured(net, x, compile="default")
+
+
+def test_a_site_that_was_not_reached_in_one_of_two_runs_was_decided_otherwise() -> None:
+    stage, block = torch.ones(8, 1, dtype=torch.bool), torch.ones(8, 1, dtype=torch.bool)
+    check_same("same", {"stage": stage, "block": block}, {"stage": stage.clone(), "block": block.clone()})
+    for first, second in (({"stage": stage, "block": block}, {"stage": ~stage}), ({"stage": ~stage}, {"block": block})):
+        with pytest.raises(MeasureError, match=r"16 of (16|8) decisions"):
+            check_same("other", first, second)
 
 
 def test_a_network_that_cannot_be_compiled_is_an_error_and_not_timed_in_eager_mode(

@@ -22,6 +22,7 @@ from survey_toy import LAYOUT, Toy, loader
 from torchpaths.errors import DataError, PathError
 from torchpaths.layout import Cost, Layout, Unit
 from torchpaths.surveys import Survey, survey
+from torchpaths.surveys.counts import Samples
 from torchpaths.surveys.figures import (
     Point,
     accuracy_macs,
@@ -34,7 +35,6 @@ from torchpaths.surveys.figures import (
     training_rates,
 )
 from torchpaths.surveys.figures.style import shorten, spread_apart
-from torchpaths.surveys.result import Samples
 
 NAMES = [
     "airplane",
@@ -333,8 +333,8 @@ def test_figures_come_out_the_same_byte_for_byte_in_another_process(tmp_path: pa
     script = (
         "import sys; sys.path.insert(0, sys.argv[3])\n"
         "from test_survey_figures import Pixels\n"
-        "from torchpaths.survey import Survey\n"
-        "from torchpaths.survey.figures import save_all\n"
+        "from torchpaths.surveys import Survey\n"
+        "from torchpaths.surveys.figures import save_all\n"
         "save_all(Survey.load(sys.argv[1]), sys.argv[2], images=Pixels(10))\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )

@@ -156,7 +156,7 @@ def test_an_edited_layout_is_noticed(tmp_path: pathlib.Path, toy: Survey) -> Non
     with pytest.raises(DataError, match="fingerprint"):
         Survey.load(tmp_path)
     change(tmp_path, units=units | {"macs": [10, 20, 30]})
-    with pytest.raises(DataError, match="columns of unequal length"):
+    with pytest.raises(DataError, match="missing or malformed"):
         Survey.load(tmp_path)
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from torchpaths.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from torchpaths.costs import cost as cost
     from torchpaths.cuts.read import load_cut as load_cut
@@ -51,8 +53,6 @@ if TYPE_CHECKING:
     from torchpaths.trace import Site as Site
     from torchpaths.trace import Trace as Trace
     from torchpaths.train.objective import Objective as Objective
-
-__version__ = "0.1.0"
 
 _HOME = {
     "AdaptiveDepth": "methods.adaptive_depth",

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import index as number
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -48,7 +50,7 @@ class Unit:
     Attributes:
         site: name of its site.
         index: its place within the site, from 0.
-        cost: what closing it saves where everything else is open.
+        cost: what closing it saves where everything else is open, deciders aside.
         kind: what it is part of: a block, a stage, filters, branches. All units of a site are of one kind.
         siblings: units of the site, itself included; a `Layout` fills it in.
     """
@@ -70,7 +72,8 @@ class Budget:
     """How much may be open. Exactly one field is set; a budget is a training target and a rule of choice alike.
 
     Attributes:
-        open: mean share of units open, in (0, 1]; in a network with units of several kinds, of each kind.
+        open: mean share of units open, in (0, 1]. Units of each kind (`Unit.kind`) are counted apart: 0.5 is half of
+            the stages and half of the filters, not half of everything, where hundreds of filters would be all.
         macs: a share of the plain network's MACs when at most 1, a number of MACs when above 1.
         ms: milliseconds per batch on a device that was profiled.
 
@@ -145,25 +148,26 @@ class Layout:
         units = tuple(dataclasses.replace(unit, siblings=counts[unit.site]) for unit in self.units)
         object.__setattr__(self, "units", units)
         # Worked out once: a path is checked against these in every call, also in compiled ones.
-        sites: dict[str, list[Unit]] = {}
-        for unit in units:
-            sites.setdefault(unit.site, []).append(unit)
-        object.__setattr__(self, "sites", {name: tuple(members) for name, members in sites.items()})
-        if not self.terms:
-            own = tuple(Term(unit.cost, ((i, i + 1),)) for i, unit in enumerate(units))
-            object.__setattr__(self, "terms", own)
+        sites = {site: tuple(members) for site, members in itertools.groupby(units, key=lambda unit: unit.site)}
+        object.__setattr__(self, "sites", sites)
+        _check(units, sites, self.terms)
+        products = [term for term in self.terms if not term.decides]
+        if flat := not products or _sums(products, len(units)) == [unit.cost for unit in units]:
+            deciders = (term for term in self.terms if term.decides)
+            object.__setattr__(self, "terms", (*_own(units), *deciders))
+        # Deciders are no part of it: a path of a gated network is one of its plain twin.
         described: list[Any] = [[u.site, u.index, u.cost.macs, u.cost.params] for u in units]
-        if not self.flat:
-            described += [[t.cost.macs, t.cost.params, t.spans] for t in self.terms if not t.decides]
+        if not flat:
+            described += [[t.cost.macs, t.cost.params, t.spans] for t in products]
         text = json.dumps([self.network, self.plain.macs, described])
         object.__setattr__(self, "fingerprint", hashlib.sha256(text.encode()).hexdigest()[:16])
 
     @property
     def flat(self) -> bool:
         """Whether each unit costs what it costs whatever the others do."""
-        return all(len(t.spans) == 1 and t.spans[0][1] - t.spans[0][0] == 1 for t in self.terms)
+        return self.terms == _own(self.units)
 
-    @property
+    @cached_property
     def kinds(self) -> dict[str, list[int]]:
         """Kind -> the numbers of its units."""
         found: dict[str, list[int]] = {}
@@ -171,11 +175,29 @@ class Layout:
             found.setdefault(unit.kind, []).append(i)
         return found
 
+    def shares(self, rates: NDArray[Any]) -> dict[str, float]:
+        """The mean share of units open, of each kind, from what is open or how often, ``[..., unit]``."""
+        return {kind: float(rates[..., numbers].mean()) for kind, numbers in self.kinds.items()}
+
+    @cached_property
+    def around(self) -> tuple[tuple[int, ...], ...]:
+        """For each unit the numbers of those that must be open for it to run, see ``inside``."""
+        numbers = {(unit.site, unit.index): i for i, unit in enumerate(self.units)}
+        return tuple(tuple(numbers[u] for u in self.inside.get(unit.site, ())) for unit in self.units)
+
+    def running(self, opened: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """The units that really run along paths, bool ``[..., unit]``: those open, and nothing around them closed."""
+        found = opened.copy()
+        for i, outer in enumerate(self.around):
+            if outer:
+                found[..., i] &= opened[..., outer].all(-1)
+        return found
+
     def costs(self, opened: NDArray[np.bool_]) -> NDArray[np.int64]:
         """MACs and parameters of paths, bool ``[..., unit]`` -> int64 ``[..., 2]``, deciders included."""
         starts, stops, costs = self._factors
-        sums = np.zeros((*opened.shape[:-1], opened.shape[-1] + 2), np.int64)
-        np.cumsum(opened, -1, out=sums[..., 1:-1])
+        sums = np.zeros((*opened.shape[:-1], opened.shape[-1] + 2), np.int32)
+        np.cumsum(opened, -1, np.int32, out=sums[..., 1:-1])
         sums[..., -1] = sums[..., -2] + 1  # a unit behind the last that is always open
         counts = np.ones((*opened.shape[:-1], len(self.terms)), np.int64)
         for start, stop in zip(starts.T, stops.T, strict=True):
@@ -245,7 +267,7 @@ class Layout:
         data: dict[str, Any] = {}
         if set(self.kinds) - {"block"}:
             data["kind"] = [u.kind for u in self.units]
-        if not self.flat:
+        if not self.flat:  # or a decider depends on what is open
             data["terms"] = [[t.cost.macs, t.cost.params, int(t.decides), *map(list, t.spans)] for t in self.terms]
         if self.deciding != Cost(0, 0):
             data["deciding"] = dataclasses.asdict(self.deciding)
@@ -260,27 +282,64 @@ class Layout:
         Raises:
             PathError: if the fingerprint does not match the contents, or they are no layout.
         """
-        columns_of = ("site", "index", "macs", "params", *(("kind",) if "kind" in data else ()))
-        missing = [key for key in ("network", "fingerprint", *columns_of, "fixed", "plain") if key not in data]
-        if missing or len({len(data[column]) for column in columns_of}) != 1:
-            what = f"{', '.join(missing)} missing" if missing else "columns of unequal length"
-            raise PathError(f"no layout: {what}; the file was edited or cut short, write it anew.")
-        kinds = data.get("kind", ["block"] * len(data["site"]))
-        columns = zip(data["site"], data["index"], data["macs"], data["params"], kinds, strict=True)
-        units = tuple(Unit(site, index, Cost(macs, params), kind) for site, index, macs, params, kind in columns)
-        terms = tuple(
-            Term(Cost(macs, params), tuple((start, stop) for start, stop in spans), bool(decides))
-            for macs, params, decides, *spans in data.get("terms", ())
-        )
-        deciding = Cost(**data["deciding"]) if "deciding" in data else Cost(0, 0)
-        inside = {site: tuple((s, i) for s, i in around) for site, around in data.get("inside", {}).items()}
-        layout = cls(units, Cost(**data["fixed"]), Cost(**data["plain"]), data["network"], terms, deciding, inside)
-        if layout.fingerprint != data["fingerprint"]:
+        try:
+            layout, written = _read(cls, data), data["fingerprint"]
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise PathError(
-                f"layout of {layout.network!r}: fingerprint {data['fingerprint']} stands in the file, its contents "
+                f"no layout: something is missing or malformed ({type(error).__name__}: {error}); the file was edited "
+                "or cut short, write it anew."
+            ) from error
+        if layout.fingerprint != written:
+            raise PathError(
+                f"layout of {layout.network!r}: fingerprint {written} stands in the file, its contents "
                 f"give {layout.fingerprint}; the file was edited or cut short, write it anew."
             )
         return layout
+
+
+def _read(kind: type[Layout], data: Mapping[str, Any]) -> Layout:
+    columns = [data[column] for column in ("site", "index", "macs", "params")]
+    columns.append(data.get("kind", ["block"] * len(columns[0])))
+    units = tuple(
+        Unit(str(site), number(i), Cost(number(macs), number(params)), str(of))
+        for site, i, macs, params, of in zip(*columns, strict=True)
+    )
+    terms = tuple(
+        Term(Cost(number(macs), number(params)), tuple((number(a), number(b)) for a, b in spans), bool(decides))
+        for macs, params, decides, *spans in data.get("terms", ())
+    )
+    costs = (data["fixed"], data["plain"], data.get("deciding", {"macs": 0, "params": 0}))
+    fixed, plain, deciding = (Cost(number(cost["macs"]), number(cost["params"])) for cost in costs)
+    inside = {str(k): tuple((str(s), number(i)) for s, i in around) for k, around in data.get("inside", {}).items()}
+    layout = kind(units, fixed, plain, str(data["network"]), terms, deciding, inside)
+    layout.around  # noqa: B018, a KeyError for units that it does not have
+    return layout
+
+
+def _check(units: Sequence[Unit], sites: Mapping[str, tuple[Unit, ...]], terms: Sequence[Term]) -> None:
+    """Raise `PathError` unless units of a site lie side by side and spans of a term apart."""
+    if sum(map(len, sites.values())) != len(units):
+        raise PathError("a layout whose units of one site lie apart; give them side by side.")
+    for term in terms:
+        ends = [0, *(end for span in sorted(term.spans) for end in span), len(units)]
+        if any(a > b for a, b in itertools.pairwise(ends)) or any(a == b for a, b in term.spans):
+            raise PathError(
+                f"a term of spans {term.spans}: they overlap, are empty, or not of these {len(units)} units."
+            )
+
+
+def _own(units: Sequence[Unit]) -> tuple[Term, ...]:
+    return tuple(Term(unit.cost, ((i, i + 1),)) for i, unit in enumerate(units))
+
+
+def _sums(terms: Iterable[Term], count: int) -> list[Cost] | None:
+    """What each unit costs by itself; None if several cost something only together."""
+    found = [Cost(0, 0)] * count
+    for term in terms:
+        if len(term.spans) != 1 or term.spans[0][1] - term.spans[0][0] != 1:
+            return None
+        found[term.spans[0][0]] += term.cost
+    return found
 
 
 class HasLayout(Protocol):

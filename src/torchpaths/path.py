@@ -260,13 +260,11 @@ class Path(Mapping[str, "Bools | Tensor"]):
                 missing.append(site)
                 columns.append(np.zeros((rows, len(units)), bool))
         opened = np.concatenate(columns, 1) if columns else np.zeros((rows, 0), bool)
-        if missing:
-            left = np.array([unit.site in missing for unit in layout.units])
-            if not np.array_equal(layout.costs(opened), layout.costs(opened | left)):
-                raise PathError(
-                    f"the cost of a path that leaves {len(missing)} sites to decide for themselves "
-                    f"({', '.join(missing[:3])}) depends on the image; choose them too, e.g. path & Path.full(net)."
-                )
+        if costly := _costly(layout, opened, missing):
+            raise PathError(
+                f"the cost of a path that leaves {len(costly)} sites to decide for themselves "
+                f"({', '.join(costly[:3])}) depends on the image; choose them too, e.g. path & Path.full(net)."
+            )
         return opened
 
     def to_json(self) -> str:
@@ -293,6 +291,18 @@ class Path(Mapping[str, "Bools | Tensor"]):
         if not isinstance(data.get("sites"), dict):
             raise PathError("no path: its 'sites' are missing; the file was edited or cut short, write it anew.")
         return cls({site: _bools(site, value) for site, value in data["sites"].items()}, data.get("network"))
+
+
+def _costly(layout: Layout, opened: NDArray[np.bool_], missing: Sequence[str]) -> list[str]:
+    """Those of the missing sites that may cost something, along a path ``[batch, unit]`` for which they are closed."""
+    if not missing:
+        return []
+    names = np.array([unit.site for unit in layout.units])
+    left = np.isin(names, missing)
+    most = layout.costs(opened | left)
+    if np.array_equal(layout.costs(opened), most):
+        return []
+    return [site for site in missing if not np.array_equal(layout.costs(opened | (left & (names != site))), most)]
 
 
 def _bools(site: str, value: Any) -> Any:

@@ -12,7 +12,7 @@ from torchpaths.cli.tables import count
 from torchpaths.cuts import Spec, save_cut
 from torchpaths.errors import BudgetError, DataError
 from torchpaths.fronts import Front
-from torchpaths.layout import Budget, Cost
+from torchpaths.layout import Budget
 from torchpaths.models import source
 from torchpaths.path import Path
 from torchpaths.surveys import Survey
@@ -30,7 +30,7 @@ class Options(OfRun):
     budget_macs: float | None = None
     """Or keep the units that images open most, within so many MACs: up to 1 a share of the plain network's."""
     budget_open: float | None = None
-    """Or within this share of units."""
+    """Or within this share of units, of each kind where there are several."""
     label: str | None = None
     """The class, by name or number, whose images say what is kept; all images by default. Without a budget: what at
     least half of its images open."""
@@ -119,9 +119,8 @@ def _surveyed(options: Options, opened: Run) -> tuple[Survey, str]:
     if found is None or found.split != options.split:
         found = options.survey().survey
         where = f"what {found.images.sum():,} images open"
-    layout = found.layout
-    fixed = layout.plain - sum((unit.cost for unit in layout.units), Cost(0, 0))
-    return dataclasses.replace(found, layout=dataclasses.replace(layout, fixed=fixed)), where
+    # The network's own layout: surveys of older versions do not say what deciders cost.
+    return dataclasses.replace(found, layout=opened.net.layout.undecided()), where
 
 
 def _rows(spec: Spec, path: Path) -> list[str]:

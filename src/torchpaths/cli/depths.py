@@ -27,6 +27,9 @@ from torchpaths.surveys.figures import save
 from torchpaths.train.evaluate import open_run
 from torchpaths.train.folder import Run, read_json, write_json
 
+ENDS = {"super-net": "F", "base-net": "T"}
+"""The two depths that are trained: everything open, everything closed."""
+
 
 @dataclass(frozen=True)
 class Options(OfRun):
@@ -63,7 +66,8 @@ def run(arguments: list[str]) -> int:
         files += save(draw_depths(found, opened.net.layout.plain.macs, title, references), figures / "depths")
         if norms:
             files += save(draw_norms(norms, title), figures / "norms")
-        rows = _rows(opened, options.plain, images, options.image, blocks)
+        ends = {name: next(d.path for d in found if set(d.skip) == {f}) for name, f in ENDS.items()}
+        rows = _rows(opened, ends, options.plain, images, options.image, blocks)
         name = images.classes[int(images.labels[options.image])]
         maps = draw_maps(pixels, rows, blocks, f"{title}, a {name}")
         files += save(maps, figures / "activation-maps")
@@ -92,15 +96,18 @@ def _norms(net: Routed) -> tuple[NormDistance, ...]:
 
 
 def _rows(
-    opened: Run, plain: pathlib.Path | None, images: ImageSet, number: int, blocks: list[str]
+    opened: Run,
+    ends: dict[str, Path],
+    plain: pathlib.Path | None,
+    images: ImageSet,
+    number: int,
+    blocks: list[str],
 ) -> dict[str, dict[str, Tensor]]:
     """Activation maps of the plain network, the super-net and the base-net."""
-    net = opened.net
-    full = Path.full(net)
     networks: dict[str, tuple[Run, Path | None]] = {}
     if plain is not None:
         networks["plain"] = open_run(plain), None
-    networks |= {"super-net": (opened, full), "base-net": (opened, ~full)}
+    networks |= {name: (opened, path) for name, path in ends.items()}
     label = torch.tensor([int(images.labels[number])])
     rows = {}
     for name, (run, path) in networks.items():
@@ -117,7 +124,7 @@ def _answer(
 ) -> dict[str, Any]:
     return {
         "schema": "torchpaths.depths/1",
-        "sites": list(net.sites),
+        "sites": list(found[0].path),
         "plain_macs": net.layout.plain.macs,
         "depths": [
             {"skip": d.skip, "accuracy": d.accuracy, "macs": d.macs, "path": json.loads(d.path.to_json())}
@@ -130,7 +137,7 @@ def _answer(
 
 def _table(net: Routed, found: tuple[Depth, ...], references: dict[str, float]) -> Table:
     table = Table(
-        title=f"left out (T): {', '.join(net.sites)}", title_justify="left", title_style="", box=box.SIMPLE_HEAD
+        title=f"left out (T): {', '.join(found[0].path)}", title_justify="left", title_style="", box=box.SIMPLE_HEAD
     )
     for name in ("depth", "MACs", "of plain", "accuracy"):
         table.add_column(name, justify="left" if name == "depth" else "right")

@@ -117,6 +117,6 @@ def menu(made: Front, profile: Profile) -> Table:
 
 def _short(point: Point, units: int) -> str:
     if point.fixed:
-        return f"path, {round(point.open * units)} of {units} open"
+        return f"path, {point.chosen} of {units} open"
     gates = "gates as trained" if point.threshold == 0 else f"gates at {point.threshold:.3g}"
     return gates if point.path is None else f"{gates}, path"

@@ -72,8 +72,10 @@ def _all(found: Survey) -> tuple[str, str, str]:
 
 
 def _shares(found: Survey) -> tuple[str, str, str]:
-    """What of the plain network's units and MACs that is."""
-    return "", f"{found.executed[0] / len(found.layout.units):.1%}", f"{found.macs / found.layout.plain.macs:.1%}"
+    """What of the plain network's units, of each kind, and MACs that is."""
+    several = len(found.shares) > 1
+    units = "\n".join(f"{kind} {share:.1%}" if several else f"{share:.1%}" for kind, share in found.shares.items())
+    return "", units, f"{found.macs / found.layout.plain.macs:.1%}"
 
 
 def count(macs: float) -> str:

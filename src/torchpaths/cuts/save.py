@@ -1,7 +1,7 @@
 """``save_cut`` writes a network cut along a path into a folder.
 
 weights.safetensors   its weights
-spec.json             where it comes from and what it takes, see `torchpaths.cut.spec`
+spec.json             where it comes from and what it takes, see `torchpaths.cuts.spec`
 load.py               a loader that needs torch, safetensors and the network's own library, and no torchpaths
 """
 
@@ -24,7 +24,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-import torchpaths
 from torchpaths import models
 from torchpaths.costs import count_macs, count_params
 from torchpaths.cuts import build, loader
@@ -38,6 +37,7 @@ from torchpaths.models import Source
 from torchpaths.path import Path
 from torchpaths.routed import Routed
 from torchpaths.train.checkpoint import disk, sync_folder, tensors_to_bytes, write_file
+from torchpaths.version import __version__
 
 
 def save_cut(
@@ -130,7 +130,7 @@ def _write_loader(
 ) -> tuple[Code, bool]:
     """Write the first loader whose network is the cut one; the expression it begins with, and whether it edits."""
     params = f"{count_params(module):,} of {net.layout.plain.params:,} parameters"
-    by = f"Cut out by torchpaths {torchpaths.__version__}, which is not needed here: model = load()."
+    by = f"Cut out by torchpaths {__version__}, which is not needed here: model = load()."
     about = f"{source} along one path, {params}.\n\n{by}\n"
     expected = run(module, x)
     reason = ""

@@ -46,7 +46,7 @@ def train(
 ) -> Json:
     """Trains a detector into a run folder, or goes on where a killed run left off, on a CPU bitwise.
 
-    On the CPU the process keeps the memory it once had, see `torchpaths.allocator`.
+    On the CPU the process keeps the memory it once had, see `torchpaths.meter.allocator`.
 
     Args:
         net: a routed detector of torchvision's form, trained in place; where the folder holds weights already, finished

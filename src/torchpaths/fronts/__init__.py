@@ -7,15 +7,17 @@
 | `evaluate` | accuracy, MACs and open units of choices over images |
 | `profile` | their times |
 | `points` | choices, points, which of them are worth having |
+| `measured` | what was measured, and which points are worth having |
+| `files` | the same as front.json |
 | `result` | `Front` and the best point in a budget |
-| `files` | front.json |
 | `figure` | the plot |
 """
 
 from __future__ import annotations
 
 from torchpaths.fronts.build import front
+from torchpaths.fronts.measured import Profile
 from torchpaths.fronts.points import Choice, Point, Time
-from torchpaths.fronts.result import Front, Profile
+from torchpaths.fronts.result import Front
 
 __all__ = ["Choice", "Front", "Point", "Profile", "Time", "front"]

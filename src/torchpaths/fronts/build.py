@@ -40,8 +40,8 @@ def front(
 ) -> Front:
     """The sub-networks and operating points of a network that are worth having.
 
-    Candidates are searched on a subset of the images, drawn by the seed (`torchpaths.front.candidates` tells where they
-    come from). Those that no other of their kind beats there are measured on all images; those that still hold are
+    Candidates are searched on a subset of the images, drawn by the seed (`torchpaths.fronts.candidates` tells where
+    they come from). Those that no other of their kind beats there are measured on all images; those that still hold are
     timed on the device the network is on, all together with the plain network and taking turns. Modes and thresholds of
     the network are put back afterwards.
 

@@ -23,6 +23,7 @@ from torchpaths.fronts.points import Choice
 from torchpaths.layout import Layout, Unit
 from torchpaths.path import Path
 from torchpaths.routed import Routed
+from torchpaths.surveys.checks import opened_units
 
 EVERY = 256
 """Up to so many sub-networks are all tried."""
@@ -42,7 +43,8 @@ class Observed:
     """What gates did on the images of the search.
 
     Attributes:
-        scores: site -> the scores of its decisions, float32 ``[image, unit]``; sites decided without one are absent.
+        scores: site -> the scores of its decisions, float32 ``[image, unit]``, of the images that came to it; sites
+            decided without one are absent.
         rates: share of images that open a unit, ``[unit]`` in layout order.
     """
 
@@ -59,40 +61,52 @@ def observe(net: Routed, images: Images) -> Observed:
     """
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
     as_trained = Choice("threshold", threshold=0.0).apply(net)
-    scores: dict[str, list[Tensor]] = {}
+    # A gate inside others may come to no decision at all on these images.
+    scores: dict[str, list[Tensor]] = {
+        name: [] for name, site in net.sites.items() if site.decider is not None and site.decider.by_score
+    }
     opened = np.zeros(len(net.layout.units))
     seen = 0
-    first = {unit.site: i for i, unit in reversed(list(enumerate(net.layout.units)))}
     for x, _ in images:
         _, trace = net(x.to(device), as_trained)
         seen += len(x)
+        opened += opened_units(trace, net.layout, len(x)).sum(0)
         for site, decision in trace.items():
-            counts = decision.open.sum(0).cpu().numpy()
-            opened[first[site] : first[site] + len(counts)] += counts
             if decision.score is None:
                 continue
-            if not torch.equal(decision.open, decision.score > 0):
+            score, made = decision.score, decision.open
+            if decision.ran is not None:
+                score, made = score[decision.ran], made[decision.ran]
+            if not torch.equal(made, score > 0):
                 raise CallError(
                     f"site {site!r} does not open where its score is above 0, so moving that threshold means nothing: "
                     "its decider draws by chance or runs everything. Let gates decide, inference='argmax'."
                 )
-            scores.setdefault(site, []).append(decision.score.cpu())
-    return Observed({site: torch.cat(parts) for site, parts in scores.items()}, opened / max(1, seen))
+            scores.setdefault(site, []).append(score.cpu())
+    nothing = torch.empty(0)
+    return Observed({site: torch.cat(parts or [nothing]) for site, parts in scores.items()}, opened / max(1, seen))
 
 
 def every(layout: Layout, units: Sequence[Unit], threshold: float | None) -> list[Choice]:
-    """All ways to open and close some units."""
-    ways = itertools.product((True, False), repeat=len(units))
-    return [Choice("every", _path(layout, units, way, threshold), threshold) for way in ways]
+    """All ways to open and close some units, each once: what stands inside a closed one is closed too."""
+    ways = np.array(list(itertools.product((True, False), repeat=len(units))))
+    numbers = _numbers(layout, units)
+    opened = np.ones((len(ways), len(layout.units)), bool)
+    opened[:, numbers] = ways
+    different = (layout.running(opened) == opened)[:, numbers].all(1)
+    return [Choice("every", _path(layout, units, way, threshold), threshold) for way in ways[different].tolist()]
 
 
 def greedy(layout: Layout, units: Sequence[Unit], threshold: float | None, attempt: Try) -> list[Choice]:
     """Units closed one at a time, from all open to all closed: a choice for each step.
 
     In each step, of the `SHORTLIST` units that cost least when they were tried last (in the first step all), the one is
-    closed that now costs least accuracy for each MAC; of equals, the one that leaves the least loss, then the earlier.
+    closed that costs least accuracy for each MAC, both as of now, with those closed before; of equals, the one that
+    leaves the least loss, then the earlier. What stands inside the closed one is closed with it.
     """
+    numbers = _numbers(layout, units)
     opened = [True] * len(units)
+    running = np.ones(len(layout.units), bool)
     steps = [Choice("greedy", _path(layout, units, opened, threshold), threshold)]
     [now] = attempt(steps)
     costs = dict.fromkeys(range(len(units)), (0.0, 0.0))
@@ -101,14 +115,17 @@ def greedy(layout: Layout, units: Sequence[Unit], threshold: float | None, attem
         tried = shortlist if len(steps) == 1 else shortlist[:SHORTLIST]
         without = [[o and i != unit for i, o in enumerate(opened)] for unit in tried]
         worths = attempt([Choice("greedy", _path(layout, units, way, threshold), threshold) for way in without])
+        saved = layout.gains(running)[numbers, 0].tolist()
         for unit, worth in zip(tried, worths, strict=True):
             lost = now.point.accuracy - worth.point.accuracy
-            macs = max(1, units[unit].cost.macs)
+            macs = max(1, saved[unit])
             costs[unit] = (lost / macs if lost > 0 else lost * macs, worth.loss)
         closed = min(tried, key=lambda i: (costs[i], i))
         now = worths[tried.index(closed)]
-        opened[closed] = False
-        del costs[closed]
+        running[numbers[closed]] = False
+        running = layout.running(running)
+        opened = running[numbers].tolist()
+        costs = {unit: cost for unit, cost in costs.items() if opened[unit]}
         steps.append(Choice("greedy", _path(layout, units, opened, threshold), threshold))
     return steps
 
@@ -116,6 +133,8 @@ def greedy(layout: Layout, units: Sequence[Unit], threshold: float | None, attem
 def thresholds(scores: dict[str, Tensor]) -> list[Choice]:
     """Gates as trained, and at thresholds between which equally many of the observed decisions lie."""
     observed = torch.cat([values.flatten() for values in scores.values()])
+    if not len(observed):
+        return [Choice("threshold", threshold=0.0)]
     quantiles = np.quantile(observed.double().numpy(), np.linspace(0, 1, STEPS))
     values = sorted({0.0, *(float(q) for q in quantiles)})
     return [Choice("threshold", threshold=value) for value in values]
@@ -135,6 +154,12 @@ def rates(layout: Layout, observed: Observed) -> list[Choice]:
         way = [i not in shut for i in range(len(layout.units))]
         choices.append(Choice("rate", _path(layout, layout.units, way, None)))
     return choices
+
+
+def _numbers(layout: Layout, units: Sequence[Unit]) -> list[int]:
+    """Where units stand in the layout."""
+    found = {(unit.site, unit.index): i for i, unit in enumerate(layout.units)}
+    return [found[unit.site, unit.index] for unit in units]
 
 
 def _path(layout: Layout, units: Sequence[Unit], opened: Sequence[bool], threshold: float | None) -> Path:

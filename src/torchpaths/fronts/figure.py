@@ -8,8 +8,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from torchpaths.fronts.measured import Profile
 from torchpaths.fronts.points import Point
-from torchpaths.fronts.result import Front, Profile
+from torchpaths.fronts.result import Front
 from torchpaths.surveys.figures.style import (
     DEEP,
     FLOW,

@@ -16,11 +16,11 @@ import json
 import math
 import pathlib
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from torchpaths.errors import DataError, PathError
+from torchpaths.fronts.measured import Measured, Profile
 from torchpaths.fronts.points import Kind, Point, Time
-from torchpaths.fronts.result import Front, Profile
 from torchpaths.layout import Layout
 from torchpaths.meter.setting import Setting
 from torchpaths.meter.timing import Median
@@ -29,8 +29,10 @@ from torchpaths.train.checkpoint import write_file
 
 SCHEMA = "torchpaths.front/2"
 
+Some = TypeVar("Some", bound=Measured)
 
-def to_json(front: Front) -> dict[str, Any]:
+
+def to_json(front: Measured) -> dict[str, Any]:
     """A front as JSON data, see above."""
     layout = front.layout
     worth_having = {_identity(point) for point in front.points}
@@ -78,7 +80,7 @@ def _time(time: Time) -> dict[str, Any]:
     return {"ms": time.ms, "ratio": [ratio.value, ratio.low, ratio.high], "macs_ratio": time.macs_ratio}
 
 
-def save(front: Front, where: pathlib.Path) -> pathlib.Path:
+def save(front: Measured, where: pathlib.Path) -> pathlib.Path:
     """Write a front, whole or not at all, and return the file; ``where`` as in `Front.save`."""
     file = _file(where)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -86,8 +88,8 @@ def save(front: Front, where: pathlib.Path) -> pathlib.Path:
     return file
 
 
-def load(where: pathlib.Path, layout: Layout) -> Front:
-    """Read a front, whole and of the right network, or raise `DataError`; see `Front.load`."""
+def load(where: pathlib.Path, kind: type[Some], layout: Layout) -> Some:
+    """Read a front as that class, whole and of the right network, or raise `DataError`; see `Front.load`."""
     file = _file(where)
     document = _read(file)
     try:
@@ -110,7 +112,7 @@ def load(where: pathlib.Path, layout: Layout) -> Front:
             )
             for i, data in enumerate(document["profiles"])
         )
-        return Front(
+        return kind(
             layout=layout,
             candidates=points,
             profiles=profiles,

@@ -36,6 +36,11 @@ class Choice:
         """Whether it is one path for all images, which `torchpaths.extract` can cut out."""
         return self.path is not None and self.threshold is None
 
+    @property
+    def chosen(self) -> int:
+        """How many units its path opens."""
+        return 0 if self.path is None else sum(sum(opened) for opened in self.path.values())
+
     def apply(self, net: Routed) -> Path | None:
         """Set a network up for this choice, and return the path to call it with: ``net(x, choice.apply(net))``.
 
@@ -76,7 +81,8 @@ class Point(Choice):
         accuracy: share of the images classified rightly (top-1), in 0 to 1.
         macs: mean MACs of one image: of a fixed path counted on a run, in which no decider is asked; else what the open
             units and all deciders cost by the `Layout`.
-        open: mean share of units open, in 0 to 1.
+        open: mean share of units open, in 0 to 1, which `Budget(open=...)` limits: in a network with units of several
+            kinds (`Unit.kind`) the share of that kind of which most are open. Units inside closed ones are not open.
         time: how long it takes; None where nothing was timed.
     """
 

@@ -1,4 +1,4 @@
-"""Times of points: all of them and the plain network take turns, see `torchpaths.measure.timing`."""
+"""Times of points: all of them and the plain network take turns, see `torchpaths.meter.timing`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from functools import partial
 from torch import Tensor
 
 from torchpaths.extraction import plain
+from torchpaths.fronts.measured import Profile
 from torchpaths.fronts.points import Point, Time
-from torchpaths.fronts.result import Profile
 from torchpaths.meter.batches import in_batches
 from torchpaths.meter.compare import Subject, compare
 from torchpaths.meter.timing import LEAST, Timer
@@ -17,7 +17,7 @@ from torchpaths.routed import Routed
 from torchpaths.skips.network import skipping
 
 
-def profile(
+def time_points(
     net: Routed,
     points: Sequence[Point],
     images: Tensor,
@@ -41,7 +41,7 @@ def profile(
         timer: takes the times; by default the clock on the wall.
 
     Raises:
-        MeasureError: for no images, a batch of less than one, and as `torchpaths.measure.measure`.
+        MeasureError: for no images, a batch of less than one, and as `torchpaths.measure`.
     """
     device = next(net.parameters(), images).device
     fast = skipping(net)

@@ -11,76 +11,24 @@ import torch
 from torch import Tensor
 
 from torchpaths.errors import BudgetError
-from torchpaths.fronts.points import Point, Time, undominated
+from torchpaths.fronts import files
+from torchpaths.fronts.measured import Measured, Profile
+from torchpaths.fronts.points import Point
+from torchpaths.fronts.profile import time_points
 from torchpaths.layout import Budget, Layout
 from torchpaths.meter.allocator import allocator
-from torchpaths.meter.setting import Setting, devices_here
+from torchpaths.meter.setting import devices_here
 from torchpaths.meter.timing import Timer
 from torchpaths.routed import Routed
 
 
-@dataclass(frozen=True)
-class Profile:
-    """Times of all points on one device, in one setting, beside the plain network's of the same rounds.
-
-    Attributes:
-        setting: where and how; ``setting.batch`` images at a time.
-        plain_ms: median time of a batch in the plain network, in milliseconds.
-        pairs: rounds.
-        times: one for each of the front's candidates, in order.
-    """
-
-    setting: Setting
-    plain_ms: float
-    pairs: int
-    times: tuple[Time, ...]
-
-
 @dataclass(frozen=True, eq=False)
-class Front:
+class Front(Measured):
     """The menu of a network. Made by `torchpaths.front`.
 
-    `dataclasses.replace` fills in what measuring cannot know: ``name``, ``dataset`` and ``split``.
-
-    Attributes:
-        layout: units and costs of the network.
-        candidates: every point that no other of its kind beats, without times. `points` are those worth having.
-        profiles: their times, one profile for each setting.
-        accuracy: of the plain network (everything open), over the same images.
-        images: how many images accuracies are over.
-        cloud: ``(MACs, accuracy)`` of everything tried, over the images of the search.
-        searched: how many images those were.
-        name: the network's name for titles, at first its class's.
-        dataset: name of the data set.
-        split: which part of it.
+    `dataclasses.replace` fills in what measuring cannot know: ``name``, ``dataset`` and ``split``. Its fields are those
+    of `torchpaths.fronts.measured.Measured`.
     """
-
-    layout: Layout
-    candidates: tuple[Point, ...]
-    profiles: tuple[Profile, ...]
-    accuracy: float
-    images: int
-    cloud: tuple[tuple[float, float], ...] = ()
-    searched: int = 0
-    name: str = ""
-    dataset: str = ""
-    split: str = ""
-
-    @property
-    def points(self) -> tuple[Point, ...]:
-        """The menu: points that no other beats in accuracy, MACs and ms (of the first profile) at once, by MACs."""
-        return self.menu(self.profiles[0] if self.profiles else None)
-
-    def menu(self, profile: Profile | None, *, fixed: bool = False) -> tuple[Point, ...]:
-        """The points that no other beats, with the times of a profile.
-
-        Args:
-            profile: one of the front's; None compares in accuracy and MACs alone.
-            fixed: only among points that are one path for all images, which `torchpaths.extract` can cut out.
-        """
-        times = (None,) * len(self.candidates) if profile is None else profile.times
-        timed = (point.timed(time) for point, time in zip(self.candidates, times, strict=True))
-        return tuple(undominated(point for point in timed if point.fixed or not fixed))
 
     def best(
         self, budget: Budget, *, batch: int | None = None, threads: int | None = None, fixed: bool = False
@@ -90,7 +38,7 @@ class Front:
         Args:
             budget: ``Budget(ms=20)``: milliseconds for a batch on this machine, as profiled; ``Budget(macs=0.7)``: mean
                 MACs of an image, a share of the plain network's up to 1; ``Budget(open=0.5)``: mean share of units
-                open.
+                open, of each kind (`Point.open`).
             batch: images in a batch, for milliseconds; None takes the first profile of this machine.
             threads: torch's threads on the CPU, for milliseconds; None for as many as are set now.
             fixed: only a path for all images, which `torchpaths.extract` can cut out.
@@ -136,7 +84,7 @@ class Front:
 
     def profile_for(self, batch: int | None = None, threads: int | None = None) -> Profile:
         """The profile of a device of this machine, with that batch (None: any) and so many threads (None: as now); on a
-        CPU one whose memory came from where it comes from now, see `torchpaths.allocator`.
+        CPU one whose memory came from where it comes from now, see `torchpaths.meter.allocator`.
 
         Raises:
             BudgetError: if there is none.
@@ -169,29 +117,23 @@ class Front:
         seed: int = 0,
         timer: Timer | None = None,
     ) -> Front:
-        """The same front with times measured now, on the device the network is on; see `torchpaths.front.time_points`.
+        """The same front with times measured now, on the device the network is on; see `time_points`.
 
         A profile of the same setting is replaced.
         """
-        from torchpaths.fronts.profile import profile  # which builds Profiles, so it cannot be imported above
-
-        made = profile(
+        made = time_points(
             net, self.candidates, images, batch=batch, threads=threads, seconds=seconds, seed=seed, timer=timer
         )
         others = tuple(p for p in self.profiles if p.setting != made.setting)
         return dataclasses.replace(self, profiles=(*others, made))
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON data, what `save` writes; see `torchpaths.front.files`."""
-        from torchpaths.fronts.files import to_json
-
-        return to_json(self)
+        """As JSON data, what `save` writes; see `torchpaths.fronts.files`."""
+        return files.to_json(self)
 
     def save(self, where: pathlib.Path | str) -> pathlib.Path:
         """Write ``front.json`` into a folder (or the ``.json`` named) and return the file."""
-        from torchpaths.fronts.files import save
-
-        return save(self, pathlib.Path(where))
+        return files.save(self, pathlib.Path(where))
 
     @classmethod
     def load(cls, where: pathlib.Path | str, net: Routed) -> Front:
@@ -200,17 +142,15 @@ class Front:
         Raises:
             DataError: for a missing, damaged or cut-short file, another schema, or another network's front.
         """
-        from torchpaths.fronts.files import load
-
-        return load(pathlib.Path(where), net.layout)
+        return files.load(pathlib.Path(where), cls, net.layout)
 
 
 def describe(point: Point, layout: Layout) -> str:
     """A point in words: ``"the path with 3 of 9 units open"``, ``"gates at threshold 1.2"``."""
     if point.threshold is None:
-        return f"the path with {round(point.open * len(layout.units))} of {len(layout.units)} units open"
+        return f"the path with {point.chosen} of {len(layout.units)} units open"
     gates = "gates as trained" if point.threshold == 0 else f"gates at threshold {point.threshold:.3g}"
-    return gates if point.path is None else f"{gates}, {sum(sum(v) for v in point.path.values())} other units open"
+    return gates if point.path is None else f"{gates}, {point.chosen} other units open"
 
 
 def _field(budget: Budget) -> str:

@@ -2,9 +2,9 @@
 
 FLOPs that fall while time does not are the loudest complaint about networks that skip. So one row holds both: MACs
 counted on the very call that is timed (a mask that multiplies by 0 saves none), the time ratio from paired, interleaved
-runs (`torchpaths.measure.timing`), and their quotient, the *gap*: 1.00 means that every saved MAC is saved time, 1.10
+runs (`torchpaths.meter.timing`), and their quotient, the *gap*: 1.00 means that every saved MAC is saved time, 1.10
 that a network with half the MACs takes 0.55 of the time. Every row says where it was measured
-(`torchpaths.measure.setting`).
+(`torchpaths.meter.setting`).
 """
 
 from __future__ import annotations

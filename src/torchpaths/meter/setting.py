@@ -31,7 +31,7 @@ class Setting:
             ``"contiguous"``, or ``"strided"`` for an input that is neither.
         compile: mode of torch.compile; None for eager.
         torch: torch's version.
-        allocator: who hands out memory on the CPU, see `torchpaths.allocator`.
+        allocator: who hands out memory on the CPU, see `torchpaths.meter.allocator`.
     """
 
     device: str

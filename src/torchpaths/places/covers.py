@@ -7,6 +7,7 @@ the cost of what lies in several of them is a product, and nothing is counted tw
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -50,7 +51,8 @@ def sum_item(block: str, number: int) -> str:
 
 
 def make_layout(units: Sequence[Unit], covers: Iterable[Cover], plain: Cost, network: str) -> Layout:
-    """The layout of a network; each unit's cost is what closing it saves where everything else is open.
+    """The layout of a network; each unit's cost is what closing it saves where everything else is open, deciders aside:
+    a network has the same units whoever decides.
 
     Args:
         units: in order of execution, those of a site side by side.
@@ -59,24 +61,31 @@ def make_layout(units: Sequence[Unit], covers: Iterable[Cover], plain: Cost, net
         network: name of its class.
 
     Raises:
-        RouteError: for covers that overlap without one lying in the other.
+        RouteError: for covers that overlap without one lying in the other, or whose cost is not one of equal units.
     """
     covers = list(covers)
     spans = _Spans(units)
     terms, left = _nested([c for c in covers if not c.added], spans, plain)
     for cover in covers:
         if cover.added:
-            around = (c for c in covers if not c.added and cover.items <= c.items)
-            outer = {spans.of(c) for c in around if _around(c, cover)}
+            outer = {spans.of(c) for c in covers if not c.added and c.site != cover.site and _around(c, cover)}
             terms.append(_term(cover, cover.cost, outer if cover.decides else {*outer, spans.of(cover)}))
     always = [term for term in terms if not term.spans]
     fixed = sum((term.cost for term in always), left)
     deciding = sum((term.cost for term in always if term.decides), NOTHING)
-    kept = tuple(term for term in terms if term.spans and term.cost != NOTHING)
-    made = Layout(tuple(units), fixed, plain, network, kept, deciding, _inside(covers))
-    gains = made.gains(np.ones(len(units), bool)).tolist()
+    made = Layout(tuple(units), fixed, plain, network, _merged(terms), deciding, _inside(covers))
+    gains = made.undecided().gains(np.ones(len(units), bool)).tolist()
     saved = tuple(replace(unit, cost=Cost(*gain)) for unit, gain in zip(units, gains, strict=True))
     return replace(made, units=saved)
+
+
+def _merged(terms: Iterable[Term]) -> tuple[Term, ...]:
+    """One term for all that is open together, in order of units: the same whatever the order of methods and covers."""
+    found: dict[tuple[tuple[Span, ...], bool], Cost] = {}
+    for term in terms:
+        if term.spans and term.cost != NOTHING:
+            found[term.spans, term.decides] = found.get((term.spans, term.decides), NOTHING) + term.cost
+    return tuple(Term(cost, spans, decides) for (spans, decides), cost in sorted(found.items(), key=lambda e: e[0]))
 
 
 class _Spans:
@@ -105,6 +114,12 @@ def _nested(covers: list[Cover], spans: _Spans, plain: Cost) -> tuple[list[Term]
     own = {items: group[0].cost for items, group in groups.items()}
     left = plain
     for items, group in groups.items():
+        other = next((c for c in group if c.cost != group[0].cost), None)
+        if other is not None:
+            raise RouteError(
+                f"sites {group[0].site!r} and {other.site!r} cover the same layers, yet one would save {group[0].cost} "
+                f"and the other {other.cost}; route with one of the methods, or leave one of the sites out."
+            )
         around = sorted({other for item in items for other in holding[item] if other != items}, key=len)
         outside = [other for other in around if len(other) >= len(items)]
         wrong = next((other for other in outside if not items < other), None)
@@ -118,8 +133,8 @@ def _nested(covers: list[Cover], spans: _Spans, plain: Cost) -> tuple[list[Term]
         else:
             left -= group[0].cost
     for items, group in groups.items():
-        factors = {spans.of(c) for other in {o for item in items for o in holding[item]} if items <= other
-                   for c in groups[other]}  # fmt: skip
+        holders = {items, *(other for item in items for other in holding[item] if items < other)}
+        factors = {spans.of(c) for other in holders for c in groups[other]}
         terms.append(_term(group[0], own[items], factors))
     return terms, left
 
@@ -147,6 +162,11 @@ def _around(outer: Cover, inner: Cover) -> bool:
 def _term(cover: Cover, cost: Cost, factors: Iterable[Span]) -> Term:
     """The cost for one open unit in each of the factors."""
     found = tuple(sorted(factors))
+    if any(a[1] > b[0] for a, b in itertools.pairwise(found)):
+        raise RouteError(
+            f"site {cover.site!r}: some of its layers are covered twice by units of one site, so what they cost is no "
+            "product; give each layer one cover for each site."
+        )
     parts = math.prod(stop - start for start, stop in found)
     if cost.macs % parts or cost.params % parts:
         raise RouteError(

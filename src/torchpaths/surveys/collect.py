@@ -19,7 +19,8 @@ from torchpaths.errors import DataError
 from torchpaths.layout import Layout
 from torchpaths.path import Path
 from torchpaths.surveys.checks import batches, check_logits, class_numbers, opened_units
-from torchpaths.surveys.result import Ints, PathCount, Samples, Survey
+from torchpaths.surveys.counts import Ints, PathCount, Samples
+from torchpaths.surveys.result import Survey
 from torchpaths.trace import Trace
 
 TOP_PATHS = 20
@@ -107,7 +108,6 @@ class _Tally:
     def __init__(self, layout: Layout, classes: tuple[str, ...], keep_paths: bool) -> None:
         units, count = len(layout.units), len(classes)
         self.layout, self.classes = layout, classes
-        self.unit_macs = np.array([u.cost.macs for u in layout.units], dtype=np.int64)
         self.images = np.zeros(count, np.int64)
         self.correct = np.zeros(count, np.int64)
         self.opened = np.zeros((count, units), np.int64)
@@ -125,7 +125,7 @@ class _Tally:
         np.add.at(self.correct, labels, predictions == labels)
         np.add.at(self.opened, labels, opened)
         np.add.at(self.histogram, (labels, opened.sum(1)), 1)
-        macs: Ints = self.layout.fixed.macs + opened.astype(np.int64) @ self.unit_macs
+        macs: Ints = self.layout.costs(opened)[:, 0]
         packed = np.packbits(opened, axis=1)
         for row, label, cost in zip(packed, labels.tolist(), macs.tolist(), strict=True):
             self.taken[row.tobytes(), label] += 1

@@ -12,7 +12,7 @@ import json
 import math
 import os
 import pathlib
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +22,16 @@ from safetensors.numpy import save as save_arrays
 
 from torchpaths.errors import DataError, PathError
 from torchpaths.layout import Layout
+from torchpaths.surveys.counts import Counts, Floats, PathCount, Samples
 from torchpaths.surveys.order import similarity_order
-from torchpaths.surveys.result import Floats, PathCount, Samples, Survey
 from torchpaths.surveys.stages import stage_name
 
 SCHEMA = "torchpaths.survey/1"
 
+Some = TypeVar("Some", bound=Counts)
 
-def save(survey: Survey, where: pathlib.Path) -> pathlib.Path:
+
+def save(survey: Counts, where: pathlib.Path) -> pathlib.Path:
     """Write a survey and return the path of its JSON file.
 
     Args:
@@ -50,14 +52,14 @@ def save(survey: Survey, where: pathlib.Path) -> pathlib.Path:
     return file
 
 
-def load(where: pathlib.Path, layout: Layout | None = None) -> Survey:
-    """Read a survey, whole and of the right network, or raise `DataError`; see `Survey.load`."""
+def load(where: pathlib.Path, kind: type[Some], layout: Layout | None = None) -> Some:
+    """Read a survey as that class, whole and of the right network, or raise `DataError`; see `Survey.load`."""
     file = _file(where)
     document = _read(file)
     try:
         own = _layout(document)
         arrays = _read_arrays(file, document["arrays"])
-        survey = _survey(document, own, arrays)
+        survey = _survey(document, own, arrays, kind)
     except (KeyError, TypeError, IndexError) as error:
         raise DataError(f"{file}: a survey whose {error} is missing or malformed; survey the network again.") from error
     except PathError as error:
@@ -88,7 +90,7 @@ def _replace(file: pathlib.Path, data: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-def _arrays(survey: Survey) -> dict[str, NDArray[Any]]:
+def _arrays(survey: Counts) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {
         "images": survey.images,
         "correct": survey.correct,
@@ -107,7 +109,7 @@ def _arrays(survey: Survey) -> dict[str, NDArray[Any]]:
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
 
-def _document(survey: Survey, beside: str, digest: str) -> dict[str, Any]:
+def _document(survey: Counts, beside: str, digest: str) -> dict[str, Any]:
     layout, units = survey.layout, survey.layout.units
     mean, std = survey.executed
     sites, start = [], 0
@@ -118,7 +120,7 @@ def _document(survey: Survey, beside: str, digest: str) -> dict[str, Any]:
         )
         start += len(members)
     present = survey.openness[survey.images > 0]
-    params = layout.fixed.params + sum(u.cost.params for u in units)
+    params = layout.cost(np.ones(len(units), bool)).params
     return {
         "schema": SCHEMA,
         "network": {
@@ -146,6 +148,7 @@ def _document(survey: Survey, beside: str, digest: str) -> dict[str, Any]:
             "spread": _known(present.std(0)),
         },
         "fixed": {"macs": layout.fixed.macs, "params": layout.fixed.params},
+        "layout": layout.more_json(),
         "openness": {"shape": list(survey.opened.shape), "array": "opened", "divide_by": "images"},
         "histogram": {"all": survey.histogram.sum(0).tolist(), "by_class": "histogram"},
         "paths": {
@@ -216,11 +219,12 @@ def _layout(document: dict[str, Any]) -> Layout:
         "params": columns["params"],
         "fixed": fixed,
         "plain": plain,
+        **document.get("layout", {}),  # older versions knew flat networks of blocks only
     }
     return Layout.from_json(data)
 
 
-def _survey(document: dict[str, Any], layout: Layout, arrays: dict[str, NDArray[Any]]) -> Survey:
+def _survey(document: dict[str, Any], layout: Layout, arrays: dict[str, NDArray[Any]], kind: type[Some]) -> Some:
     network = document["network"]
     paths = zip(arrays["path"], arrays["path_count"].tolist(), arrays["path_share"].tolist(), strict=True)
     kept = (
@@ -228,7 +232,7 @@ def _survey(document: dict[str, Any], layout: Layout, arrays: dict[str, NDArray[
         if document["arrays"]["samples"]
         else None
     )
-    return Survey(
+    return kind(
         layout=layout,
         classes=tuple(document["classes"]["name"]),
         images=arrays["images"],

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from scipy.special import entr
 
 from torchpaths.errors import PathError, near
-from torchpaths.surveys.result import Floats, Survey
+from torchpaths.surveys.counts import Floats
+from torchpaths.surveys.result import Survey
 
 ALWAYS = 0.999
 NEVER = 0.001

@@ -32,16 +32,19 @@ def stage_name(site: str) -> str:
 def stages(layout: Layout) -> list[Stage]:
     """The stages of a network, in order of execution; a site of several units is a stage of its own."""
     groups: list[tuple[str, int, list[str]]] = []
-    sites = layout.sites
+    parts = {stage_name(unit.site) for unit in layout.units}
     for number, unit in enumerate(layout.units):
-        single = len(sites[unit.site]) == 1
-        name = stage_name(unit.site) if single else unit.site
+        single = unit.siblings == 1
+        whole = single and unit.site in parts  # a stage that is a site itself, among its blocks
+        name = stage_name(unit.site) if single and not whole else unit.site
         if not groups or groups[-1][0] != name:
             groups.append((name, number, []))
-        groups[-1][2].append(unit.site[len(name) :].lstrip(".") if single else str(unit.index))
+        label = unit.kind if whole else unit.site[len(name) :].lstrip(".") if single else str(unit.index)
+        groups[-1][2].append(label)
     return [Stage(name, start, tuple(labels)) for name, start, labels in groups]
 
 
 def noun(layout: Layout) -> str:
-    """What figures call a unit: a block where each site has just one, a unit otherwise (branches, filters)."""
-    return "block" if len(layout.sites) == len(layout.units) else "unit"
+    """What figures call a unit: a block or a stage where each is a site by itself, else a unit."""
+    single = len(layout.sites) == len(layout.units)
+    return next(iter(layout.kinds)) if single and len(layout.kinds) == 1 else "unit"

@@ -83,9 +83,11 @@ class Report:
             f" {name} {found['accuracy']:.2%} at {found['macs_share']:.1%} of the MACs,"
             for name, found in row.get("paths", {}).items()
         )
+        kinds = row.get("open_by_kind", {"": row["open"]})  # those of a network with one kind of units need no name
+        opened = ", ".join(f"{share:.1%} of {kind}{' ' if kind else ''}units open" for kind, share in kinds.items())
         self.say(
             f"epoch {row['epoch'] + 1} of {epochs}: accuracy {row['accuracy']:.2%}{average},{along} "
-            f"{row['open']:.1%} of units open, {row['macs_share']:.1%} of the MACs, {losses}"
+            f"{opened}, {row['macs_share']:.1%} of the MACs, {losses}"
         )
         for warning in row["warnings"]:
             self.say(f"warning: {warning}")

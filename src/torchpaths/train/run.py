@@ -42,6 +42,9 @@ __all__ = ["Run", "load_run", "plain_twin", "read_recipe", "resolved", "train"]
 
 SCHEMA = "torchpaths.run/1"
 
+_LATEST = ("accuracy", "ema_accuracy", "paths", "macs", "macs_share", "open", "open_by_kind", "losses", "warnings")
+"""What a run's summary keeps of its last evaluation."""
+
 
 @dataclass(frozen=True)
 class _Data:
@@ -62,7 +65,7 @@ def train(recipe: Recipe, out: pathlib.Path | str, resume: bool = True, quiet: b
     """Trains a network by a recipe into a run folder, or goes on where a killed run left off, bitwise.
 
     Under torchrun every process calls this alike; rank 0 writes. torch's global generator is seeded. On the CPU the
-    process keeps the memory it once had, see `torchpaths.allocator`.
+    process keeps the memory it once had, see `torchpaths.meter.allocator`.
 
     Args:
         recipe: how; relative paths in it are resolved.
@@ -239,7 +242,8 @@ def _evaluation(recipe: Recipe, state: State, loader: Loader) -> Json:
         **along,
         "macs": found.macs,
         "macs_share": found.macs / found.layout.plain.macs,
-        "open": float(found.rates.mean()),
+        "open": max(found.shares.values(), default=0.0),
+        **({"open_by_kind": found.shares} if len(found.shares) > 1 else {}),
         "rates": {unit.name: float(rate) for unit, rate in zip(units, found.rates, strict=True)},
         "gates": {g.unit: {"rate": g.rate, "entropy": g.entropy, "dependence": g.dependence} for g in health.gates},
         "warnings": health.warnings,
@@ -291,11 +295,7 @@ def _summary(recipe: Recipe, state: State) -> Json:
         "seconds": state.seconds,
         "best_accuracy": state.best,
         "plain_macs": state.net.layout.plain.macs,
-        **{
-            k: latest[k]
-            for k in ("accuracy", "ema_accuracy", "paths", "macs", "macs_share", "open", "losses", "warnings")
-            if k in latest
-        },
+        **{k: latest[k] for k in _LATEST if k in latest},
     }
 
 
