@@ -17,6 +17,7 @@ from typing import Any
 
 import torchpaths
 from torchpaths.errors import RunError, near, reason
+from torchpaths.methods import METHODS
 from torchpaths.methods.base import Method
 
 _MORE = {
@@ -123,8 +124,10 @@ def _class(name: Any, key: str) -> type[Any]:
     module, _, qualname = name.partition(":")
     found = _foreign(module, qualname, key) if qualname and not _own(module) else _found(name)
     if found is None:
-        known = [n for n in (*torchpaths.__all__, *_MORE) if _found(n) is not None]
-        raise RunError(f"{key} names {name!r}, which is no method or value of torchpaths. {near(name, known)}")
+        raise RunError(
+            f"{key} names {name!r}, which is no method or value of torchpaths; it was edited, or written by another "
+            f"version. {near(name, [*METHODS, 'Budget', *_MORE])}"
+        )
     return found
 
 
