@@ -146,6 +146,7 @@ def _document(survey: Survey, beside: str, digest: str) -> dict[str, Any]:
             "spread": _known(present.std(0)),
         },
         "fixed": {"macs": layout.fixed.macs, "params": layout.fixed.params},
+        "layout": layout.more_json(),
         "openness": {"shape": list(survey.opened.shape), "array": "opened", "divide_by": "images"},
         "histogram": {"all": survey.histogram.sum(0).tolist(), "by_class": "histogram"},
         "paths": {
@@ -217,7 +218,7 @@ def _layout(document: dict[str, Any]) -> Layout:
         "fixed": fixed,
         "plain": plain,
     }
-    return Layout.from_json(data)
+    return Layout.from_json({**data, **document.get("layout", {})})
 
 
 def _survey(document: dict[str, Any], layout: Layout, arrays: dict[str, NDArray[Any]]) -> Survey:
