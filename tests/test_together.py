@@ -35,7 +35,7 @@ def images() -> tuple[Tensor, Tensor]:
 
 def losses(net: Routed, *methods: Method) -> dict[str, Tensor]:
     torch.manual_seed(2)
-    found: dict[str, Tensor] = Objective(net.train(), Together(methods))(*images())
+    found: dict[str, Tensor] = Objective(net.train(), list(methods))(*images())
     return found
 
 

@@ -236,7 +236,7 @@ class Exploding(Labelled):
         made = super().heads(net, classes)
         for parameter in made.parameters():
             parameter.data.zero_()
-            parameter.register_hook(lambda gradient: gradient * torch.inf)
+            parameter.register_hook(lambda gradient: gradient * torch.inf)  # type: ignore[no-untyped-call]
         return made
 
 

@@ -17,7 +17,7 @@ over the ranks; under gradient accumulation a first pass without gradients, with
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torchpaths.costs import evaluating
 from torchpaths.errors import RunError, reason
 from torchpaths.methods.base import Method, losses, parts
+from torchpaths.methods.together import Together
 from torchpaths.routed import Routed
 from torchpaths.train.distributed import mean_over_ranks
 
@@ -106,11 +107,17 @@ class Objective(nn.Module):
         heads: what the method's losses need beside the network, on its device and in its dtype; None for nothing.
     """
 
-    def __init__(self, net: Routed, method: Method | None, smoothing: float = 0.0, classes: int | None = None) -> None:
+    def __init__(
+        self,
+        net: Routed,
+        method: Method | Sequence[Method] | None,
+        smoothing: float = 0.0,
+        classes: int | None = None,
+    ) -> None:
         """
         Args:
             net: the network.
-            method: whose losses to compute; None for the plain network's task loss.
+            method: whose losses to compute, one or several as in `route`; None for the plain network's task loss.
             smoothing: label smoothing of the cross-entropy, in [0, 1).
             classes: of the task, where the method has heads; None counts the network's outputs by running it once on
                 zeros.
@@ -119,6 +126,8 @@ class Objective(nn.Module):
             RunError: if heads are wanted and the network's outputs cannot be counted.
         """
         super().__init__()
+        if isinstance(method, Sequence):
+            method = Together(tuple(method))
         self.net = net
         self.method = method
         self.task = functools.partial(nn.functional.cross_entropy, label_smoothing=smoothing)
