@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -16,11 +17,12 @@ from PIL import Image
 from rich.console import Console
 
 import torchpaths as tp
-from torchpaths import cli
+from torchpaths import Method, cli
 from torchpaths.cli import options, tables, train
 from torchpaths.models import create_model
 from torchpaths.train.evaluate import summary
 from torchpaths.train.run import load_run
+from train_toys import Level
 
 COMMAND = Path(sys.executable).parent / "torchpaths"
 SHORT = ["--epochs", "1", "--warmup", "0", "--batch", "256", "--log-every", "2"]
@@ -98,12 +100,84 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
         (["train", "digit"], "no recipe 'digit'. Did you mean 'digits'"),
         (["train", "--method", "GatedBlock"], "no method 'GatedBlock'. Did you mean 'GatedBlocks'"),
         (["train", "--method"], "no method ''."),
+        (["train", "--method", "GatedBlocks,none"], "'none' stands for no method at all, so it goes with no other"),
+        (["train", "--method", "nowhere:Thing"], "nowhere:Thing: there is no module 'nowhere' in "),
+        (["train", "--method", "train_toys:Levle"], "module 'train_toys' has no 'Levle'. Did you mean 'Level'"),
+        (["train", "--method", "train_toys:toy"], "train_toys:toy is no method: derive a class from torchpaths.Method"),
+        (["train", "--method", "test_cli:Bare"], "test_cli:Bare is no dataclass, so a recipe could not keep it"),
+        (["train", "--method", "test_cli:Needy"], "Needy needs depth, width: give its fields defaults"),
+        (["train", "--method", "test_cli:Unfinished"], "Unfinished cannot be made: Can't instantiate abstract class"),
+        (["evaluate", "run", "--method", "train_toys:Levle"], "module 'train_toys' has no 'Levle'"),
     ],
 )
 def test_an_unknown_name_is_answered_with_near_ones(
     arguments: list[str], hint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert hint in complaint(capsys, 2, *arguments)
+
+
+class Bare(Level):
+    """Not a dataclass of its own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Needy(Method):
+    """Cannot be made without arguments."""
+
+    depth: int
+    width: int
+    name: str = "needy"
+
+
+@dataclasses.dataclass(frozen=True)
+class Unfinished(Method):
+    """Finds nothing."""
+
+
+def test_methods_that_do_not_go_together_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "GatedBlocks is given twice" in complaint(capsys, 1, "train", "--method", "GatedBlocks,GatedBlocks")
+
+
+OWN = """
+from __future__ import annotations
+from dataclasses import dataclass
+from torchpaths import RandomDrop
+{more}
+@dataclass(frozen=True)
+class Rarely(RandomDrop):
+    rates: float | tuple[float, ...] = 0.5
+"""
+
+
+def test_a_method_of_ones_own_in_the_working_directory_is_trained_resumed_evaluated_surveyed_and_cut(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "rarely.py").write_text(OWN.format(more=""))
+    (tmp_path / "own" / "broken.py").write_text(OWN.format(more="import not_there_either"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
+    own = ["--method", "own.rarely:Rarely"]
+    command = ["train", *own, "--method.rates", "0.7", "--no-twin", *SHORT, "--out", tmp_path / "run", "--json"]
+    trained = answer(capsys, *command)
+    assert trained["method"] == "Rarely"
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["method"]["class"] == "own.rarely:Rarely"
+    for name in [name for name in sys.modules if name.partition(".")[0] == "own"]:
+        del sys.modules[name]
+    said = complaint(capsys, 1, "evaluate", tmp_path / "run")
+    assert "own.rarely is not imported" in said
+    assert "give --method own.rarely:Rarely on the command line" in said
+    assert "own.rarely" not in sys.modules
+    evaluated = answer(capsys, "evaluate", tmp_path / "run", *own, "--json")
+    assert evaluated["accuracy"] == trained["accuracy"]
+    assert answer(capsys, "survey", tmp_path / "run", *own, "--json")["accuracy"] == trained["accuracy"]
+    cut = answer(capsys, "cut", tmp_path / "run", *own, "--budget-macs", 0.7, "--out", tmp_path / "cut", "--json")
+    assert cut["method"]["class"] == "own.rarely:Rarely"
+    assert answer(capsys, *command) == trained
+    assert "own.broken cannot be imported: ModuleNotFoundError: No module named 'not_there_either'" in complaint(
+        capsys, 2, "train", "--method", "own.broken:Rarely"
+    )
+    assert "there is no module 'own.absent'" in complaint(capsys, 2, "train", "--method", "own.absent:Rarely")
 
 
 def test_an_unknown_field_is_a_misuse_that_names_the_near_one(capsys: pytest.CaptureFixture[str]) -> None:

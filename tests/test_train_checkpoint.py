@@ -10,11 +10,16 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+from torchpaths import GatedBlocks, Method
 from torchpaths.errors import RunError
+from torchpaths.methods.together import Together
 from torchpaths.train.checkpoint import SCALARS, TENSORS, Checkpoint, load, save
+from torchpaths.train.objective import total
+from torchpaths.train.recipe import Recipe
 from torchpaths.train.state import State
-from train_toys import Level, batch, tiny, toy
+from train_toys import Labelled, Level, Softly, batch, tiny, toy
 
 
 def made(step: int) -> Checkpoint:
@@ -149,39 +154,98 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     assert steps(tmp_path) == ["step-00000001"]
 
 
-def trained(recipe: Any, steps: int = 2) -> State:
-    state = State.fresh(toy(Level(), double=False), recipe)
+def trained(recipe: Recipe, steps: int = 2) -> State:
+    state = State.fresh(toy(recipe.method or Level(), double=False), recipe)
     for step in range(steps):
-        x, y = batch(seed=step)
-        torch.nn.functional.cross_entropy(state.net(x.float())[0], y).backward()  # type: ignore[no-untyped-call]
-        state.optimizer.step()
-        state.optimizer.zero_grad()
-        if state.ema is not None:
-            state.ema.update(state.net)
-        state.step += 1
+        take_step(state, step)
     return state
 
 
+def take_step(state: State, seed: int) -> None:
+    x, y = batch(seed=seed)
+    total(state.objective(x.float(), y).values()).backward()  # type: ignore[no-untyped-call]
+    state.optimizer.step()
+    state.optimizer.zero_grad()
+    if state.ema is not None:
+        state.ema.update(state.net)
+    state.step += 1
+
+
+HEADED = Together((Softly(), Labelled()))
+
+
+@pytest.mark.parametrize("method", [None, HEADED], ids=["network", "network and heads"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_optimizer_and_average_go_on_from_a_checkpoint_bitwise(tmp_path: Path, optimizer: Any) -> None:
-    recipe = tiny(optimizer=optimizer, ema=0.9)
+def test_optimizer_and_average_go_on_from_a_checkpoint_bitwise(
+    tmp_path: Path, optimizer: Any, method: Method | None
+) -> None:
+    recipe = tiny(optimizer=optimizer, ema=0.9, method=method)
     state = trained(recipe)
     save(tmp_path, state.capture(recipe), best=False)
     found = load(tmp_path)
     assert found is not None
-    resumed = State.fresh(toy(Level(), double=False, seed=5), recipe)
+    resumed = State.fresh(toy(method or Level(), double=False, seed=5), recipe)
     resumed.restore(found, recipe)
     assert resumed.step == 2
     for one in (state, resumed):
-        x, y = batch(seed=9)
-        torch.nn.functional.cross_entropy(one.net(x.float())[0], y).backward()  # type: ignore[no-untyped-call]
-        one.optimizer.step()
-        assert one.ema is not None
-        one.ema.update(one.net)
+        take_step(one, 9)
     a, b = state.capture(recipe).tensors, resumed.capture(recipe).tensors
     assert a.keys() == b.keys()
     assert any(name.startswith("optimizer.") for name in a)
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_checkpoint_keeps_heads_under_names_of_their_own_and_the_networks_as_they_were() -> None:
+    recipe = tiny(method=HEADED, ema=0.9)
+    state = trained(recipe)
+    own = {"Labelled.block1.asked", "Labelled.block1.linear.bias", "Labelled.block1.linear.weight"}
+    own |= {name.replace("1", "2") for name in own}
+    names = set(state.capture(recipe).tensors)
+    assert {n for n in names if n.startswith("heads.")} == {f"heads.{name}" for name in own}
+    moments = {n for n in names if n.startswith("optimizer.heads.")}
+    assert moments == {f"optimizer.heads.{name}.momentum_buffer" for name in own if not name.endswith("asked")}
+    without = tiny(method=Softly(), ema=0.9)
+    assert names - {f"heads.{name}" for name in own} - moments == set(trained(without).capture(without).tensors)
+    parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
+    assert state.objective.heads is not None
+    expected = [*state.net.parameters(), *state.objective.heads.parameters()]
+    assert all(a is b for a, b in zip(parameters, expected, strict=True))
+
+
+def test_heads_begin_as_the_seed_says_whatever_was_drawn_before() -> None:
+    def first(seed: int, before: int) -> Tensor:
+        net = toy(Labelled())
+        torch.manual_seed(before)
+        return State.fresh(net, tiny(method=Labelled(), seed=seed)).heads["heads.block1.linear.weight"]
+
+    assert torch.equal(first(0, 1), first(0, 2))
+    assert not torch.equal(first(0, 1), first(1, 1))
+
+
+def test_a_checkpoint_without_the_heads_of_its_method_is_refused(tmp_path: Path) -> None:
+    recipe = tiny(method=Labelled())
+    captured = trained(recipe).capture(recipe)
+    less = {k: v for k, v in captured.tensors.items() if k != "heads.block1.linear.bias"}
+    save(tmp_path, Checkpoint(2, less, captured.scalars), best=False)
+    found = load(tmp_path)
+    assert found is not None
+    with pytest.raises(RunError, match=r"another network \(1 tensors differ: heads.block1.linear.bias is missing"):
+        State.fresh(toy(Labelled(), double=False), recipe).restore(found, recipe)
+
+
+def test_a_checkpoint_that_names_classes_as_they_once_were_goes_on(tmp_path: Path) -> None:
+    recipe = tiny(method=GatedBlocks())
+    captured = trained(recipe).capture(recipe)
+    text = json.dumps(captured.scalars["recipe"])
+    for name, once in (("GatedBlocks", "methods.gated_blocks"), ("Budget", "units"), ("Augment", "data.augment")):
+        assert f'"{name}"' in text
+        text = text.replace(f'"class": "{name}"', f'"class": "torchpaths.{once}:{name}"')
+    save(tmp_path, Checkpoint(2, captured.tensors, {**captured.scalars, "recipe": json.loads(text)}), best=False)
+    found = load(tmp_path)
+    assert found is not None
+    resumed = State.fresh(toy(GatedBlocks(), double=False, seed=5), recipe)
+    resumed.restore(found, recipe)
+    assert resumed.step == 2
 
 
 def test_a_checkpoint_of_another_recipe_is_refused_with_the_fields_that_differ(tmp_path: Path) -> None:

@@ -18,16 +18,23 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from torchpaths import Method
 from torchpaths.errors import RunError
+from torchpaths.methods.together import Together
 from torchpaths.train.distributed import World, agree, joined, mean_over_ranks, share_buffers
 from torchpaths.train.loop import Hooks, Loop
 from torchpaths.train.run import train
 from torchpaths.train.state import State
-from train_toys import Level, batch, tiny, toy
+from train_toys import Labelled, Level, Softly, Twice, batch, tiny, toy
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["torchpaths.train.run", "torch._dynamo", "sklearn.datasets", "train_toys", "pytest"])
 STEPS = 3
+METHODS: dict[str, Method] = {
+    "a term": Level(),
+    "two passes that ask for one name": Twice(),
+    "heads": Together((Softly(), Labelled())),
+}
 
 
 class Shares:
@@ -45,9 +52,10 @@ class Shares:
             yield x, y
 
 
-def loop_steps(world: World, out: Path, accumulate: int) -> None:
-    recipe = tiny(method=Level(), batch=16, accumulate=accumulate, nesterov=True, weight_decay=1e-3, lr=0.3)
-    state = State.fresh(toy(Level()), recipe)
+def loop_steps(world: World, out: Path, accumulate: int, name: str) -> None:
+    method = METHODS[name]
+    recipe = tiny(method=method, batch=16, accumulate=accumulate, nesterov=True, weight_decay=1e-3, lr=0.3)
+    state = State.fresh(toy(method), recipe)
     quiet = Hooks(lambda s: None, lambda r: None, lambda s, e: {"accuracy": 0.5}, lambda r: None, lambda s, b: None)
     Loop(recipe, world, state, Shares(world), quiet).run()
     # Weights, losses, and the momentum: running sums of the gradients (and decay) of every step.
@@ -56,14 +64,14 @@ def loop_steps(world: World, out: Path, accumulate: int) -> None:
         save_file({k: v.contiguous() for k, v in found.items()}, out)
 
 
-def distributed_steps(rank: int, port: int, out: Path, accumulate: int) -> None:
+def distributed_steps(rank: int, port: int, out: Path, accumulate: int, name: str) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     with joined("cpu") as world:
-        loop_steps(world, out, accumulate)
+        loop_steps(world, out, accumulate, name)
 
 
-def distributed_helpers(rank: int, port: int, out: Path, _: int) -> None:
+def distributed_helpers(rank: int, port: int, out: Path) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     with joined("cpu") as world:
         norm = torch.nn.BatchNorm1d(2)
@@ -80,11 +88,11 @@ def distributed_helpers(rank: int, port: int, out: Path, _: int) -> None:
         out.with_name(f"rank{rank}").write_text(f"{mean.tolist()} {agreed} {shared} {refused}")
 
 
-def together(target: Any, out: Path, accumulate: int = 1) -> None:
+def together(target: Any, out: Path, *more: Any) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    processes = [CONTEXT.Process(target=target, args=(rank, port, out, accumulate)) for rank in (0, 1)]
+    processes = [CONTEXT.Process(target=target, args=(rank, port, out, *more)) for rank in (0, 1)]
     for process in processes:
         process.start()
     for process in processes:
@@ -92,16 +100,23 @@ def together(target: Any, out: Path, accumulate: int = 1) -> None:
         assert process.exitcode == 0
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_two_processes_equal_one_process_with_the_whole_batch(tmp_path: Path, accumulate: int) -> None:
-    loop_steps(World(), tmp_path / "one", 1)
-    together(distributed_steps, tmp_path / "two", accumulate)
+@pytest.mark.parametrize(
+    ("name", "accumulate"),
+    [("a term", 1), ("two passes that ask for one name", 2), ("heads", 1), ("heads", 2)],
+)
+def test_two_processes_equal_one_process_with_the_whole_batch(tmp_path: Path, name: str, accumulate: int) -> None:
+    loop_steps(World(), tmp_path / "one", 1, name)
+    together(distributed_steps, tmp_path / "two", accumulate, name)
     one, two = load_file(tmp_path / "one"), load_file(tmp_path / "two")
     assert one.keys() == two.keys()
-    assert any(name.startswith("optimizer.") for name in one)
-    for name, value in one.items():
-        tolerance = 1e-6 if name == "losses" else 1e-9  # losses are kept in single precision
-        torch.testing.assert_close(two[name], value, rtol=tolerance, atol=tolerance, msg=name)
+    assert any(key.startswith("optimizer.") for key in one)
+    assert any(key.startswith("heads.") for key in one) == METHODS[name].headed
+    for key, value in one.items():
+        if key.endswith("asked"):  # each micro-batch asks once
+            assert two[key] == accumulate * value
+            continue
+        tolerance = 1e-6 if key == "losses" else 1e-9  # losses are kept in single precision
+        torch.testing.assert_close(two[key], value, rtol=tolerance, atol=tolerance, msg=key)
 
 
 def test_ranks_agree_on_means_decisions_statistics_and_refusals(tmp_path: Path) -> None:

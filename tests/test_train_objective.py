@@ -11,41 +11,47 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from torchpaths import Budget, GatedBlocks, route
+from torchpaths import Budget, GatedBlocks, Method, RandomDrop, route
 from torchpaths.errors import RunError
 from torchpaths.methods.gated_blocks import target_rate_loss
+from torchpaths.methods.together import Together
 from torchpaths.models import create_model
 from torchpaths.train.distributed import World
 from torchpaths.train.loop import Hooks, Loop
 from torchpaths.train.objective import Objective, WholeBatch, total
 from torchpaths.train.seed import seed_noise
 from torchpaths.train.state import State
-from train_toys import Level, batch, tiny, toy
+from train_toys import Labelled, Level, Softly, ToyBlock, Twice, batch, tiny, toy
 
 
 def gradients(net: nn.Module) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
 
 
-def whole_batch_gradients(method: Level) -> dict[str, Tensor]:
+def objective_of(method: Method) -> Objective:
     net = toy(method)
-    total(Objective(net, method)(*batch()).values()).backward()  # type: ignore[no-untyped-call]
-    return gradients(net)
+    torch.manual_seed(7)
+    return Objective(net, method)
 
 
-def accumulated(method: Level, exact: bool) -> dict[str, Tensor]:
-    net = toy(method)
-    objective = Objective(net, method)
+def whole_batch_gradients(method: Method) -> dict[str, Tensor]:
+    objective = objective_of(method)
+    total(objective(*batch()).values()).backward()  # type: ignore[no-untyped-call]
+    return gradients(objective)
+
+
+def accumulated(method: Method, exact: bool) -> dict[str, Tensor]:
+    objective = objective_of(method)
     parts = list(zip(*(t.chunk(4) for t in batch()), strict=True))
     whole = WholeBatch()
     if exact:
         for x, y in parts:
-            with whole.recording(net):
+            with whole.recording(objective):
                 objective(x, y, whole)
         assert whole.settle()
     for x, y in parts:
         (total(objective(x, y, whole).values()) / 4).backward()  # type: ignore[no-untyped-call]
-    return gradients(net)
+    return gradients(objective)
 
 
 def test_the_plain_objective_is_the_smoothed_cross_entropy() -> None:
@@ -57,11 +63,88 @@ def test_the_plain_objective_is_the_smoothed_cross_entropy() -> None:
     torch.testing.assert_close(loss, by_hand)
 
 
-def test_four_micro_batches_give_the_whole_batchs_gradients_exactly() -> None:
-    expected, found = whole_batch_gradients(Level()), accumulated(Level(), exact=True)
+@pytest.mark.parametrize("method", [Level(), Twice(), Labelled(), Together((Softly(), Labelled()))], ids=str)
+def test_four_micro_batches_give_the_whole_batchs_gradients_exactly(method: Method) -> None:
+    """Of heads too; and where two passes ask for a mean under one name, each gets its own."""
+    expected, found = whole_batch_gradients(method), accumulated(method, exact=True)
     assert expected.keys() == found.keys()
+    assert any(name.startswith("heads.") for name in expected) == method.headed
     for name, grad in expected.items():
         torch.testing.assert_close(found[name], grad, rtol=1e-6, atol=1e-9)
+
+
+def test_two_passes_that_ask_for_one_name_have_terms_and_means_of_their_own() -> None:
+    objective, (x, y) = objective_of(Twice()), batch()
+    found = objective(x, y)
+    assert list(found) == ["task", "level", "negative_task", "negative_level"]
+    for sign, of in ((1, ""), (-1, "negative_")):
+        shares = objective.net(sign * x)[0].softmax(1).mean(0)
+        torch.testing.assert_close(found[f"{of}level"], 3 * (shares - 0.25).square().sum())
+    whole = WholeBatch()
+    for xm, ym in zip(x.chunk(2), y.chunk(2), strict=True):
+        with whole.recording(objective):
+            objective(xm, ym, whole)
+    whole.settle()
+    again = objective(x[:4], y[:4], whole)
+    torch.testing.assert_close(again["level"], found["level"])
+    torch.testing.assert_close(again["negative_level"], found["negative_level"])
+    assert not torch.allclose(found["level"], found["negative_level"], rtol=1e-3)
+
+
+def test_heads_belong_to_the_objective_on_the_networks_device_and_in_its_dtype() -> None:
+    net = toy(Labelled())
+    before = net.state_dict().keys()
+    objective = Objective(net, Labelled(), classes=5)
+    assert net.state_dict().keys() == before
+    assert objective.heads is not None
+    assert {p.dtype for p in objective.heads.parameters()} == {torch.float64}
+    assert {p.shape[0] for p in objective.heads.parameters()} == {5}
+    objective.to(torch.bfloat16)
+    assert {p.dtype for p in objective.parameters()} == {torch.bfloat16}
+    assert Objective(net, Level()).heads is None
+
+
+def test_without_a_number_of_classes_the_networks_outputs_are_counted_and_nothing_is_touched() -> None:
+    net = route(create_model("cifar_resnet20", 7, channels=1), RandomDrop(), example=torch.zeros(2, 1, 8, 8)).train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    torch.manual_seed(1)
+    given = Objective(net, Labelled(), classes=7)
+    torch.manual_seed(1)
+    counted = Objective(net, Labelled())
+    assert given.heads is not None
+    assert counted.heads is not None
+    # Chance decides in this network: counting must not take what the heads draw their weights from.
+    for name, value in given.heads.state_dict().items():
+        assert torch.equal(counted.heads.state_dict()[name], value)
+    assert all(module.training for module in net.modules())
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+
+
+class Dense(nn.Module):
+    """Scores for every pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = ToyBlock(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.block(x)
+        return y
+
+
+def test_outputs_that_cannot_be_counted_are_an_error_and_classes_is_the_remedy() -> None:
+    dense = route(Dense(), example=torch.zeros(2, 4, 6, 6))
+    with pytest.raises(RunError, match=r"gives \[1, 4, 6, 6\] for one image.*Objective\(net, method, classes=10\)"):
+        Objective(dense, Labelled())
+    unknown = toy(Labelled())
+    unknown.example_shape = ()
+    with pytest.raises(RunError, match=r"size of this network's images is not known.*classes=10"):
+        Objective(unknown, Labelled())
+    unknown.example_shape = (9, 6, 6)
+    with pytest.raises(RunError, match=r"does not run on zeros of \[1, 9, 6, 6\].*classes=10"):
+        Objective(unknown, Labelled())
+    for net in (dense, unknown):
+        assert Objective(net, Labelled(), classes=10).heads is not None
 
 
 def test_without_the_first_pass_the_gradients_would_be_those_of_another_loss() -> None:
@@ -91,6 +174,18 @@ def test_a_mean_that_the_first_pass_did_not_ask_for_is_refused_by_name() -> None
     whole.settle()
     with pytest.raises(RunError, match=r"'energy' was not asked for.*only rate"):
         whole("energy", torch.ones(()))
+
+
+def test_the_first_pass_leaves_the_buffers_of_heads_alone() -> None:
+    objective, whole = objective_of(Labelled()), WholeBatch()
+    assert objective.heads is not None
+    with whole.recording(objective):
+        objective(*batch(), whole)
+    asked = list(objective.heads.buffers())
+    assert [int(b) for b in asked] == [0, 0]
+    whole.settle()
+    objective(*batch(), whole)
+    assert [int(b) for b in asked] == [1, 1]
 
 
 def test_the_first_pass_leaves_running_statistics_alone() -> None:

@@ -25,18 +25,19 @@ from safetensors.torch import load_file
 
 from torchpaths import Budget, GatedBlocks
 from torchpaths.data import Augment
+from torchpaths.methods.together import Together
 from torchpaths.train import checkpoint
 from torchpaths.train.metrics import read_metrics
 from torchpaths.train.recipe import Recipe
 from torchpaths.train.run import train
-from train_toys import tiny
+from train_toys import Labelled, tiny
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["torchpaths.train.run", "torch._dynamo", "sklearn.datasets", "train_toys", "pytest"])
 
-# All that could carry state from step to step: noise, order, augmentation, momentum, an average, accumulation.
+# All that could carry state from step to step: noise, heads, order, augmentation, momentum, an average, accumulation.
 RECIPE: dict[str, Any] = dict(  # noqa: C408
-    method=GatedBlocks(budget=Budget(open=0.6)),
+    method=Together((GatedBlocks(budget=Budget(open=0.6)), Labelled())),
     epochs=3,
     batch=128,
     accumulate=2,
@@ -111,6 +112,7 @@ def assert_same_run(a: Path, b: Path) -> None:
     assert last[0] is not None
     assert last[1] is not None
     assert all(torch.equal(t, last[1].tensors[n]) for n, t in last[0].tensors.items())
+    assert any(name.startswith("heads.") for name in last[0].tensors)
     rows = [without_times(read_metrics(folder / "metrics.jsonl")) for folder in (a, b)]
     assert rows[0] == rows[1]
     steps = [(r["first"], r["step"]) for r in rows[0] if r["kind"] == "steps"]

@@ -13,8 +13,9 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
+from torch import nn
 
-from torchpaths import Budget, GatedBlocks
+from torchpaths import Budget, GatedBlocks, Routed
 from torchpaths.errors import DataError, RouteError, RunError
 from torchpaths.train import checkpoint, run
 from torchpaths.train.distributed import joined
@@ -23,7 +24,7 @@ from torchpaths.train.evaluate import survey_run
 from torchpaths.train.metrics import Metrics, read_metrics
 from torchpaths.train.report import Report, clock
 from torchpaths.train.run import load_run, train
-from train_toys import Burst, tiny, toy
+from train_toys import Burst, Labelled, tiny, toy
 
 GATED = GatedBlocks(budget=Budget(open=0.6), reduction="mean", weight=2.0)
 
@@ -155,6 +156,21 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_step_and_term_and_keeps_th
     assert "NaN" not in (tmp_path / "run" / "metrics.jsonl").read_text()
 
 
+def test_heads_that_overflow_reach_no_checkpoint_and_weights_files_are_those_of_the_network_alone(
+    tmp_path: Path,
+) -> None:
+    recipe = tiny(method=Labelled(), ema=0.5)
+    train(recipe, tmp_path / "run", quiet=True)
+    for name in ("weights", "ema"):
+        assert (
+            load_file(tmp_path / "run" / f"{name}.safetensors").keys()
+            == load_run(tmp_path / "run").net.state_dict().keys()
+        )
+    with pytest.raises(RunError, match=r"the weight 'heads\..*' is not finite after step 1\. .*lower lr"):
+        train(tiny(method=Exploding(), checkpoint_steps=1), tmp_path / "exploding", quiet=True)
+    assert checkpoint.load(tmp_path / "exploding" / "checkpoints") is None
+
+
 def test_weights_that_overflow_after_a_finite_loss_reach_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"the weight 'model\..*' is not finite after step 1\. .*lower lr"):
         train(tiny(lr=1e38, weight_decay=1e5, checkpoint_steps=1), tmp_path / "run", quiet=True)
@@ -210,6 +226,18 @@ def test_weights_that_a_run_does_not_have_are_errors(finished: Path, tmp_path: P
     (copy / "recipe.json").write_text("{")
     with pytest.raises(RunError, match=r"recipe.json cannot be read"):
         load_run(copy)
+
+
+@dataclasses.dataclass(frozen=True)
+class Exploding(Labelled):
+    """Heads whose weights become infinite in the first step, with finite losses and a network that stays finite."""
+
+    def heads(self, net: Routed, classes: int) -> nn.Module:
+        made = super().heads(net, classes)
+        for parameter in made.parameters():
+            parameter.data.zero_()
+            parameter.register_hook(lambda gradient: gradient * torch.inf)  # type: ignore[no-untyped-call]
+        return made
 
 
 def _without(folder: Path, name: str) -> Path:

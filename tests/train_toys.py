@@ -15,7 +15,7 @@ from torchpaths.places.plan import Plan
 from torchpaths.places.residual.find import ByHand
 from torchpaths.routed import Routed
 from torchpaths.routing import route
-from torchpaths.trace import Decision, Inputs, Trace
+from torchpaths.trace import Decider, Decision, Inputs, Trace
 from torchpaths.train.recipe import Recipe
 
 PROBABILITIES = "probabilities"
@@ -71,6 +71,76 @@ class Level(Method):
         logits, trace = net(x)
         probabilities = logits.softmax(1)
         yield {"task": task(logits, y), **terms({**trace, PROBABILITIES: Decision(probabilities > 0.5, probabilities)})}
+
+
+@dataclass(frozen=True)
+class Twice(Level):
+    """Two passes, of images and of their negatives, that ask for a mean under one name."""
+
+    def passes(self, net: Routed, x: Tensor, y: Any, task: Task, terms: Terms) -> Iterator[Losses]:
+        for sign, of in ((1, ""), (-1, "negative_")):
+            logits, trace = net(sign * x)
+            measured = logits.softmax(1)
+            yield {
+                f"{of}task": task(logits, y),
+                **terms({**trace, PROBABILITIES: Decision(measured > 0, measured)}, of),
+            }
+
+
+class Soft(Decider):
+    """Scales by what it sees, without noise, and leaves everything open."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, 1)
+
+    def forward(self, features: Tensor) -> Decision:
+        z = torch.sigmoid(self.linear(features.to(self.linear.weight.dtype)))
+        return Decision(torch.ones_like(z, dtype=torch.bool), z)
+
+
+@dataclass(frozen=True)
+class Softly(Method):
+    """`Soft` before every residual sum."""
+
+    def find(self, model: nn.Module, example: Inputs, residuals: ByHand | None = None) -> list[Plan]:
+        return plan_blocks(model, example, residuals, lambda names, widths: [Soft(width) for width in widths])
+
+
+class SiteHead(nn.Module):
+    """Scores of classes from a site's decision; counts how often it was asked."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(1, classes)
+        self.asked: Tensor
+        self.register_buffer("asked", torch.zeros((), dtype=torch.long))
+
+    def forward(self, z: Tensor) -> Tensor:
+        if self.training:
+            self.asked += 1
+        scores: Tensor = self.linear(z.to(self.linear.weight.dtype))
+        return scores
+
+
+@dataclass(frozen=True)
+class Labelled(Method):
+    """Class heads on the decisions of every block, whoever takes them: what the losses alone need. One of its terms is
+    no mean over samples."""
+
+    weight: float = 2.0
+
+    def find(self, model: nn.Module, example: Inputs, residuals: ByHand | None = None) -> list[Plan]:
+        return plan_blocks(model, example, residuals)
+
+    def heads(self, net: Routed, classes: int) -> nn.Module:
+        return nn.ModuleDict({site.replace(".", "/"): SiteHead(classes) for site in net.sites})
+
+    def terms(self, net: Routed, trace: Trace, y: Any, mean: Mean, heads: nn.Module | None) -> Losses:
+        assert isinstance(heads, nn.ModuleDict)
+        scores = torch.stack([heads[site.replace(".", "/")](made.z) for site, made in trace.items()]).sum(0)
+        spread = mean("spread", scores.softmax(1).mean(0)).square().sum()
+        return {"labels": nn.functional.cross_entropy(scores, y), "spread": self.weight * spread}
 
 
 @dataclass(frozen=True)

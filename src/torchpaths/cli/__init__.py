@@ -36,6 +36,10 @@ Networks whose information paths you can see, choose and cut out.
 OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
 
+class MisuseError(Exception):
+    """Arguments that make no sense, in words."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb.
 
@@ -88,6 +92,8 @@ def _guarded(run: Callable[[list[str]], int], arguments: list[str]) -> int:
     except BrokenPipeError:  # the reader, say `head`, has what it wanted; the rest goes nowhere, also at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+    except MisuseError as error:
+        return complain(str(error), MISUSED)
     except explained as error:
         return complain(str(error), FAILED)
     except KeyboardInterrupt:
@@ -100,7 +106,7 @@ def complain(message: str, status: int) -> int:
     """Print ``error: message`` to standard error, red where that is a terminal, and return ``status``."""
     from rich.console import Console
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
     console.print("error:", style="bold red", end=" ")
     console.print(message, markup=False)
     return status

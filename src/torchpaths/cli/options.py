@@ -14,6 +14,7 @@ import tyro
 from rich.console import Console
 from tyro import conf
 
+from torchpaths.cli.methods import classes
 from torchpaths.data import ImageSet
 from torchpaths.deciders.gate import Inference
 from torchpaths.train.evaluate import Surveyed, images_for, open_run, survey_run
@@ -40,7 +41,13 @@ class OfRun:
     """The final weights, their moving average, or those of the best or last checkpoint."""
     skip_corrupt: Annotated[bool, conf.FlagCreatePairsOff] = False
     """Leave out images that cannot be decoded instead of stopping at the first."""
+    method: str | None = None
+    """package.module:Class of a run whose method is not of this library: it is imported before the run is read."""
     json: Json = False
+
+    def __post_init__(self) -> None:
+        if self.method is not None:
+            classes(self.method)
 
     def survey(self, *, inference: Inference | None = None, keep_paths: bool = False) -> Surveyed:
         """The survey asked for, see `survey_run`."""
@@ -80,7 +87,7 @@ def parse(kind: type[T], arguments: Sequence[str], verb: str, about: str) -> T:
 def speaking(as_json: bool) -> Iterator[Console]:
     """The console to print tables on. With ``--json`` whatever is printed meanwhile goes to standard error."""
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        yield Console(stderr=as_json, highlight=False)
+        yield Console(stderr=as_json, highlight=False, emoji=False)
 
 
 def emit(result: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ def side_by_side(surveys: Sequence[Survey]) -> Table:
     )
     table.add_column("\nclass")
     for found in surveys:
-        table.add_column(f"{found.method[0] if found.method else 'plain'}\naccuracy", justify="right")
+        table.add_column(f"{', '.join(found.method) or 'plain'}\naccuracy", justify="right")
         table.add_column("\nunits open", justify="right")
         table.add_column("\nMACs", justify="right")
     rows, left_out = _rows(last)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from tyro import conf
 
 from torchpaths.cli import MISUSED, OK, complain
+from torchpaths.cli.methods import named
 from torchpaths.cli.options import Json, emit, parse, speaking
 from torchpaths.cli.tables import side_by_side
 from torchpaths.errors import near
-from torchpaths.methods import METHODS
-from torchpaths.methods.base import Method
+from torchpaths.methods import METHODS, Method, Together
 from torchpaths.train.evaluate import summary, survey_run
 from torchpaths.train.recipe import Recipe
 from torchpaths.train.recipes import RECIPES
@@ -35,9 +37,7 @@ def run(arguments: list[str]) -> int:
     recipe = RECIPES[name]()
     method, rest = _take("--method", rest)
     if method is not None:
-        if method not in METHODS:
-            return complain(f"no method {method!r}. {near(method, METHODS)}", MISUSED)
-        recipe = _with_method(recipe, METHODS[method])
+        recipe = _with_method(recipe, named(method))
     options, recipe = _parse(name, recipe, rest)
     with speaking(options.json) as console:
         train(recipe, options.out, resume=options.resume)
@@ -65,18 +65,18 @@ def _take(flag: str, arguments: list[str]) -> tuple[str | None, list[str]]:
     return None, arguments
 
 
-def _with_method(recipe: Recipe, kind: type[Method] | None) -> Recipe:
-    """The recipe with another method at that method's own defaults. A plain network has no plain twin."""
-    if kind is None:
+def _with_method(recipe: Recipe, method: Method | None) -> Recipe:
+    """The recipe with another method, or its own where it has one of that kind. A plain network has no plain twin."""
+    if method is None:
         return dataclasses.replace(recipe, method=None, twin=False)
-    return recipe if type(recipe.method) is kind else dataclasses.replace(recipe, method=kind())
+    return recipe if type(recipe.method) is type(method) else dataclasses.replace(recipe, method=method)
 
 
 def _parse(name: str, recipe: Recipe, arguments: list[str]) -> tuple[Any, Recipe]:
     """The options ``out``, ``resume`` and ``json``, and the recipe with its overrides.
 
     tyro takes what a field accepts from its annotation, and ``Recipe.method`` is annotated as any method. So it is a
-    field of its own here, annotated as the method it is.
+    field of its own here, annotated as the method it is; of several methods each is one in turn, under its class.
     """
     fields: list[tuple[str, Any, Any]] = [
         ("out", Annotated[pathlib.Path, conf.arg(help="Run folder.")], pathlib.Path("runs") / name),
@@ -84,11 +84,30 @@ def _parse(name: str, recipe: Recipe, arguments: list[str]) -> tuple[Any, Recipe
         ("json", Json, False),
         ("recipe", Annotated[Recipe, conf.arg(name="")], recipe),
     ]
-    if recipe.method is not None:
-        about = f"Who decides; --method {'|'.join(METHODS)} chooses another at its defaults."
-        fields.append(("method", Annotated[type(recipe.method), conf.arg(help=about)], recipe.method))
-    kind = dataclasses.make_dataclass("Options", [(n, t, dataclasses.field(default=d)) for n, t, d in fields])
+    about = (
+        f"Who decides; --method {'|'.join(METHODS)} chooses another at its defaults, package.module:Class one of your "
+        "own, A,B several."
+    )
+    method: Any = recipe.method
+    if isinstance(method, Together):
+        method = _record("Methods", [(type(m).__name__, type(m), m) for m in method.methods])()
+    if method is not None:
+        fields.append(("method", Annotated[type(method), conf.arg(help=about)], method))
+    kind = _record("Options", fields)
     options: Any = parse(kind, arguments, f"train {name}", ABOUT.format(name=name, known=", ".join(RECIPES)))
-    if recipe.method is None:
+    if method is None:
         return options, options.recipe
-    return options, dataclasses.replace(options.recipe, method=options.method)
+    made = options.method
+    if isinstance(recipe.method, Together):
+        made = Together(tuple(getattr(made, field.name) for field in dataclasses.fields(made)))
+    return options, dataclasses.replace(options.recipe, method=made)
+
+
+def _record(name: str, fields: Sequence[tuple[str, Any, Any]]) -> Any:
+    """A dataclass of fields given as name, type and default; defaults may be of classes that cannot be hashed."""
+    made = [(n, t, dataclasses.field(default_factory=functools.partial(_same, d))) for n, t, d in fields]
+    return dataclasses.make_dataclass(name, made)
+
+
+def _same(value: Any) -> Any:
+    return value

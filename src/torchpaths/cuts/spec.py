@@ -90,6 +90,9 @@ class Spec:
         if found != SCHEMA:
             raise DataError(f"{file}: schema {found!r}, this version reads {SCHEMA!r}; cut the network again with it.")
         try:
+            method = decode(data["method"], "method")
+            if not isinstance(method, Method | None):
+                raise RunError(f"method: {method!r} is no method; the file was edited, cut the network again.")
             return cls(
                 source=Source(**data["source"]),
                 network=data["network"],
@@ -104,9 +107,11 @@ class Spec:
                 cut=Cost(**data["cut"]),
                 plain=Cost(**data["plain"]),
                 sha256=data["weights"]["sha256"],
-                method=decode(data["method"]),
+                method=method,
             )
-        except (KeyError, TypeError, PathError, RunError) as error:
+        except RunError as error:
+            raise DataError(f"{file}: {error}") from error
+        except (KeyError, TypeError, PathError) as error:
             raise DataError(
                 f"{file}: {error} is missing or malformed; the file was edited, cut the network again."
             ) from error

@@ -6,6 +6,7 @@ from torchpaths.methods.adaptive_depth import AdaptiveDepth
 from torchpaths.methods.base import Method
 from torchpaths.methods.gated_blocks import GatedBlocks
 from torchpaths.methods.random_drop import RandomDrop
+from torchpaths.methods.together import Together
 
 METHODS: dict[str, type[Method] | None] = {
     "AdaptiveDepth": AdaptiveDepth,
@@ -14,3 +15,5 @@ METHODS: dict[str, type[Method] | None] = {
     "none": None,
 }
 """Name -> method; ``none`` is the plain network."""
+
+__all__ = ["METHODS", "AdaptiveDepth", "GatedBlocks", "Method", "RandomDrop", "Together"]

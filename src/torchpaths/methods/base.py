@@ -41,7 +41,22 @@ class Terms(Protocol):
 
 
 class Method(ABC):
-    """A way of opening and closing parts: frozen dataclass of the paper's knobs, defaults the paper's."""
+    """A way of opening and closing parts: frozen dataclass of the paper's knobs, defaults the paper's.
+
+    Attributes:
+        names: the class of the method, or of each where it stands for several.
+        headed: whether its losses need `heads`.
+    """
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See above."""
+        return (type(self).__name__,)
+
+    @property
+    def headed(self) -> bool:
+        """See above."""
+        return type(self).heads is not Method.heads
 
     @abstractmethod
     def find(self, model: nn.Module, example: Inputs, residuals: ByHand | None = None) -> list[Plan]:

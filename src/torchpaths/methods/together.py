@@ -22,7 +22,8 @@ class Together(Method):
     """Several methods; their order means nothing. ``route(model, [a, b])`` makes one.
 
     Attributes:
-        methods: at most one of them runs the network its own way in training (`Method.passes`).
+        methods: at most one of them runs the network its own way in training (`Method.passes`). Kept in the order of
+            their names, so that whatever is drawn, summed or written down is the same for any order they are given in.
 
     Raises:
         RouteError: for none, two of one class, or two that run the network their own way.
@@ -36,7 +37,9 @@ class Together(Method):
             raise RouteError(
                 f"methods={self.methods!r}: give methods, instances such as GatedBlocks(), or None for nobody."
             )
-        names = [type(m).__name__ for m in self.methods]
+        apart = [one for m in self.methods for one in (m.methods if isinstance(m, Together) else (m,))]
+        object.__setattr__(self, "methods", tuple(sorted(apart, key=lambda m: type(m).__name__)))
+        names = list(self.names)
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise RouteError(f"{twice} is given twice; give it once, with sites= or a list of targets for its places.")
@@ -47,21 +50,37 @@ class Together(Method):
                 "take one of them."
             )
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See `Method`."""
+        return tuple(type(m).__name__ for m in self.methods)
+
+    @property
+    def headed(self) -> bool:
+        """See `Method`."""
+        return any(m.headed for m in self.methods)
+
     def find(self, model: nn.Module, example: Inputs, residuals: ByHand | None = None) -> list[Plan]:
-        """See `Method.find`."""
-        found: list[Plan] = []
-        claimed: dict[str, str] = {}
+        """What all of them want. A block that one leaves always open is another's to decide. See `Method.find`.
+
+        Raises:
+            RouteError: also where two decide at one site.
+        """
+        places: dict[tuple[object, ...], tuple[str, Plan]] = {}
         for method in self.methods:
-            plans = method.find(model, example, residuals)
-            for name in dict.fromkeys(site.name for plan in plans for site in plan.sites):
-                first = claimed.setdefault(name, type(method).__name__)
-                if first != type(method).__name__:
-                    raise RouteError(
-                        f"{first} and {type(method).__name__} both claim site {name!r}; take one of them, or leave the "
-                        "site out of one."
-                    )
-            found += plans
-        return found
+            name = type(method).__name__
+            for plan in method.find(model, example, residuals):
+                place = (plan.module, plan.level, *(site.name for site in plan.sites))
+                if place not in places or _open(places[place][1]):
+                    places[place] = name, plan
+                elif not _open(plan):
+                    raise _both(places[place][0], name, plan.sites[0].name)
+        claimed: dict[str, str] = {}
+        for name, plan in places.values():
+            for site in plan.sites:
+                if claimed.setdefault(site.name, name) != name:
+                    raise _both(claimed[site.name], name, site.name)
+        return [plan for _, plan in places.values()]
 
     def heads(self, net: Routed, classes: int) -> nn.Module | None:
         """See `Method.heads`."""
@@ -87,3 +106,15 @@ class Together(Method):
     def paths(self, net: Routed) -> dict[str, Path]:
         """See `Method.paths`."""
         return {name: path for method in self.methods for name, path in method.paths(net).items()}
+
+
+def _open(plan: Plan) -> bool:
+    """Whether nobody decides there."""
+    return all(site.decider is None for site in plan.sites)
+
+
+def _both(first: str, second: str, site: str) -> RouteError:
+    return RouteError(
+        f"{first} and {second} both decide at site {site!r}; take one of them, or have one leave the site always open "
+        "(a target or rate of 1, or sites= without it)."
+    )

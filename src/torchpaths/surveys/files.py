@@ -221,7 +221,7 @@ def _layout(document: dict[str, Any]) -> Layout:
         "plain": plain,
         **document.get("layout", {}),  # older versions knew flat networks of blocks only
     }
-    return Layout.from_json(data)
+    return Layout.from_json({**data, **document.get("layout", {})})
 
 
 def _survey(document: dict[str, Any], layout: Layout, arrays: dict[str, NDArray[Any]], kind: type[Some]) -> Some:

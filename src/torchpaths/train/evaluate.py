@@ -74,7 +74,7 @@ def survey_run(
     seed_evaluation(recipe.seed, 0)
     loader = Loader(images, 256, mean=run.mean, std=run.std)
     found = survey(run.net, loader, classes=run.classes, keep_paths=keep_paths, progress=True)
-    method = () if recipe.method is None else (type(recipe.method).__name__,)
+    method = () if recipe.method is None else recipe.method.names
     found = dataclasses.replace(found, name=recipe.model, method=method, dataset=images.name, split=split)
     return Surveyed(found, images, run)
 
@@ -138,7 +138,7 @@ def summary(found: Survey) -> dict[str, Any]:
     mean, deviation = found.executed
     return {
         "model": found.name,
-        "method": found.method[0] if found.method else None,
+        "method": ",".join(found.method) or None,
         "data": found.dataset,
         "split": found.split,
         "images": int(found.images.sum()),

@@ -99,11 +99,15 @@ def read_recipe(folder: pathlib.Path) -> Recipe:
     """A run's recipe.
 
     Raises:
-        RunError: if the folder is no run folder.
+        RunError: if the folder is no run folder, or its recipe names what is not here, as `Recipe.from_json`.
     """
     if not (folder / "recipe.json").is_file():
         raise RunError(f"{folder} is no run folder: it has no recipe.json. Give the folder that training wrote to.")
-    return Recipe.from_json(read_json(folder / "recipe.json"))
+    data = read_json(folder / "recipe.json")
+    try:
+        return Recipe.from_json(data)
+    except RunError as error:
+        raise RunError(f"{folder / 'recipe.json'}: {error}") from error
 
 
 def open_images(recipe: Recipe, split: str) -> ImageSet:

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from torchpaths.errors import RunError
 from torchpaths.train.distributed import World, agree, mean_over_ranks, share_buffers
-from torchpaths.train.objective import Objective, WholeBatch, backward
+from torchpaths.train.objective import WholeBatch, backward
 from torchpaths.train.recipe import Json, Recipe
 from torchpaths.train.schedule import learning_rate
 from torchpaths.train.seed import seed_noise
@@ -65,7 +65,7 @@ class Loop:
 
     def __init__(self, recipe: Recipe, world: World, state: State, batches: Batches, hooks: Hooks) -> None:
         self.recipe, self.world, self.state, self.batches, self.hooks = recipe, world, state, batches, hooks
-        self.objective = Objective(state.net, recipe.method, recipe.smoothing)
+        self.objective = state.objective
         if recipe.compile:
             self.objective.compile()
         self.module: nn.Module = self.objective
@@ -135,7 +135,7 @@ class Loop:
             whole = WholeBatch()
             for micro, (xm, ym) in enumerate(parts):
                 seed_noise(recipe.seed, state.step, rank, micro)
-                with whole.recording(state.net), self._autocast():
+                with whole.recording(self.objective), self._autocast():
                     self.objective(xm, ym, whole)
             self.first_pass = whole.settle()
 
@@ -199,7 +199,8 @@ class Loop:
 
     def _check_weights(self) -> None:
         """A weight may overflow in a step whose losses were still finite; it must not reach a checkpoint."""
-        tensors = {n: t for n, t in self.state.net.state_dict().items() if t.is_floating_point()}
+        kept = {**self.state.net.state_dict(), **self.state.heads}
+        tensors = {n: t for n, t in kept.items() if t.is_floating_point()}
         good = torch.stack([t.isfinite().all() for t in tensors.values()]).tolist()
         if not all(good):
             self._stop(f"the weight {list(tensors)[good.index(False)]!r} is not finite after step {self.state.step}")
@@ -230,7 +231,7 @@ class Loop:
     def _evaluate(self, epoch: int) -> None:
         state = self.state
         self._check_weights()
-        share_buffers(state.net)
+        share_buffers(state.objective)
         assert state.losses is not None
         losses = dict(zip(state.terms, state.losses.mean(0).tolist(), strict=True))
         found = self.hooks.evaluate(state, epoch)

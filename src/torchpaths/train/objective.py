@@ -17,14 +17,16 @@ over the ranks; under gradient accumulation a first pass without gradients, with
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
-from torchpaths.errors import RunError
+from torchpaths.costs import evaluating
+from torchpaths.errors import RunError, reason
 from torchpaths.methods.base import Method, losses, parts
+from torchpaths.methods.together import Together
 from torchpaths.routed import Routed
 from torchpaths.train.distributed import mean_over_ranks
 
@@ -33,8 +35,9 @@ class WholeBatch:
     """Means over the global batch of one step: all micro-batches of all ranks, which must be of equal size.
 
     Without accumulation, ``WholeBatch()`` reduces over the ranks as it is called. With it, every micro-batch runs once
-    inside ``with whole.recording(net):``, then ``whole.settle()``, then every micro-batch again with gradients and the
-    same noise. A quantity given to it must not depend on another mean: in the first pass that one is not known yet.
+    inside ``with whole.recording(objective):``, then ``whole.settle()``, then every micro-batch again with gradients
+    and the same noise. A quantity given to it must not depend on another mean: in the first pass that one is not known
+    yet.
     """
 
     def __init__(self) -> None:
@@ -65,7 +68,8 @@ class WholeBatch:
 
     @contextmanager
     def recording(self, net: nn.Module) -> Iterator[None]:
-        """A micro-batch's first pass: no gradients, and ``net``'s buffers (running statistics) do not move."""
+        """A micro-batch's first pass: no gradients, and the buffers (running statistics) of ``net``, an objective or a
+        network, do not move."""
         buffers = list(net.buffers())
         before = [b.clone() for b in buffers]
         # A fresh dict for every pass: its (empty) shape is what a compiled forward depends on.
@@ -94,17 +98,44 @@ class WholeBatch:
 class Objective(nn.Module):
     """A routed network and a method as one differentiable function of a batch.
 
-    Args:
+    What the losses alone need, such as class heads, belongs to it and never to the network: its parameters are those of
+    both, an optimizer of ``objective.parameters()`` trains both.
+
+    Attributes:
         net: the network.
-        method: whose losses to compute; None for the plain network's task loss.
-        smoothing: label smoothing of the cross-entropy, in [0, 1).
+        method: see below.
+        heads: what the method's losses need beside the network, on its device and in its dtype; None for nothing.
     """
 
-    def __init__(self, net: Routed, method: Method | None, smoothing: float = 0.0) -> None:
+    def __init__(
+        self,
+        net: Routed,
+        method: Method | Sequence[Method] | None,
+        smoothing: float = 0.0,
+        classes: int | None = None,
+    ) -> None:
+        """
+        Args:
+            net: the network.
+            method: whose losses to compute, one or several as in `route`; None for the plain network's task loss.
+            smoothing: label smoothing of the cross-entropy, in [0, 1).
+            classes: of the task, where the method has heads; None counts the network's outputs by running it once on
+                zeros.
+
+        Raises:
+            RunError: if heads are wanted and the network's outputs cannot be counted.
+        """
         super().__init__()
+        if isinstance(method, Sequence):
+            method = Together(tuple(method))
         self.net = net
         self.method = method
         self.task = functools.partial(nn.functional.cross_entropy, label_smoothing=smoothing)
+        heads = None
+        if method is not None and method.headed:
+            heads = method.heads(net, _outputs(net) if classes is None else classes)
+        like = next((p for p in net.parameters() if p.is_floating_point()), None)
+        self.heads = heads if heads is None or like is None else heads.to(like.device, like.dtype)
 
     def forward(self, x: Tensor, y: Tensor, whole: WholeBatch | None = None) -> dict[str, Tensor]:
         """
@@ -119,7 +150,8 @@ class Objective(nn.Module):
         if self.method is None:
             logits, _ = self.net(x)
             return {"task": self.task(logits, y)}
-        return losses(self.method, self.net, x, y, self.task, whole if whole is not None else WholeBatch())
+        mean = whole if whole is not None else WholeBatch()
+        return losses(self.method, self.net, x, y, self.task, mean, self.heads)
 
     def passes(self, x: Tensor, y: Tensor, whole: WholeBatch | None = None) -> Iterator[dict[str, Tensor]]:
         """The same losses in parts, for less memory: run the backward pass of each before asking for the next.
@@ -129,7 +161,30 @@ class Objective(nn.Module):
         if self.method is None:
             yield self(x, y, whole)
         else:
-            yield from parts(self.method, self.net, x, y, self.task, whole if whole is not None else WholeBatch())
+            mean = whole if whole is not None else WholeBatch()
+            yield from parts(self.method, self.net, x, y, self.task, mean, self.heads)
+
+
+def _outputs(net: Routed) -> int:
+    """How many classes a network tells apart, by running it on one image of zeros."""
+    remedy = "say how many classes there are: Objective(net, method, classes=10)"
+    if not net.example_shape:
+        raise RunError(f"the size of this network's images is not known, so its outputs cannot be counted; {remedy}.")
+    like = next((p for p in net.parameters() if p.is_floating_point()), torch.zeros(()))
+    x = like.new_zeros(1, *net.example_shape)
+    try:
+        # What is drawn by chance in evaluation must not move what is drawn after it.
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), evaluating(net):
+            y = net(x)[0]
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise RunError(
+            f"this network does not run on zeros of {list(x.shape)} ({reason(error)}), so its outputs cannot be "
+            f"counted; {remedy}."
+        ) from error
+    if not isinstance(y, Tensor) or y.dim() != 2:
+        found = f"{list(y.shape)}" if isinstance(y, Tensor) else f"a {type(y).__name__}"
+        raise RunError(f"this network gives {found} for one image, not one score for each class; {remedy}.")
+    return y.shape[1]
 
 
 def backward(

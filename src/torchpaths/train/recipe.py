@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from torchpaths.data import Augment
 from torchpaths.errors import RunError, near
-from torchpaths.files.encode import decode, encode
+from torchpaths.files.encode import decode, encode, public
 from torchpaths.methods.base import Method
 
 Json = dict[str, Any]
@@ -200,7 +200,7 @@ class Recipe:
         for name in data:
             if name not in names:
                 raise RunError(f"a recipe has no field {name!r}. {near(name, names)}")
-        values = {name: decode(value) for name, value in data.items()}
+        values = {name: decode(value, name) for name, value in data.items()}
         if values.get("weights") is not None:
             values["weights"] = Path(values["weights"])
         try:
@@ -222,15 +222,26 @@ class Recipe:
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """The fields in which two recipes in JSON form differ, as ``"lr: 0.1 -> 0.2"``; nested ones with dots."""
+    """The fields in which two recipes in JSON form differ, as ``"lr: 0.1 -> 0.2"``; nested ones with dots.
+
+    Classes are compared by the names that this version gives them.
+    """
     found: list[str] = []
     for name in dict.fromkeys([*a, *b]):
-        old, new = a.get(name), b.get(name)
+        old, new = (_plain(kept.get(name), name) for kept in (a, b))
         if isinstance(old, dict) and isinstance(new, dict):
             found += differences(old, new, f"{prefix}{name}.")
         elif old != new:
             found.append(f"{prefix}{name}: {_short(old)} -> {_short(new)}")
     return found
+
+
+def _plain(value: Any, name: str) -> Any:
+    """A value as it is compared: lists of dataclasses by number."""
+    if name == "class" and isinstance(value, str):
+        return public(value)
+    nested = isinstance(value, list) and any(isinstance(v, dict) for v in value)
+    return {str(i): v for i, v in enumerate(value)} if nested else value
 
 
 def _short(value: Any) -> str:

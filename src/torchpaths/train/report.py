@@ -27,7 +27,7 @@ class Report:
     def __init__(self, name: str, steps: int, quiet: bool, console: Console | None = None) -> None:
         self.name = name
         self.steps = steps
-        self.console = console or Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self.console = console or Console(stderr=True, quiet=quiet, highlight=False, emoji=False, soft_wrap=True)
         self._said = time.monotonic()
         self._bar: Progress | None = None
         if self.console.is_terminal and not quiet:

@@ -161,7 +161,7 @@ def _train(recipe: Recipe, out: pathlib.Path, world: World, data: _Data, resume:
     net = build(recipe, data.train.classes, data.train.shape).to(world.device)
     if recipe.channels_last:
         net = net.to(memory_format=torch.channels_last)
-    state = State.fresh(net, recipe)
+    state = State.fresh(net, recipe, len(data.train.classes))
     found = checkpoint.load(out / "checkpoints")
     if found is not None:
         state.restore(found, recipe)
@@ -289,7 +289,7 @@ def _summary(recipe: Recipe, state: State) -> Json:
     return {
         "schema": SCHEMA,
         "model": recipe.model,
-        "method": None if recipe.method is None else type(recipe.method).__name__,
+        "method": None if recipe.method is None else ",".join(recipe.method.names),
         "epochs": recipe.epochs,
         "steps": state.step,
         "seconds": state.seconds,

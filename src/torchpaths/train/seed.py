@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-_EVALUATION = 2**32 - 1  # stands for a rank that no process has
+_EVALUATION, _HEADS = 2**32 - 1, 2**32 - 2  # stand for ranks that no process has
 
 
 def mixed(*parts: int) -> int:
@@ -26,3 +26,8 @@ def seed_noise(seed: int, step: int, rank: int, micro: int) -> None:
 def seed_evaluation(seed: int, step: int) -> None:
     """Seeds torch's generators for an evaluation after so many steps; no training step shares its noise."""
     seed_noise(seed, step, _EVALUATION, 0)
+
+
+def seed_heads(seed: int) -> None:
+    """Seeds torch's generators for the initial weights of what the losses need beside the network."""
+    seed_noise(seed, 0, _HEADS, 0)

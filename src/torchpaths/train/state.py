@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,9 @@ from torchpaths.errors import RunError
 from torchpaths.routed import Routed
 from torchpaths.train.checkpoint import Checkpoint
 from torchpaths.train.ema import Ema
+from torchpaths.train.objective import Objective
 from torchpaths.train.recipe import Json, Recipe, differences
+from torchpaths.train.seed import seed_heads
 
 
 @dataclass
@@ -20,9 +23,9 @@ class State:
     """A run at a step.
 
     Attributes:
-        net: the network.
-        optimizer: over its parameters, in the order of ``net.named_parameters()``.
-        ema: the average of its weights, if any.
+        objective: the network and what its losses need beside it.
+        optimizer: over the network's parameters, in the order of ``net.named_parameters()``, then the heads'.
+        ema: the average of the network's weights, if any.
         step: optimizer steps done.
         terms: names of the losses; empty before the first step.
         losses: float32 ``[steps of the epoch, terms]``, the epoch's losses as far as it went; None before the first.
@@ -31,7 +34,7 @@ class State:
         latest: the last evaluation's row of metrics.
     """
 
-    net: Routed
+    objective: Objective
     optimizer: torch.optim.Optimizer
     ema: Ema | None
     step: int = 0
@@ -42,15 +45,40 @@ class State:
     latest: Json | None = None
 
     @classmethod
-    def fresh(cls, net: Routed, recipe: Recipe) -> State:
-        """A run before its first step."""
+    def fresh(cls, net: Routed, recipe: Recipe, classes: int | None = None) -> State:
+        """A run before its first step.
+
+        Args:
+            net: the network, with the weights it starts from, where it will be trained.
+            recipe: how.
+            classes: of the task, see `Objective`.
+        """
         ema = None if recipe.ema is None else Ema(net, recipe.ema)
-        return cls(net, make_optimizer(net, recipe), ema)
+        with torch.random.fork_rng(devices=[]):
+            seed_heads(recipe.seed)
+            objective = Objective(net, recipe.method, recipe.smoothing, classes)
+        return cls(objective, make_optimizer(objective, recipe), ema)
+
+    @property
+    def net(self) -> Routed:
+        """The network."""
+        return self.objective.net
+
+    @property
+    def heads(self) -> dict[str, Tensor]:
+        """What is kept of the objective's heads, under the names of a checkpoint."""
+        heads = self.objective.heads
+        return {} if heads is None else {f"heads.{name}": value for name, value in heads.state_dict().items()}
+
+    def _parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """All that is trained, under the names of a checkpoint: the network's are its own."""
+        for name, parameter in self.objective.named_parameters():
+            yield name.removeprefix("net."), parameter
 
     def capture(self, recipe: Recipe, **scalars: Any) -> Checkpoint:
         """This state as a checkpoint; ``scalars`` are further JSON values to keep."""
-        tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
-        for name, parameter in self.net.named_parameters():
+        tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()} | self.heads
+        for name, parameter in self._parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 if isinstance(value, Tensor):
                     tensors[f"optimizer.{name}.{key}"] = value
@@ -76,8 +104,8 @@ class State:
         where = checkpoint.folder
         check_same_recipe(checkpoint.scalars["recipe"], recipe, f"the checkpoint {where}")
         own = self.capture(recipe).tensors
-        wanted = {k: v for k, v in own.items() if k.startswith(("net.", "ema."))}
-        found = {k: v for k, v in checkpoint.tensors.items() if k.startswith(("net.", "ema."))}
+        wanted = {k: v for k, v in own.items() if k.startswith(_WEIGHTS)}
+        found = {k: v for k, v in checkpoint.tensors.items() if k.startswith(_WEIGHTS)}
         wrong = [
             *(f"{k} is missing" for k in wanted.keys() - found.keys()),
             *(f"{k} is unknown" for k in found.keys() - wanted.keys()),
@@ -103,10 +131,12 @@ class State:
         device = next(self.net.parameters()).device
         for name, value in self.net.state_dict().items():
             value.copy_(checkpoint.tensors[f"net.{name}"])
+        for name, value in self.heads.items():
+            value.copy_(checkpoint.tensors[name])
         if self.ema is not None:
             for name, value in self.ema.average.items():
                 value.copy_(checkpoint.tensors[f"ema.{name}"])
-        for name, parameter in self.net.named_parameters():
+        for name, parameter in self._parameters():
             start = f"optimizer.{name}."
             kept = {k.removeprefix(start): v for k, v in checkpoint.tensors.items() if k.startswith(start)}
             # Moments take their parameter's memory format, as they had when they were made: foreach kernels need it.
@@ -128,12 +158,13 @@ def check_same_recipe(kept: Json, recipe: Recipe, what: str) -> None:
         )
 
 
+_WEIGHTS = ("net.", "heads.", "ema.")
 _FREE = ("checkpoint_steps", "checkpoint_minutes", "twin")
 
 
-def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimizer over all parameters of a network, with foreach kernels: few launches for many tensors."""
-    parameters = list(net.parameters())
+def make_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimizer over all parameters of a module, with foreach kernels: few launches for many tensors."""
+    parameters = list(module.parameters())
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(
             parameters,
