@@ -3,6 +3,7 @@ sum."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 
@@ -42,7 +43,8 @@ def plan_blocks(
     """
     search = find_residuals(model, example, residuals)
     if not search.places:
-        listed = [f"  {name}: {reason}" for name, reason in list(search.refused.items())[:5]]
+        first = (*search.writing, *(name for name in search.refused if name not in search.writing))
+        listed = [f"  {name}: {search.refused[name]}" for name in first[:5]]
         raise RouteError(
             "\n".join(
                 [
@@ -56,6 +58,8 @@ def plan_blocks(
         )
     names = [site for place in search.places for site in place.sites]
     widths = [width for place in search.places for width in place.channels]
+    for name in search.writing:
+        warnings.warn(f"block {name!r} is not routed and stays as it is: {search.refused[name]}.", stacklevel=4)
     made = iter(decide(names, widths))
     deciders = [[next(made) for _ in place.sites] for place in search.places]
     for place, own in zip(search.places, deciders, strict=True):

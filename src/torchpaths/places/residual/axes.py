@@ -7,7 +7,10 @@ vary is the one, whatever the layers are called and however they turn the value 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +24,7 @@ def channel_axis(
     value: Tensor,
     readers: Iterable[nn.Module],
     branch: Callable[[Tensor], Tensor],
-    layers: Iterable[tuple[nn.Module, Callable[[Tensor], Tensor]]],
+    children: Iterable[nn.Module],
 ) -> int | None:
     """The axis of a value that holds channels; None where nothing tells.
 
@@ -29,7 +32,7 @@ def channel_axis(
         value: ``[batch, ...]``, as the branch gets it in the example.
         readers: the modules of the branch that are called with it and nothing else.
         branch: the whole of it, for values of other sizes too.
-        layers: the modules of the branch in order, and what each of them gets as a function of the value.
+        children: all modules that the branch calls.
     """
     if value.dim() < 3:
         return 1 if value.dim() == 2 else None
@@ -40,10 +43,15 @@ def channel_axis(
         if known is not None:
             return known
     for run in (*first, branch):
-        fixed = [axis for axis in range(1, one.dim()) if not _varies(run, one, axis)]
-        if len(fixed) == 1:
-            return fixed[0]
-    return next((axis for layer, given in layers for axis in _arriving(layer, given, one)), None)
+        for size in _SIZES:
+            fixed = [axis for axis in range(1, one.dim()) if not _takes(run, one, axis, size(one.shape[axis]))]
+            if len(fixed) == 1:
+                return fixed[0]
+    return _arriving([layer for child in children for layer in child.modules()], branch, one)
+
+
+_SIZES: tuple[Callable[[int], int], ...] = (lambda n: 2 * n, lambda n: n - 1, lambda n: n // 2)
+"""Other sizes to try: windows and strides may insist on even ones, halves of the channels be taken from more."""
 
 
 def _first_layer(module: nn.Module) -> Iterator[nn.Module]:
@@ -69,29 +77,46 @@ def _known(layer: nn.Module, value: Tensor) -> int | None:
 
 
 @torch.no_grad()
-def _varies(run: Callable[[Tensor], Tensor], value: Tensor, axis: int) -> bool:
+def _takes(run: Callable[[Tensor], Tensor], value: Tensor, axis: int, size: int) -> bool:
     """Whether something takes a value of another size along an axis."""
-    size = value.shape[axis]
-    twice = torch.cat([value, value], axis)
-    for other in (2 * size, size // 2):  # where windows, strides and halves of a value may come out even too
-        if other > 1:  # a size of one would be spread over any
-            try:
-                run(twice.narrow(axis, 0, other).clone())
-            except Exception:  # whatever it raises, it does not take this
-                continue
-            return True
-    return False
+    if size < 2:
+        return True  # a size of one would be spread over any
+    try:
+        run(torch.cat([value, value], axis).narrow(axis, 0, size).clone())
+    except Exception:  # whatever it raises, it does not take this
+        return False
+    return True
+
+
+class _Arrived(Exception):
+    """The first layer was reached."""
 
 
 @torch.no_grad()
-def _arriving(module: nn.Module, given: Callable[[Tensor], Tensor], value: Tensor) -> Iterator[int]:
-    """The axes of a value that arrive at a layer as the one it takes for channels, however they were turned."""
-    for layer in _first_layer(module):
+def _arriving(layers: list[nn.Module], branch: Callable[[Tensor], Tensor], value: Tensor) -> int | None:
+    """The axis of a value that arrives at the first layer as the one it takes for channels, however it was turned."""
+    thread = threading.get_ident()
+    met: list[tuple[nn.Module, Tensor]] = []
+
+    def meet(layer: nn.Module, args: tuple[Any, ...]) -> None:
+        tensor = bool(args) and isinstance(args[0], Tensor)
+        if threading.get_ident() == thread and tensor and _known(layer, args[0]) is not None:
+            met.append((layer, args[0].clone()))
+            raise _Arrived
+
+    found = []
+    handles = [layer.register_forward_pre_hook(meet) for layer in layers]
+    try:
         for axis in range(1, value.dim()):
-            numbers = torch.arange(value.shape[axis], dtype=value.dtype, device=value.device)
-            seen = given(numbers.view(-1, *[1] * (value.dim() - 1 - axis)).expand(value.shape).clone())
-            known = _known(layer, seen)
-            if known is not None:
-                lines = seen.movedim(known, 0).flatten(1)
-                if len(lines) > 1 and (lines == lines[:, :1]).all() and (lines[1:] != lines[:-1]).any():
-                    yield axis
+            numbers = torch.arange(1, value.shape[axis] + 1, dtype=value.dtype, device=value.device)
+            with suppress(_Arrived):
+                branch(numbers.view(-1, *[1] * (value.dim() - 1 - axis)).expand(value.shape).clone())
+            if met:
+                layer, seen = met.pop()
+                channels = seen.movedim(_known(layer, seen) or 0, 0).flatten(1)
+                if (channels == channels[:, :1]).all() and (channels[1:] != channels[:-1]).any():
+                    found.append(axis)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if len(found) == 1 else None

@@ -81,7 +81,7 @@ def _record(block: nn.Module, x: Tensor, extra: dict[str, Any], training: bool) 
         failed = error
     written = recorder.written()
     if written:
-        raise writing(written)
+        raise WritesOnItself(written)
     if failed is not None:
         raise _untraceable(failed) from failed
     return recorder
@@ -92,13 +92,19 @@ def _untraceable(error: Exception) -> RouteError:
     return RouteError(f"its forward cannot be traced ({type(error).__name__}: {reason})")
 
 
-def writing(names: Iterable[str]) -> RouteError:
-    """The reason for refusing a block that keeps something on itself."""
-    listed = ", ".join(map(repr, names))
-    return RouteError(
-        f"its forward writes on the block itself ({listed}), which would be lost where its parts run alone. Keep such "
-        "values in a forward hook or on a child of the block"
-    )
+class WritesOnItself(RouteError):
+    """A block that keeps something on itself while it runs."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        """
+        Args:
+            names: the attributes, within the block.
+        """
+        super().__init__(
+            f"its forward writes on the block itself ({', '.join(map(repr, names))}), which is lost where its parts run "
+            "alone. Keep such values on a child of the block or in a forward hook; what is only made once, on the "
+            "first run, is there if the model runs once before it is routed"
+        )
 
 
 def _flows(value: Any) -> bool:
@@ -240,12 +246,8 @@ class _Splitter:
         alone = (n for n in self.flow if n in region and n.op == "call_module" and n.args == (start,) and not n.kwargs)
         readers = [self.block.get_submodule(str(n.target)) for n in alone]
         calls = (n for n in self.flow if n in region and n is not start and n.op == "call_module")
-        layers = (
-            (self.block.get_submodule(str(n.target)), self._runner(start, n.args[0], root))
-            for n in calls
-            if n.args and n.args[0] in region
-        )
-        axis = channel_axis(self.values[start], readers, self._runner(start, end, root), layers)
+        children = [self.block.get_submodule(str(n.target)) for n in calls]
+        axis = channel_axis(self.values[start], readers, self._runner(start, end, root), children)
         if axis is None:
             raise RouteError(
                 "nothing tells which axis of its input, of shape "
