@@ -128,7 +128,9 @@ class _Along(Recorder):
     """Every child opaque but an ``nn.Identity``, which is nothing; the arguments are those of the block's forward."""
 
     def _called(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        return args[0] if type(self.block.get_submodule(name)) is nn.Identity else super()._called(name, *args, **kwargs)
+        return (
+            args[0] if type(self.block.get_submodule(name)) is nn.Identity else super()._called(name, *args, **kwargs)
+        )
 
     def along(self, run: Run, conditions: Iterable[tuple[Run, str]]) -> fx.Graph:
         """The graph of ``run``."""

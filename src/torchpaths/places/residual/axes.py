@@ -1,8 +1,8 @@
 """Which axis of a value holds its channels: established by what the layers behind it insist on.
 
-A gate sees the mean over all axes but samples and channels (ConvNet-AIG, Eq. 4), so it has to know them apart. A layer's
-weights fix the number of channels, while a value may commonly have more or fewer pixels or tokens: the axis that cannot
-vary is the one, whatever the layers are called and however they turn the value around.
+A gate sees the mean over all axes but samples and channels (ConvNet-AIG, Eq. 4), so it has to know them apart. The
+weights of a layer fix the number of channels, while a value may commonly have more or fewer pixels or tokens: the axis
+that cannot vary is the one, whatever the layers are called and however they turn the value around.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def channel_axis(
         known = _known(layer, one)
         if known is not None:
             return known
-    for run in (*first, branch):
+    runs: list[Callable[[Tensor], Tensor]] = [*first, branch]
+    for run in runs:
         for size in _SIZES:
             fixed = [axis for axis in range(1, one.dim()) if not _takes(run, one, axis, size(one.shape[axis]))]
             if len(fixed) == 1:
@@ -88,7 +89,7 @@ def _takes(run: Callable[[Tensor], Tensor], value: Tensor, axis: int, size: int)
     return True
 
 
-class _Arrived(Exception):
+class _ArrivedError(Exception):
     """The first layer was reached."""
 
 
@@ -102,14 +103,14 @@ def _arriving(layers: list[nn.Module], branch: Callable[[Tensor], Tensor], value
         tensor = bool(args) and isinstance(args[0], Tensor)
         if threading.get_ident() == thread and tensor and _known(layer, args[0]) is not None:
             met.append((layer, args[0].clone()))
-            raise _Arrived
+            raise _ArrivedError
 
     found = []
     handles = [layer.register_forward_pre_hook(meet) for layer in layers]
     try:
         for axis in range(1, value.dim()):
             numbers = torch.arange(1, value.shape[axis] + 1, dtype=value.dtype, device=value.device)
-            with suppress(_Arrived):
+            with suppress(_ArrivedError):
                 branch(numbers.view(-1, *[1] * (value.dim() - 1 - axis)).expand(value.shape).clone())
             if met:
                 layer, seen = met.pop()

@@ -26,7 +26,7 @@ from torchpaths.layout import Cost
 from torchpaths.places.covers import sum_item
 from torchpaths.places.residual.apart import Together
 from torchpaths.places.residual.parts import Residual, Split, part
-from torchpaths.places.residual.split import WritesOnItself, split
+from torchpaths.places.residual.split import WritesOnItselfError, split
 from torchpaths.places.untouched import Untouched
 from torchpaths.trace import Inputs
 
@@ -125,6 +125,16 @@ class _Search:
         self.examining = False
 
     def run(self) -> Search:
+        before = Untouched(self.model)
+        try:
+            self._run()
+            before.restore()  # what a block remembers of these images may not fit another number of them
+            return self._found()
+        finally:
+            before.restore()
+
+    def _run(self) -> None:
+        """Run the model and take every block apart on the way."""
         handles = []
         for name, module in self.model.named_modules():
             if name and (name in self.by_hand or _may_be_residual(module)):
@@ -147,6 +157,13 @@ class _Search:
         finally:
             for handle in handles:
                 handle.remove()
+
+    def _found(self) -> Search:
+        """What came apart, and whether images do.
+
+        Raises:
+            RouteError: if something given by hand is not among it.
+        """
         found = {n: p for n, p in self.places.items() if len(self.inputs[n]) == 0}
         order = [n for n in self.inputs if n in found]
         outer = [n for n in order if not any(n.startswith(o + ".") for o in order)]
@@ -186,7 +203,7 @@ class _Search:
                     extra = _extra(module, args, kwargs)
                     own = [attribute for holder, attribute in written if not holder]
                     self.places[name] = self._place(name, module, x, extra, output, before, own)
-                except WritesOnItself as error:
+                except WritesOnItselfError as error:
                     self.refused[name] = str(error)
                     self.writing.append(name)
                 except RouteError as error:
@@ -233,7 +250,7 @@ class _Search:
             parts = Split(residuals, tuple(extra), params=tuple(() for _ in residuals))
         else:
             if written:
-                raise WritesOnItself(written)
+                raise WritesOnItselfError(written)
             parts = split(block, x, **extra)
             before.restore()
         inputs = (x, *extra.values())
@@ -251,7 +268,7 @@ class _Search:
             raise RouteError("its parts put together again do not give its output")
         lost = set(written) - {attribute for holder, attribute in before.changed() if not holder}
         if lost:
-            raise WritesOnItself(sorted(lost))
+            raise WritesOnItselfError(sorted(lost))
         costs, items = [], []
         names = list(block.named_parameters(name, remove_duplicate=False))
         for number, (residual, start, held) in enumerate(zip(parts.residuals, starts, parts.params, strict=True)):

@@ -1,7 +1,7 @@
 """Which operand of a sum is the branch: the longer way.
 
-A shortcut hands its value on, or projects it: one linear layer with its norm, an affine map. It may hold more parameters
-than the branch does (narrow grouped bottlenecks), so their number only breaks ties.
+A shortcut hands its value on, or projects it: one linear layer with its norm, an affine map. It may hold more
+parameters than the branch does (narrow grouped bottlenecks), so their number only breaks ties.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def longer(a: Way, b: Way, value: Tensor) -> Way:
         b: the other.
         value: the value before the sum in the example, ``[batch, ...]``.
     """
-    if a.layers and b.layers and min(a.layers, b.layers) > 1 or a.layers == b.layers:
+    if min(a.layers, b.layers) > 1 or a.layers == b.layers:
         bent = [bool(way.parameters) and not _affine(way.run, value[:1]) for way in (a, b)]
         if bent[0] != bent[1]:
             return a if bent[0] else b

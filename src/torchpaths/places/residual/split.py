@@ -2,7 +2,8 @@
 
 ConvNet-AIG (Eq. 3) multiplies the gate onto the branch *before* the sum. Wrapping the whole block and mixing outside
 gives the same output but another gradient for the gate wherever a ReLU follows the sum: it would silently train another
-method. So the sum has to be found. The block's own forward is recorded (`tracing`), every child opaque, beside a real example:
+method. So the sum has to be found. The block's own forward is recorded (`tracing`), every child opaque, beside a real
+example:
 
 * a *cut point* is a value which every route from input to output passes (counted exactly, number of routes before times
   number of routes behind);
@@ -81,7 +82,7 @@ def _record(block: nn.Module, x: Tensor, extra: dict[str, Any], training: bool) 
         failed = error
     written = recorder.written()
     if written:
-        raise WritesOnItself(written)
+        raise WritesOnItselfError(written)
     if failed is not None:
         raise _untraceable(failed) from failed
     return recorder
@@ -92,7 +93,7 @@ def _untraceable(error: Exception) -> RouteError:
     return RouteError(f"its forward cannot be traced ({type(error).__name__}: {reason})")
 
 
-class WritesOnItself(RouteError):
+class WritesOnItselfError(RouteError):
     """A block that keeps something on itself while it runs."""
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -101,8 +102,8 @@ class WritesOnItself(RouteError):
             names: the attributes, within the block.
         """
         super().__init__(
-            f"its forward writes on the block itself ({', '.join(map(repr, names))}), which is lost where its parts run "
-            "alone. Keep such values on a child of the block or in a forward hook; what is only made once, on the "
+            f"its forward writes on the block itself ({', '.join(map(repr, names))}), which is lost where its parts "
+            "run alone. Keep such values on a child of the block or in a forward hook; what is only made once, on the "
             "first run, is there if the model runs once before it is routed"
         )
 
@@ -214,10 +215,10 @@ class _Splitter:
     def _operands(self, start: fx.Node, node: fx.Node, root: fx.Node) -> tuple[fx.Node, fx.Node]:
         """Branch and shortcut of a sum."""
         a, b = (n for n in node.args if isinstance(n, fx.Node))
-        ways = [Way(self._parameters(start, n), self._runner(start, n, root)) for n in (a, b)]
-        if not any(way.parameters for way in ways):
+        one, other = (Way(self._parameters(start, n), self._runner(start, n, root)) for n in (a, b))
+        if not one.parameters and not other.parameters:
             raise RouteError(f"neither operand of the sum {node.name!r} holds parameters")
-        return (a, b) if longer(*ways, self.values[start]) is ways[0] else (b, a)
+        return (a, b) if longer(one, other, self.values[start]) is one else (b, a)
 
     def _runner(self, start: fx.Node, end: fx.Node, root: fx.Node) -> Callable[[Tensor], Tensor]:
         """``end`` as a function of ``start``, for values of other sizes too."""

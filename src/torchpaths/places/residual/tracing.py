@@ -1,10 +1,10 @@
 """Record what a block's own forward does, every child opaque, without touching the block or anybody else.
 
-``torch.fx.Tracer.trace`` replaces ``nn.Module.__call__`` and ``__getattr__`` for the whole process while it runs: another
-thread's model would be recorded too, or fail. And what the forward writes on its own module while it is traced stays
-there. So the forward runs on a *twin*: a shallow copy of the block and of all modules in it, with attribute dictionaries
-and containers of their own. A twin's call is answered by the recorder (``_compiled_call_impl``, which every
-``nn.Module`` asks first) and its tables of parameters and buffers hand out proxies, so that nothing has to be patched.
+``torch.fx.Tracer.trace`` replaces ``nn.Module.__call__`` and ``__getattr__`` for the whole process while it runs:
+another thread's model would be recorded too, or fail. And what the forward writes on its own module while it is traced
+stays there. So the forward runs on a *twin*: a shallow copy of the block and of all modules in it, with attribute
+dictionaries and containers of their own. A twin's call is answered by the recorder (``_compiled_call_impl``, which
+every ``nn.Module`` asks first) and its tables of parameters and buffers hand out proxies, so nothing has to be patched.
 What the forward wrote is found on the twin, and is thrown away with it.
 """
 
@@ -156,7 +156,8 @@ class Recorder(fx.Tracer):
         if isinstance(value, MethodType) and id(value.__self__) in self._twins:
             return MethodType(value.__func__, self._twins[id(value.__self__)])
         if isinstance(value, (dict, list, set, deque)):
-            made = self._twins[id(value)] = copy.copy(value)
+            made: Any = copy.copy(value)
+            self._twins[id(value)] = made
             if isinstance(value, dict):
                 made.update({k: self._own(v) for k, v in value.items()})
             elif not isinstance(value, set):
