@@ -3,6 +3,8 @@ sum."""
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Callable
 from functools import partial
 
@@ -13,7 +15,7 @@ from torchpaths.junction import Place
 from torchpaths.layout import Unit
 from torchpaths.places.covers import Cover
 from torchpaths.places.plan import Plan
-from torchpaths.places.residual.find import ByHand, Found, find_residuals
+from torchpaths.places.residual.find import ByHand, Found, Search, find_residuals
 from torchpaths.places.residual.place import ResidualPlace
 from torchpaths.trace import Decider, Inputs, Site
 
@@ -42,7 +44,8 @@ def plan_blocks(
     """
     search = find_residuals(model, example, residuals)
     if not search.places:
-        listed = [f"  {name}: {reason}" for name, reason in list(search.refused.items())[:5]]
+        first = (*search.writing, *(name for name in search.refused if name not in search.writing))
+        listed = [f"  {name}: {search.refused[name]}" for name in first[:5]]
         raise RouteError(
             "\n".join(
                 [
@@ -56,17 +59,42 @@ def plan_blocks(
         )
     names = [site for place in search.places for site in place.sites]
     widths = [width for place in search.places for width in place.channels]
-    made = iter(decide(names, widths))
+    for name in search.writing:
+        warnings.warn(f"block {name!r} is not routed and stays as it is: {search.refused[name]}.", stacklevel=4)
+    try:
+        made = iter(decide(names, widths))
+    except RouteError as error:
+        raise RouteError(f"{error}{_left(search)}") from error
     deciders = [[next(made) for _ in place.sites] for place in search.places]
-    for place, own in zip(search.places, deciders, strict=True):
-        if not place.apart and any(decider is not None and decider.constant is None for decider in own):
-            raise RouteError(
-                f"block {place.module!r} cannot be decided image by image: the images of a batch touch each other in "
-                "it, as in batch normalisation without running statistics, so one left out would change the others. "
-                f"Leave it always open, e.g. sites=('(?!{place.module}).*',), or give it norms with running "
-                "statistics."
-            )
+    gated = [any(decider is not None and decider.constant is None for decider in own) for own in deciders]
+    touching = [
+        place.module for place, by_image in zip(search.places, gated, strict=True) if by_image and not place.apart
+    ]
+    if touching:
+        raise RouteError(_touching(touching, every=all(not place.apart for place in search.places)))
     return [_plan(place, own) for place, own in zip(search.places, deciders, strict=True)]
+
+
+def _left(search: Search) -> str:
+    """What to add where a block is asked for that may be one of those that were refused."""
+    reasons = [f"\n  {name}: {search.refused[name]}" for name in search.writing]
+    return "".join(["\nBlocks that were refused:", *reasons]) if reasons else ""
+
+
+def _touching(blocks: list[str], every: bool) -> str:
+    """The message for blocks that cannot be decided image by image."""
+    others = rf"(?!({'|'.join(map(re.escape, blocks))})(\.|$)).*"
+    way = (
+        "Give the model norms with running statistics, or route it without gates, method=None, and choose paths for "
+        "whole batches"
+        if every
+        else f"Leave them always open, sites=({others!r},), or give them norms with running statistics"
+    )
+    return (
+        f"block {', '.join(map(repr, blocks))} cannot be decided image by image: the images of a batch touch each "
+        "other in it, as in batch normalisation without running statistics, so one left out would change the others. "
+        f"{way}."
+    )
 
 
 def _plan(found: Found, deciders: list[Decider | None]) -> Plan:

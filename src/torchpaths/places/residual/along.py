@@ -18,6 +18,7 @@ from torch import fx, nn
 from torchpaths.errors import RouteError
 from torchpaths.junction import Junction
 from torchpaths.places.residual.parts import Part
+from torchpaths.places.residual.tracing import Constant, Recorder
 
 Run: TypeAlias = Callable[[nn.Module, Mapping[str, Any]], Any]
 """``(block, arguments of its forward by name) -> value``, on fx proxies."""
@@ -75,19 +76,31 @@ def trace(block: nn.Module, run: Run, conditions: Iterable[tuple[Run, str]] = ()
         RouteError: if ``run`` cannot be traced.
     """
     try:
-        traced = _Tracer(block, run, tuple(conditions)).trace(block)
+        graph = _Along(block).along(run, conditions)
     except Exception as error:
         reason = str(error).strip().split("\n")[0][:160]
         raise RouteError(
             f"what a path leaves of a block of class {type(block).__name__} cannot be traced "
             f"({type(error).__name__}: {reason}); the functions it was given by may not depend on values."
         ) from error
-    graph = fx.Graph()  # made anew: a graph remembers the class of its tracer, which the result must not need
-    graph.output(graph.graph_copy(traced, {}))
     if _first(graph) is _returned(graph):  # then there is nothing for which a condition would have to hold
         for node in [n for n in graph.nodes if n.op not in ("placeholder", "output")][::-1]:
             graph.erase_node(node)
-    return fx.GraphModule(block, graph, type(block).__name__)
+    return _with_constants(fx.GraphModule(block, graph, type(block).__name__))
+
+
+def _with_constants(made: fx.GraphModule) -> fx.GraphModule:
+    """The module with its constants as buffers of its own, so that it needs nothing of this library."""
+    constants = [n for n in made.graph.nodes if isinstance(n.target, Constant)]
+    for number, node in enumerate(constants):
+        name = f"_constant{number}"
+        made.register_buffer(name, node.target.value, persistent=False)
+        with made.graph.inserting_before(node):
+            node.replace_all_uses_with(made.graph.get_attr(name))
+        made.graph.erase_node(node)
+    if constants:
+        made.recompile()
+    return made
 
 
 def hands_on(module: nn.Module) -> bool:
@@ -111,32 +124,26 @@ def _returned(graph: fx.Graph) -> Any:
     return next(n for n in graph.nodes if n.op == "output").args[0]
 
 
-class _Tracer(fx.Tracer):
+class _Along(Recorder):
     """Every child opaque but an ``nn.Identity``, which is nothing; the arguments are those of the block's forward."""
 
-    def __init__(self, block: nn.Module, run: Run, conditions: tuple[tuple[Run, str], ...]) -> None:
-        super().__init__()
-        parameters = inspect.signature(block.forward).parameters.values()
-        self.parameters = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-        self.block = block
-        self.run = run
-        self.conditions = conditions
+    def _called(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        return (
+            args[0] if type(self.block.get_submodule(name)) is nn.Identity else super()._called(name, *args, **kwargs)
+        )
 
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return True
+    def along(self, run: Run, conditions: Iterable[tuple[Run, str]]) -> fx.Graph:
+        """The graph of ``run``."""
+        parameters = inspect.signature(self.block.forward).parameters.values()
+        named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
 
-    def call_module(self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return args[0] if type(m) is nn.Identity else super().call_module(m, forward, args, kwargs)
+        def forward(twin: nn.Module) -> Any:
+            arguments = {p.name: self._argument(p) for p in named}
+            for condition, message in conditions:
+                torch._assert(condition(twin, arguments), message)
+            return run(twin, arguments)
 
-    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
-        def forward() -> Any:
-            arguments = {p.name: self._placeholder(p) for p in self.parameters}
-            for condition, message in self.conditions:
-                torch._assert(condition(self.block, arguments), message)
-            return self.run(self.block, arguments)
+        return self.record(forward)
 
-        return forward, []
-
-    def _placeholder(self, parameter: inspect.Parameter) -> fx.Proxy:
-        default = () if parameter.default is parameter.empty else (parameter.default,)
-        return self.create_proxy("placeholder", parameter.name, default, {})
+    def _argument(self, parameter: inspect.Parameter) -> fx.Proxy:
+        return self.argument(parameter.name, *(() if parameter.default is parameter.empty else (parameter.default,)))

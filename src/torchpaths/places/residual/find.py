@@ -1,8 +1,9 @@
-"""Find every residual block of a model by running it once: no list of architectures, no hooks left behind.
+"""Find every residual block of a model by running it: no list of architectures, no hooks left behind.
 
-While an example passes through the untouched model, each module's own input is caught, the module is taken apart
-(`split`), put together again and compared bit for bit with what it just gave, and its branches' MACs are counted. What
-does not come apart is kept with the reason. Nothing in the model is changed.
+While an example passes through the untouched model, each module's own input is caught (behind the hooks that are there
+already), the module is taken apart (`split`), put together again and compared bit for bit with what its forward just
+gave, and its branches' MACs are counted. A second run with another number of images tells which axis is the batch, and
+whether images pass a block without touching each other (`apart`). What does not come apart is kept with the reason.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -23,8 +24,10 @@ from torchpaths.costs import count_macs, evaluating
 from torchpaths.errors import RouteError, near
 from torchpaths.layout import Cost
 from torchpaths.places.covers import sum_item
+from torchpaths.places.residual.apart import Together
 from torchpaths.places.residual.parts import Residual, Split, part
-from torchpaths.places.residual.split import split
+from torchpaths.places.residual.split import WritesOnItselfError, split
+from torchpaths.places.untouched import Untouched
 from torchpaths.trace import Inputs
 
 ByHand: TypeAlias = Mapping[str, Residual | Sequence[Residual]]
@@ -61,10 +64,12 @@ class Search:
     Attributes:
         places: residual blocks in order of execution; a block inside another's branch is left to the outer one.
         refused: modules that look like residual blocks and do not come apart, with the reason.
+        writing: those of them that are refused because they write on themselves while they run.
     """
 
     places: tuple[Found, ...]
     refused: Mapping[str, str]
+    writing: tuple[str, ...] = ()
 
 
 def find_residuals(model: nn.Module, example: Inputs, by_hand: ByHand | None = None) -> Search:
@@ -113,17 +118,28 @@ class _Search:
         self.model = model
         self.example = example
         self.by_hand = by_hand
-        self.inputs: dict[str, list[Tensor]] = {}
+        self.inputs: dict[str, list[tuple[Tensor, Untouched]]] = {}
         self.places: dict[str, Found] = {}
         self.refused: dict[str, str] = {}
+        self.writing: list[str] = []
         self.examining = False
 
     def run(self) -> Search:
+        before = Untouched(self.model)
+        try:
+            self._run()
+            before.restore()  # what a block remembers of these images may not fit another number of them
+            return self._found()
+        finally:
+            before.restore()
+
+    def _run(self) -> None:
+        """Run the model and take every block apart on the way."""
         handles = []
         for name, module in self.model.named_modules():
             if name and (name in self.by_hand or _may_be_residual(module)):
                 handles.append(module.register_forward_pre_hook(self._catch(name), with_kwargs=True))
-                handles.append(module.register_forward_hook(self._examine(name), with_kwargs=True))
+                handles.append(module.register_forward_hook(self._examine(name), with_kwargs=True, prepend=True))
         try:
             with torch.no_grad(), evaluating(self.model):
                 self.model(self.example)
@@ -141,21 +157,32 @@ class _Search:
         finally:
             for handle in handles:
                 handle.remove()
-        missing = [name for name in self.by_hand if name not in self.places]
-        if missing:
-            why = self.refused.get(missing[0], "it did not run")
-            raise RouteError(f"block {missing[0]!r}, given by hand, cannot be used: {why}.")
+
+    def _found(self) -> Search:
+        """What came apart, and whether images do.
+
+        Raises:
+            RouteError: if something given by hand is not among it.
+        """
         found = {n: p for n, p in self.places.items() if len(self.inputs[n]) == 0}
         order = [n for n in self.inputs if n in found]
         outer = [n for n in order if not any(n.startswith(o + ".") for o in order)]
+        together = Together(self.model, self.example, outer)
+        self.refused.update(dict.fromkeys(together.elsewhere, "the first axis of its input or output is not the batch"))
+        missing = [name for name in self.by_hand if name not in found or name in together.elsewhere]
+        if missing:
+            why = self.refused.get(missing[0], "it did not run")
+            raise RouteError(f"block {missing[0]!r}, given by hand, cannot be used: {why}.")
+        outer = [n for n in outer if n not in together.elsewhere]
         refused = {n: r for n, r in self.refused.items() if not any(n.startswith(o + ".") for o in outer)}
-        return Search(tuple(found[n] for n in outer), refused)
+        places = tuple(replace(found[n], apart=n in together.apart) for n in outer)
+        return Search(places, refused, tuple(n for n in self.writing if n in refused))
 
     def _catch(self, name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             x = args[0] if args else next(iter(kwargs.values()), None)
             if isinstance(x, Tensor) and not self.examining:
-                self.inputs.setdefault(name, []).append(x.clone())
+                self.inputs.setdefault(name, []).append((x.clone(), Untouched(module)))
 
         return hook
 
@@ -163,25 +190,56 @@ class _Search:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             if self.examining or not self.inputs.get(name):
                 return  # a child run again while its parent is being taken apart
-            x = self.inputs[name].pop()
+            x, before = self.inputs[name].pop()
             if name in self.places:
                 del self.places[name]
                 self.refused[name] = "it runs several times in one forward"
             elif name not in self.refused:
                 self.examining = True
+                written = before.changed()
+                after = Untouched(module) if written else before
                 try:
+                    before.restore()
                     extra = _extra(module, args, kwargs)
-                    self.places[name] = self._place(name, module, x, extra, output)
+                    own = [attribute for holder, attribute in written if not holder]
+                    self.places[name] = self._place(name, module, x, extra, output, before, own)
+                except WritesOnItselfError as error:
+                    self.refused[name] = str(error)
+                    self.writing.append(name)
                 except RouteError as error:
                     self.refused[name] = str(error)
                 except Exception as error:  # the block's own, met while its parts ran alone
                     self.refused[name] = f"its parts do not run alone ({type(error).__name__}: {error})"
                 finally:
+                    after.restore()
                     self.examining = False
 
         return hook
 
-    def _place(self, name: str, block: nn.Module, x: Tensor, extra: dict[str, Any], output: Any) -> Found:
+    def _place(
+        self,
+        name: str,
+        block: nn.Module,
+        x: Tensor,
+        extra: dict[str, Any],
+        output: Any,
+        before: Untouched,
+        written: list[str],
+    ) -> Found:
+        """A block taken apart.
+
+        Args:
+            name: the block's.
+            block: as it was before it ran.
+            x: what its forward got.
+            extra: what else.
+            output: what its forward gave.
+            before: the block before it ran.
+            written: attributes of its own that its forward changed. Parts given by hand may change them too.
+
+        Raises:
+            RouteError: with the reason why it cannot be used.
+        """
         if not isinstance(output, Tensor):
             raise RouteError("it does not return one tensor")
         batch = len(self.example)
@@ -191,7 +249,10 @@ class _Search:
             residuals = self.by_hand[name]
             parts = Split(residuals, tuple(extra), params=tuple(() for _ in residuals))
         else:
+            if written:
+                raise WritesOnItselfError(written)
             parts = split(block, x, **extra)
+            before.restore()
         inputs = (x, *extra.values())
         starts = []
         y = x.clone()
@@ -205,6 +266,9 @@ class _Search:
             y = part(residual.post)(block, part(residual.shortcut)(block, y, *inputs) + branch, *inputs)
         if y.shape != output.shape or not torch.equal(y.nan_to_num(), output.nan_to_num()):
             raise RouteError("its parts put together again do not give its output")
+        lost = set(written) - {attribute for holder, attribute in before.changed() if not holder}
+        if lost:
+            raise WritesOnItselfError(sorted(lost))
         costs, items = [], []
         names = list(block.named_parameters(name, remove_duplicate=False))
         for number, (residual, start, held) in enumerate(zip(parts.residuals, starts, parts.params, strict=True)):

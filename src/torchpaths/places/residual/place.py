@@ -158,9 +158,9 @@ class ResidualPlace(Place):
         """What a call must meet for its parts to be right, as in `run`, for `trace`."""
         name = type(self.block).__name__
 
-        def answered(condition: Piece, answer: bool, _: nn.Module, arguments: Mapping[str, Any]) -> Any:
+        def answered(condition: Piece, answer: bool, block: nn.Module, arguments: Mapping[str, Any]) -> Any:
             inputs = self._inputs(arguments)
-            value = condition(self.block, inputs[0], *inputs)
+            value = condition(block, inputs[0], *inputs)
             return value != 0 if answer else value == 0  # not bool(value): the answer is a value of the graph
 
         def left(argument: str, default: Any, _: nn.Module, arguments: Mapping[str, Any]) -> Any:

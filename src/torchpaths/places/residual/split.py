@@ -2,13 +2,13 @@
 
 ConvNet-AIG (Eq. 3) multiplies the gate onto the branch *before* the sum. Wrapping the whole block and mixing outside
 gives the same output but another gradient for the gate wherever a ReLU follows the sum: it would silently train another
-method. So the sum has to be found. The block's own forward is traced with torch.fx, every child opaque, beside a real
+method. So the sum has to be found. The block's own forward is recorded (`tracing`), every child opaque, beside a real
 example:
 
 * a *cut point* is a value which every route from input to output passes (counted exactly, number of routes before times
   number of routes behind);
 * a residual sum is an addition that is a cut point and whose two operands, of one shape, both come from the cut point
-  before it; the operand with more parameters is the branch;
+  before it; the longer way is the branch (`length`);
 * a block with two sums (attention and MLP) comes out as two residuals in a row.
 
 Each part becomes a `Piece`, ordinary Python code over the block's own children, which pickles, copies and compiles.
@@ -19,88 +19,22 @@ from __future__ import annotations
 import inspect
 import itertools
 import operator
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from torchpaths.errors import RouteError
+from torchpaths.places.residual.axes import channel_axis
+from torchpaths.places.residual.length import Way, longer
 from torchpaths.places.residual.parts import Piece, Residual, Split
+from torchpaths.places.residual.tracing import Evaluated, writes_in_place
 
-_MODULE_CALL = nn.Module.__call__
-_MODULE_GETATTR = nn.Module.__getattr__
 _ADDITIONS = {operator.add, operator.iadd, torch.add, "add", "add_"}
 _RELUS = {torch.relu, torch.relu_, nn.functional.relu, nn.functional.relu_, "relu", "relu_"}
-
-
-class _Tracer(fx.Tracer):
-    """fx tracing with every child opaque and a real value beside each node, so that shape-dependent ``if`` resolves."""
-
-    def __init__(self, example: tuple[Any, ...]) -> None:
-        super().__init__()
-        self.example = example
-        self.values: dict[fx.Node, Any] = {}
-        self.conditions: list[tuple[fx.Node, bool]] = []
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return True
-
-    def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any) -> fx.Proxy:
-        proxy = super().create_proxy(kind, target, args, kwargs, *rest, **more)
-        self.values[proxy.node] = self._evaluate(proxy.node)
-        return proxy
-
-    def _evaluate(self, node: fx.Node) -> Any:
-        args = fx.node.map_arg(node.args, self._value)
-        kwargs = fx.node.map_arg(node.kwargs, self._value)
-        if node.op == "placeholder":
-            position = sum(n.op == "placeholder" for n in self.values)
-            return self.example[position] if position < len(self.example) else (node.args[0] if node.args else None)
-        with _untraced(), torch.no_grad():
-            if node.op == "call_module":
-                return self.root.get_submodule(str(node.target))(*_fresh(args), **kwargs)
-            if node.op == "get_attr":
-                return operator.attrgetter(str(node.target))(self.root)
-            if node.op == "call_method":
-                return getattr(_fresh(args)[0], str(node.target))(*args[1:], **kwargs)
-            assert callable(node.target)
-            return node.target(*_fresh(args), **kwargs)
-
-    def _value(self, node: fx.Node) -> Any:
-        """A node's value; buffers and parameters that fx adds without a proxy are read here."""
-        if node not in self.values:
-            self.values[node] = operator.attrgetter(str(node.target))(self.root)
-        return self.values[node]
-
-    def to_bool(self, obj: fx.Proxy) -> bool:
-        answer = bool(self.values[obj.node])
-        self.conditions.append((obj.node, answer))
-        return answer
-
-    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
-        value = self.values[obj.node]
-        if isinstance(value, (tuple, list)):
-            return iter([obj[i] for i in range(len(value))])  # type: ignore[index]
-        return super().iter(obj)
-
-
-def _fresh(args: Any) -> Any:
-    """Arguments with tensors copied, so that in-place operations leave earlier values as they were."""
-    return fx.node.map_aggregate(args, lambda v: v.clone() if isinstance(v, Tensor) else v)
-
-
-@contextmanager
-def _untraced() -> Iterator[None]:
-    """Run modules for real while fx has nn.Module patched."""
-    patched = nn.Module.__call__, nn.Module.__getattr__
-    nn.Module.__call__, nn.Module.__getattr__ = _MODULE_CALL, _MODULE_GETATTR  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        nn.Module.__call__, nn.Module.__getattr__ = patched  # type: ignore[method-assign]
 
 
 def split(block: nn.Module, x: Tensor, **extra: Any) -> Split:
@@ -119,27 +53,59 @@ def split(block: nn.Module, x: Tensor, **extra: Any) -> Split:
     """
     if any(isinstance(value, Tensor) for value in extra.values()):
         raise RouteError("its forward takes more than one tensor")
-    graph, tracer = _trace(block, x, extra, training=False)
-    found = _Splitter(block, graph, tracer.values, tuple(extra)).split(tracer.conditions)
-    if str(_trace(block, x, extra, training=True)[0]) != str(graph):
+    recorder = _record(block, x, extra, training=False)
+    try:
+        values = {node: recorder.value(node) for node in recorder.graph.nodes if node.op != "output"}
+    except Exception as error:
+        raise _untraceable(error) from error
+    found = _Splitter(block, recorder.graph, values, tuple(extra)).split(recorder.conditions)
+    if str(_record(block, x, extra, training=True).graph) != str(recorder.graph):
         raise RouteError("its forward does different things in training and evaluation")
     return found
 
 
-def _trace(block: nn.Module, x: Tensor, extra: dict[str, Any], training: bool) -> tuple[fx.Graph, _Tracer]:
-    """The block's graph, as its own flag for training leads to it, and the tracer with the example's values."""
-    others = list(inspect.signature(block.forward).parameters.values())[1:]
-    fixed = {p.name: p.default for p in others if p.name not in extra and p.default is not p.empty}
-    tracer = _Tracer((x, *(extra.get(p.name, p.default) for p in others)))
-    was = block.training
-    block.training = training
+def _record(block: nn.Module, x: Tensor, extra: dict[str, Any], training: bool) -> Evaluated:
+    """The block's graph, as its own flag for training leads to it, beside the example's values."""
+    recorder = Evaluated(block, training)
+    first, *others = inspect.signature(block.forward).parameters.values()
+
+    def forward(twin: nn.Module) -> Any:
+        own = twin.__dict__.get("forward") or partial(type(twin).forward, twin)
+        value = recorder.given(first.name, x)
+        given = {p.name: recorder.given(p.name, extra[p.name]) for p in others if p.name in extra}
+        return own(value, **given)
+
+    failed = None
     try:
-        return tracer.trace(block, concrete_args=fixed), tracer
+        recorder.record(forward)
     except Exception as error:
-        reason = str(error).strip().split("\n")[0][:160]
-        raise RouteError(f"its forward cannot be traced ({type(error).__name__}: {reason})") from error
-    finally:
-        block.training = was
+        failed = error
+    written = recorder.written()
+    if written:
+        raise WritesOnItselfError(written)
+    if failed is not None:
+        raise _untraceable(failed) from failed
+    return recorder
+
+
+def _untraceable(error: Exception) -> RouteError:
+    reason = str(error).strip().split("\n")[0][:160]
+    return RouteError(f"its forward cannot be traced ({type(error).__name__}: {reason})")
+
+
+class WritesOnItselfError(RouteError):
+    """A block that keeps something on itself while it runs."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        """
+        Args:
+            names: the attributes, within the block.
+        """
+        super().__init__(
+            f"its forward writes on the block itself ({', '.join(map(repr, names))}), which is lost where its parts "
+            "run alone. Keep such values on a child of the block or in a forward hook; what is only made once, on the "
+            "first run, is there if the model runs once before it is routed"
+        )
 
 
 def _flows(value: Any) -> bool:
@@ -169,10 +135,7 @@ class _Splitter:
         residuals, params = [], []
         ends = [start for start, _ in sums[1:]] + [end]
         for i, ((start, node), stop) in enumerate(zip(sums, ends, strict=True)):
-            operands = [a for a in node.args if isinstance(a, fx.Node)]
-            branch, shortcut = sorted(operands, key=lambda n: -self._size(start, n))
-            if self._size(start, branch) == 0:
-                raise RouteError(f"neither operand of the sum {node.name!r} holds parameters")
+            branch, shortcut = self._operands(start, node, root)
             shared = (self._between(start, branch) & self._between(start, shortcut)) - {start}
             if any(n.op == "call_module" for n in shared):
                 raise RouteError(f"branch and shortcut of the sum {node.name!r} share {sorted(n.name for n in shared)}")
@@ -185,7 +148,7 @@ class _Splitter:
                     post=self._piece(node, stop, root),
                     pre=pre,
                     name=self._largest_child(start, branch),
-                    axis=self._channel_axis(start, branch),
+                    axis=self._channel_axis(start, branch, root),
                 )
             )
             params.append(tuple(found))
@@ -249,8 +212,25 @@ class _Splitter:
             if argument not in self.flow:
                 yield from self._held(argument)
 
-    def _size(self, start: fx.Node, end: fx.Node) -> int:
-        return sum(p.numel() for p in self._parameters(start, end))
+    def _operands(self, start: fx.Node, node: fx.Node, root: fx.Node) -> tuple[fx.Node, fx.Node]:
+        """Branch and shortcut of a sum."""
+        a, b = (n for n in node.args if isinstance(n, fx.Node))
+        one, other = (Way(self._parameters(start, n), self._runner(start, n, root)) for n in (a, b))
+        if not one.parameters and not other.parameters:
+            raise RouteError(f"neither operand of the sum {node.name!r} holds parameters")
+        return (a, b) if longer(one, other, self.values[start]) is one else (b, a)
+
+    def _runner(self, start: fx.Node, end: fx.Node, root: fx.Node) -> Callable[[Tensor], Tensor]:
+        """``end`` as a function of ``start``, for values of other sizes too."""
+        x = self.values[root]
+        alike = self.values[start].shape == x.shape
+
+        def run(value: Tensor) -> Tensor:
+            others = [self.values[n] for n in self._inputs(root)[1:]]
+            given = value if alike else x[: len(value)]
+            return self._piece(start, end, root)(self.block, value, given, *others)
+
+        return run
 
     def _largest_child(self, start: fx.Node, end: fx.Node) -> str:
         sizes: dict[str, int] = {}
@@ -261,31 +241,26 @@ class _Splitter:
                 sizes[child] = sizes.get(child, 0) + sum(p.numel() for p in held)
         return max(sizes, key=lambda n: sizes[n]) if sizes else ""
 
-    def _channel_axis(self, start: fx.Node, end: fx.Node) -> int:
-        """Which axis of the branch's input holds channels, from the first layer that reads it."""
-        shape = self.values[start].shape
+    def _channel_axis(self, start: fx.Node, end: fx.Node, root: fx.Node) -> int:
+        """Which axis of the branch's input holds channels."""
         region = self._between(start, end)
-        for node in self.flow:
-            if node.op == "call_module" and node in region and node is not start:
-                for layer in self.block.get_submodule(str(node.target)).modules():
-                    last = isinstance(layer, nn.Linear) or (
-                        isinstance(layer, nn.LayerNorm) and not type(layer).__name__.endswith("2d")
-                    )
-                    first = isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.GroupNorm)) or hasattr(
-                        layer, "running_mean"
-                    )
-                    if last or first or isinstance(layer, nn.LayerNorm):
-                        return len(shape) - 1 if last else 1
-        return 1 if len(shape) == 4 else len(shape) - 1
+        alone = (n for n in self.flow if n in region and n.op == "call_module" and n.args == (start,) and not n.kwargs)
+        readers = [self.block.get_submodule(str(n.target)) for n in alone]
+        calls = (n for n in self.flow if n in region and n is not start and n.op == "call_module")
+        children = [self.block.get_submodule(str(n.target)) for n in calls]
+        axis = channel_axis(self.values[start], readers, self._runner(start, end, root), children)
+        if axis is None:
+            raise RouteError(
+                "nothing tells which axis of its input, of shape "
+                f"{tuple(self.values[start].shape)}, holds channels; say so by hand, Residual(..., axis=)"
+            )
+        return axis
 
     def _piece(self, start: fx.Node, end: fx.Node, root: fx.Node) -> Piece:
         """Code that computes ``end`` from ``start``; sizes are read again from the block's own input."""
         graph = fx.Graph()
         x = graph.placeholder("x")
-        names = list(inspect.signature(self.block.forward).parameters)
-        placeholders = dict(zip(names, (n for n in self.graph.nodes if n.op == "placeholder"), strict=False))
-        inputs = [root, *(placeholders[name] for name in self.extra)]
-        made = {node: graph.placeholder(f"input_{i}") for i, node in enumerate(inputs)}
+        made = {node: graph.placeholder(f"input_{i}") for i, node in enumerate(self._inputs(root))}
         made[start] = x
         allowed = self._between(start, end)
         in_place = False
@@ -316,6 +291,11 @@ class _Splitter:
         relu = end is not start and self._is_relu(end)
         return Piece(code.src, scope, end is start, in_place, relu, relu and _arguments(end) == [start])
 
+    def _inputs(self, root: fx.Node) -> list[fx.Node]:
+        """What every part is given beside its own value."""
+        placeholders = {str(n.target): n for n in self.graph.nodes if n.op == "placeholder"}
+        return [root, *(placeholders[name] for name in self.extra)]
+
     def _is_relu(self, node: fx.Node) -> bool:
         return self._is(node, nn.ReLU) or (node.op in ("call_function", "call_method") and node.target in _RELUS)
 
@@ -325,10 +305,7 @@ class _Splitter:
     def _writes(self, node: fx.Node) -> bool:
         if node.op == "call_module":
             return any(getattr(m, "inplace", False) for m in self.block.get_submodule(str(node.target)).modules())
-        if node.op == "call_method":
-            return str(node.target).endswith("_")
-        name = getattr(node.target, "__name__", "")
-        return bool(node.kwargs.get("inplace")) or name.endswith("_") or name in ("iadd", "imul", "isub")
+        return writes_in_place(node)
 
 
 def _arguments(node: fx.Node) -> list[fx.Node]:

@@ -188,7 +188,9 @@ class _Walk:
         handles = []
         for name in watched:
             module = self.modules[name]
-            handles.append(module.register_forward_pre_hook(self._begin(name), with_kwargs=True))
+            # Before other hooks: what they change they will change again, when a block's cost is counted.
+            begin = module.register_forward_pre_hook(self._begin(name), with_kwargs=True, prepend=True)
+            handles.append(begin)
             handles.append(module.register_forward_hook(self._end(name)))
         try:
             with torch.no_grad(), evaluating(model):
