@@ -12,7 +12,7 @@ from torchpaths.cli.tables import count
 from torchpaths.cuts import Spec, save_cut
 from torchpaths.errors import BudgetError, DataError
 from torchpaths.fronts import Front
-from torchpaths.layout import Budget, Cost
+from torchpaths.layout import Budget
 from torchpaths.models import source
 from torchpaths.path import Path
 from torchpaths.surveys import Survey
@@ -119,9 +119,7 @@ def _surveyed(options: Options, opened: Run) -> tuple[Survey, str]:
     if found is None or found.split != options.split:
         found = options.survey().survey
         where = f"what {found.images.sum():,} images open"
-    layout = found.layout
-    fixed = layout.plain - sum((unit.cost for unit in layout.units), Cost(0, 0))
-    return dataclasses.replace(found, layout=dataclasses.replace(layout, fixed=fixed)), where
+    return dataclasses.replace(found, layout=found.layout.undecided()), where
 
 
 def _rows(spec: Spec, path: Path) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -74,7 +75,7 @@ def evaluate(net: Routed, choices: Sequence[Choice], images: Images, progress: s
             if labels is None:
                 labels = torch.from_numpy(class_numbers(y, len(x), logits.shape[1], number)).to(device)
             opened = opened_units(trace, net.layout, len(x))
-            tally.add(x, logits, labels, opened.sum(0))
+            tally.add(x, logits, labels, opened)
         seen += len(x)
     if not seen:
         raise DataError("the loader gave no images, so nothing can be said of them; check the split and its folder.")
@@ -89,15 +90,15 @@ class _Tally:
         self.choice = choice
         self.correct = 0
         self.loss = 0.0
-        self.opened = np.zeros(len(net.layout.units), np.int64)
+        self.opened = 0
+        self.macs = 0
         self.one_image: int | None = None
 
-    def add(
-        self, x: Tensor, logits: Tensor, labels: Tensor, opened: np.ndarray[tuple[int], np.dtype[np.int64]]
-    ) -> None:
+    def add(self, x: Tensor, logits: Tensor, labels: Tensor, opened: NDArray[np.bool_]) -> None:
         self.correct += int((logits.argmax(1) == labels).sum())
         self.loss += float(functional.cross_entropy(logits.float(), labels, reduction="sum"))
-        self.opened += opened
+        self.opened += int(opened.sum())
+        self.macs += int(self.net.layout.costs(opened)[:, 0].sum())
         if self.one_image is None and self.choice.threshold is None:
             # One path for all images: counted, since a forced path asks no decider. A call was made before, so what
             # the network does only once is not counted.
@@ -107,17 +108,13 @@ class _Tally:
 
     def result(self, images: int) -> Worth:
         layout = self.net.layout
-        if self.one_image is None:
-            units = np.array([unit.cost.macs for unit in layout.units], np.int64)
-            macs = layout.fixed.macs + int(self.opened @ units) / images
-        else:
-            macs = float(self.one_image)
+        macs = self.macs / images if self.one_image is None else float(self.one_image)
         point = Point(
             self.choice.kind,
             self.choice.path,
             self.choice.threshold,
             accuracy=self.correct / images,
             macs=macs,
-            open=int(self.opened.sum()) / (images * max(1, len(layout.units))),
+            open=self.opened / (images * max(1, len(layout.units))),
         )
         return Worth(point, images, self.loss / images)

@@ -6,7 +6,8 @@ what the images choose themselves.
 With a budget the gain of opening a unit is the work that the images do in it on average, rate x MACs. Under a budget of
 MACs the gain per MAC is then the rate itself, so the greedy rule for the knapsack problem is simply *the most open
 first*, ties to the cheaper unit, then to the earlier one; a unit that no longer fits is passed over and later, cheaper
-ones may still fill what is left. Under a budget of open units each unit counts the same and the order is the same.
+ones may still fill what is left. Under a budget of open units each unit counts the same, among those of its kind, and
+the order is the same.
 A unit that no image opens gains nothing and stays shut, however large the budget.
 """
 
@@ -34,25 +35,47 @@ def choose(layout: Layout, rates: NDArray[np.float64], budget: Budget | None) ->
     """
     if budget is None:
         return as_path(layout, rates >= 0.5)
-    units = len(layout.units)
     if budget.ms is not None:
         raise BudgetError(
             f"Budget(ms={budget.ms:g}): execution rates say nothing about time, which takes a profile measured on the "
             "device; choose by Budget(macs=...) or Budget(open=...) instead."
         )
-    if budget.open is not None:
-        weights = np.ones(units, dtype=np.int64)
-        room = int(np.floor(budget.open * units + 1e-9))  # 0.3 * 10 is a hair below 3
-    else:
-        weights = np.array([u.cost.macs for u in layout.units], dtype=np.int64)
-        room = _macs(layout, budget) - layout.fixed.macs
-    opened = np.zeros(units, dtype=bool)
     macs = np.array([u.cost.macs for u in layout.units])
-    for unit in np.lexsort((macs, -rates)):
-        if rates[unit] > 0 and weights[unit] <= room:
-            opened[unit] = True
-            room -= int(weights[unit])
+    order = np.lexsort((macs, -rates))
+    order = order[rates[order] > 0]
+    if budget.macs is not None:
+        return as_path(layout, _within(layout, order, _macs(layout, budget)))
+    assert budget.open is not None
+    opened = np.zeros(len(layout.units), dtype=bool)
+    for numbers in layout.kinds.values():
+        room = int(np.floor(budget.open * len(numbers) + 1e-9))  # 0.3 * 10 is a hair below 3
+        opened[order[np.isin(order, numbers)][:room]] = True
     return as_path(layout, opened)
+
+
+def _within(layout: Layout, order: NDArray[np.int64], macs: int) -> NDArray[np.bool_]:
+    """The units opened in that order, each if it still fits, bool ``[unit]``.
+
+    What a unit adds grows with what is open around it: one that does not fit now never will. So as many as fit are
+    opened at once, those that no longer fit are passed over, and so on.
+    """
+    opened = np.zeros(len(layout.units), dtype=bool)
+
+    def fits(count: int) -> bool:
+        tried = opened.copy()
+        tried[order[:count]] = True
+        return layout.cost(tried).macs <= macs
+
+    while len(order):
+        few, many = 0, len(order) + 1
+        while many - few > 1:
+            middle = (few + many) // 2
+            few, many = (middle, many) if fits(middle) else (few, middle)
+        opened[order[:few]] = True
+        left = macs - layout.cost(opened).macs
+        order = order[few:]
+        order = order[layout.gains(opened)[order, 0] <= left]
+    return opened
 
 
 def _macs(layout: Layout, budget: Budget) -> int:

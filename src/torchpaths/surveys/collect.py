@@ -107,7 +107,6 @@ class _Tally:
     def __init__(self, layout: Layout, classes: tuple[str, ...], keep_paths: bool) -> None:
         units, count = len(layout.units), len(classes)
         self.layout, self.classes = layout, classes
-        self.unit_macs = np.array([u.cost.macs for u in layout.units], dtype=np.int64)
         self.images = np.zeros(count, np.int64)
         self.correct = np.zeros(count, np.int64)
         self.opened = np.zeros((count, units), np.int64)
@@ -125,7 +124,7 @@ class _Tally:
         np.add.at(self.correct, labels, predictions == labels)
         np.add.at(self.opened, labels, opened)
         np.add.at(self.histogram, (labels, opened.sum(1)), 1)
-        macs: Ints = self.layout.fixed.macs + opened.astype(np.int64) @ self.unit_macs
+        macs: Ints = self.layout.costs(opened)[:, 0]
         packed = np.packbits(opened, axis=1)
         for row, label, cost in zip(packed, labels.tolist(), macs.tolist(), strict=True):
             self.taken[row.tobytes(), label] += 1

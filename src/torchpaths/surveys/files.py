@@ -118,7 +118,7 @@ def _document(survey: Survey, beside: str, digest: str) -> dict[str, Any]:
         )
         start += len(members)
     present = survey.openness[survey.images > 0]
-    params = layout.fixed.params + sum(u.cost.params for u in units)
+    params = layout.cost(np.ones(len(units), bool)).params
     return {
         "schema": SCHEMA,
         "network": {
