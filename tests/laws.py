@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -32,6 +32,19 @@ def random_path(net: tp.Routed, batch: int | None = None, seed: int = 0) -> tp.P
         {s: torch.rand(*shape, len(site.units), generator=draw) < 0.5 for s, site in net.sites.items()},
         net.layout.fingerprint,
     )
+
+
+@torch.no_grad()
+def halved(net: tp.Routed, x: Tensor) -> tp.Routed:
+    """A network whose gates each open for about half of a batch, given what the gates before them do."""
+    net.eval()
+    for name, site in net.sites.items():
+        if isinstance(site.decider, tp.Gate):
+            score = net(x)[1][name].score
+            assert score is not None
+            middle = score.flatten().sort().values[len(x) // 2 - 1 : len(x) // 2 + 1]
+            site.decider.fc2.bias.data[1] -= middle.mean()
+    return net
 
 
 class Undecided:
@@ -264,10 +277,10 @@ def close(a: Tensor, b: Tensor, rtol: float = 1e-5) -> None:
     torch.testing.assert_close(a, b, rtol=rtol, atol=rtol * float(b.abs().max().clamp(min=1)))
 
 
-def check_compiled_is_eager(net: tp.Routed, x: Tensor) -> None:
+def check_compiled_is_eager(net: tp.Routed, x: Tensor, paths: Sequence[tp.Path | None] = ()) -> None:
     torch._dynamo.reset()
     compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
-    for path in (None, tp.Path.full(net), random_path(net), random_path(net, len(x))):
+    for path in paths or (None, tp.Path.full(net), random_path(net), random_path(net, len(x))):
         with torch.no_grad():
             expected, trace = net(x, path)
             got, reported = compiled(x, path)

@@ -75,7 +75,8 @@ def test_skipping_and_threads_and_inner_calls(network: str, method: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("network", "method"), [*((network, "gated") for network in COMPILED), ("torchvision/vit", "depth"), ("torchvision/narrow", "filters")]
+    ("network", "method"),
+    [*((network, "gated") for network in COMPILED), ("torchvision/vit", "depth"), ("torchvision/narrow", "filters")],
 )
 def test_compiled_as_one_graph_it_answers_as_eager(network: str, method: str) -> None:
     original, x = toy(network)
