@@ -142,7 +142,10 @@ class Layout:
 
     def __post_init__(self) -> None:
         counts = Counter(unit.site for unit in self.units)
-        units = tuple(dataclasses.replace(unit, siblings=counts[unit.site]) for unit in self.units)
+        units = tuple(  # thousands where filters are units, most of them as they should be
+            unit if unit.siblings == counts[unit.site] else dataclasses.replace(unit, siblings=counts[unit.site])
+            for unit in self.units
+        )
         object.__setattr__(self, "units", units)
         # Worked out once: a path is checked against these in every call, also in compiled ones.
         sites: dict[str, list[Unit]] = {}
