@@ -78,7 +78,7 @@ def make_layout(units: Sequence[Unit], covers: Iterable[Cover], plain: Cost, net
     kept = tuple(term for term in terms if term.spans and term.cost != NOTHING)
     made = Layout(tuple(units), fixed, plain, network, kept, deciding, _inside(covers))
     gains = made.gains(np.ones(len(units), bool)).tolist()
-    saved = tuple(replace(unit, cost=Cost(*gain)) for unit, gain in zip(units, gains, strict=True))
+    saved = tuple(replace(unit, cost=Cost(*gain)) for unit, gain in zip(made.units, gains, strict=True))
     return replace(made, units=saved)
 
 
