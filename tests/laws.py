@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import torchpaths as tp
 from torchpaths.costs import count_macs, count_params, evaluating
-from torchpaths.junction import Junction
+from torchpaths.path import Bools
+from torchpaths.skips.network import Skipping
+from torchpaths.skips.panel import Joined
 from torchpaths.trace import Decision
 
 
@@ -24,6 +32,34 @@ def random_path(net: tp.Routed, batch: int | None = None, seed: int = 0) -> tp.P
         {s: torch.rand(*shape, len(site.units), generator=draw) < 0.5 for s, site in net.sites.items()},
         net.layout.fingerprint,
     )
+
+
+@torch.no_grad()
+def halved(net: tp.Routed, x: Tensor) -> tp.Routed:
+    """A network whose gates each open for about half of a batch, given what the gates before them do."""
+    net.eval()
+    for name, site in net.sites.items():
+        if isinstance(site.decider, tp.Gate):
+            score = net(x)[1][name].score
+            assert score is not None
+            middle = score.flatten().sort().values[len(x) // 2 - 1 : len(x) // 2 + 1]
+            site.decider.fc2.bias.data[1] -= middle.mean()
+    return net
+
+
+class Undecided:
+    """A network as paths see it that decide everything: no decider is asked, so none is paid for."""
+
+    def __init__(self, net: tp.Routed) -> None:
+        self.layout = net.layout.undecided()
+
+
+def came(path: Mapping[str, Bools | Tensor], net: tp.Routed, site: str, batch: int) -> Tensor:
+    """Which images come to a site: those for which all that is around it is open, bool ``[batch]``."""
+    around = net.layout.inside.get(site, ())
+    opened = [torch.as_tensor(path[s]).expand(batch, -1)[:, u]
+              for s, u in around]  # fmt: skip
+    return torch.stack([torch.ones(batch, dtype=torch.bool), *opened]).all(0)
 
 
 def check_full_path_is_the_original(net: tp.Routed, original: nn.Module, x: Tensor) -> None:
@@ -39,11 +75,16 @@ def check_forced_is_reported(net: tp.Routed, x: Tensor) -> None:
     for path in (random_path(net), random_path(net, len(x))):
         with torch.no_grad():
             _, trace = net(x, path)
-        reported = tp.Path.of(trace)
-        assert set(reported) == set(net.sites)
+        reported, costs = tp.Path.of(trace), path.macs(net).expand(len(x))
         for site in net.sites:
-            forced = torch.as_tensor(path[site]).expand(len(x), -1)
-            assert torch.equal(reported[site], forced)
+            ran = came(path, net, site, len(x))
+            forced = torch.as_tensor(path[site]).expand(len(x), -1) & ran.unsqueeze(1)
+            if site in reported:
+                assert torch.equal(reported[site], forced)
+            else:
+                assert not ran.any(), "only what no image came to is absent"
+        assert torch.equal(reported.macs(net), costs)
+        assert [reported[i].cost(net).macs for i in range(len(x))] == costs.tolist()
 
 
 def check_replaying_a_trace_gives_the_same_output(net: tp.Routed, x: Tensor) -> None:
@@ -59,7 +100,7 @@ def check_leaving_out_is_masking(net: tp.Routed, x: Tensor) -> None:
     whole = random_path(net)
     masked = tp.Path({s: torch.tensor([v]).expand(len(x), -1) for s, v in whole.items()})
     with torch.no_grad():
-        torch.testing.assert_close(net(x, whole)[0], net(x, masked)[0], rtol=1e-5, atol=1e-5)
+        close(net(x, whole)[0], net(x, masked)[0])
 
 
 def check_samples_do_not_touch_each_other(net: tp.Routed, x: Tensor) -> None:
@@ -67,21 +108,179 @@ def check_samples_do_not_touch_each_other(net: tp.Routed, x: Tensor) -> None:
     with torch.no_grad():
         together = net(x, path)[0]
         alone = torch.cat([net(x[i : i + 1], path[i])[0] for i in range(len(x))])
-    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+    close(together, alone, 1e-4)
 
 
 def check_nothing_is_left_after_a_call(net: tp.Routed, x: Tensor) -> None:
-    net(x)
-    assert all(j.call is None for j in net.modules() if isinstance(j, Junction))
-    with pytest.raises(Exception, match=r"."):
-        net(x[:, :1])  # a wrong number of channels fails in the middle of the call
-    assert all(j.call is None for j in net.modules() if isinstance(j, Junction))
+    """Not after an error, not after Ctrl-C, not in a copy that was made during a call."""
+    closed = ~tp.Path.full(net)
+    with torch.no_grad():
+        opened = net(x, tp.Path.full(net))[0]
+        assert not torch.equal(net(x, closed)[0], opened)
+        with pytest.raises(RuntimeError):
+            net(x[:, :1], closed)
+        copies: list[tp.Routed] = []
+
+        def interrupt(*_: object) -> None:
+            copies.append(copy.deepcopy(net))
+            raise KeyboardInterrupt
+
+        handle = _last(net).register_forward_pre_hook(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            net(x, closed)
+        handle.remove()
+        for other in (net, *copies):
+            _last(other)._forward_pre_hooks.clear()
+            assert other.slot.local.call is None
+            assert all(junction._place.slot is other.slot for junction in other.junctions)
+            assert torch.equal(other.model(x), opened), "outside any call a junction is open"
 
 
-def check_compiled_is_eager(net: tp.Routed, x: Tensor) -> None:
+def _last(net: tp.Routed) -> nn.Module:
+    """The layer that runs last: the head."""
+    return [module for module in net.model.modules() if isinstance(module, nn.Linear)][-1]
+
+
+def check_threads_do_not_meet(net: tp.Routed, x: Tensor, calls: int = 50) -> None:
+    """Two threads share a network, each with a path of its own, and the network decides in between."""
+    paths = tp.Path.full(net), random_path(net), random_path(net, len(x)), None
+    with torch.no_grad():
+        expected = [net(x, path) for path in paths]
+    wrong: list[int] = []
+    start = threading.Barrier(2)
+
+    def serve(mine: tuple[int, int]) -> None:
+        start.wait()
+        for i in range(calls):
+            number = mine[i % 2]
+            with torch.no_grad():
+                y, trace = net(x, paths[number])
+            same = list(trace) == list(expected[number][1]) and torch.allclose(y, expected[number][0], atol=1e-6)
+            if not same or tp.Path.of(trace) != tp.Path.of(expected[number][1]):
+                wrong.append(number)
+
+    threads = [threading.Thread(target=serve, args=(mine,)) for mine in ((0, 2), (1, 3))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def check_a_call_within_a_call(net: tp.Routed, x: Tensor) -> None:
+    """A hook that asks the same network something changes nothing, and is answered as ever."""
+    shut, inner = random_path(net), []
+    with torch.no_grad():
+        expected, trace = net(x, shut)
+        own = net(x[:2])[0]
+
+        def ask(*_: object) -> None:
+            if not inner:
+                inner.append(net)  # not once more within the inner call
+                inner.append(net(x[:2])[0])
+
+        middle = net.model.get_submodule(next(iter(net.sites.values())).modules[0])
+        handle = middle.register_forward_pre_hook(ask)
+        try:
+            y, reported = net(x, shut)
+        finally:
+            handle.remove()
+    assert inner, "the hook fired"
+    assert torch.equal(inner[1], own)  # type: ignore[arg-type]
+    assert torch.equal(y, expected)
+    assert tp.Path.of(reported) == tp.Path.of(trace)
+
+
+def check_skipping_is_masking(net: tp.Routed, x: Tensor) -> None:
+    """A skipping network gives the outputs and the trace of the masked one, whatever is chosen, at any batch size."""
+    fast = always(tp.skipping(net))
+    whole = [None, tp.Path.full(net), ~tp.Path.full(net), random_path(net), random_path(net, seed=1)]
+    some = tp.Path(dict(list(random_path(net, seed=2).items())[::2]))
+    for batch in (1, 2, len(x)):
+        part = x[:batch]
+        for path in (*whole, some, *(random_path(net, batch, seed) for seed in (3, 4))):
+            with torch.no_grad():
+                expected, trace = net(part, path)
+                got, reported = fast(part, path)
+            close(got, expected)
+            assert [site for site in trace if site in reported] == list(reported)
+            for site, decision in trace.items():
+                if site not in reported:
+                    assert decision.ran is not None, "only what no image came to is absent"
+                    assert not decision.ran.any()
+                    continue
+                other = reported[site]
+                assert torch.equal(other.open, decision.open)
+                close(other.z, decision.z)
+                ran = [torch.ones(batch, dtype=torch.bool) if d.ran is None else d.ran for d in (other, decision)]
+                assert torch.equal(*ran)
+                if decision.score is not None:
+                    assert other.score is not None
+                    close(other.score, decision.score)
+            full = Undecided(net)
+            assert torch.equal(tp.Path.of(reported).macs(full), tp.Path.of(trace).macs(full))
+
+
+def check_macs_are_those_that_run(net: tp.Routed, x: Tensor) -> None:
+    """What runs while skipping, deciders aside, is exactly what the paths that were taken cost.
+
+    In a batch channels are not left out image by image: a site of channels counts as open for all that came to it, if
+    these are several.
+    """
+    fast, cheap = always(tp.skipping(net)), Undecided(net)
+    for path in (None, random_path(net), random_path(net, seed=1)):
+        for image in x.split(1):
+            _, trace = fast(image, path)
+            assert macs_beside_deciders(fast, image, path) == tp.Path.of(trace)[0].cost(cheap).macs
+    for path in (None, random_path(net), random_path(net, len(x))):
+        _, trace = fast(x, path)
+        ran = {}
+        for site, decision in trace.items():
+            several = decision.whole is None and (decision.ran is None or int(decision.ran.sum()) > 1)
+            wide = several and net.sites[site].kind in ("filters", "branches")
+            ran[site] = torch.ones_like(decision.open) if wide else decision.open
+        assert macs_beside_deciders(fast, x, path) == tp.Path(ran).macs(cheap).sum()
+
+
+def always(fast: Skipping) -> Skipping:
+    """Gathers whatever it costs, so that what runs does not depend on the machine."""
+    fast.prices.limit = lambda kind, batch, for_all, gathering: batch  # type: ignore[method-assign]
+    return fast
+
+
+def macs_beside_deciders(net: tp.Routed, x: Tensor, path: tp.Path | None) -> int:
+    """MACs of a call without what ran in deciders, alone or joined."""
+    counter, aside = FlopCounterMode(display=False), 0
+
+    def apart(run: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any) -> Any:
+            nonlocal aside
+            before = counter.get_total_flops()
+            found = run(*args)
+            aside += counter.get_total_flops() - before
+            return found
+
+        return counted
+
+    with ExitStack() as stack:
+        for decider in net.deciders.values():
+            stack.enter_context(patch.object(decider, "forward", apart(decider.forward)))
+        stack.enter_context(patch.object(Joined, "__call__", apart(Joined.__call__)))
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(counter)
+        net(x, path)
+    return int(counter.get_total_flops() - aside) // 2
+
+
+def close(a: Tensor, b: Tensor, rtol: float = 1e-5) -> None:
+    """Equal up to rounding, relative to the largest value."""
+    torch.testing.assert_close(a, b, rtol=rtol, atol=rtol * float(b.abs().max().clamp(min=1)))
+
+
+def check_compiled_is_eager(net: tp.Routed, x: Tensor, paths: Sequence[tp.Path | None] = ()) -> None:
     torch._dynamo.reset()
     compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
-    for path in (None, tp.Path.full(net), random_path(net), random_path(net, len(x))):
+    for path in paths or (None, tp.Path.full(net), random_path(net), random_path(net, len(x))):
         with torch.no_grad():
             expected, trace = net(x, path)
             got, reported = compiled(x, path)
@@ -120,35 +319,32 @@ def check_every_decider_gets_a_gradient(net: tp.Routed, losses: dict[str, Tensor
 
 
 def check_cost_is_what_runs(net: tp.Routed, x: Tensor) -> None:
-    deciders = sum(
-        m.in_features * m.out_features for d in net.deciders.values() for m in d.modules() if isinstance(m, nn.Linear)
-    )
     for path in (tp.Path.full(net), random_path(net), random_path(net, seed=1), ~tp.Path.full(net)):
         # A forced path asks no decider, so what runs is the path's cost without theirs.
-        assert tp.cost(net, x[:1], path).macs == path.cost(net).macs - deciders
+        assert tp.cost(net, x[:1], path).macs == path.cost(Undecided(net)).macs
     full = tp.Path.full(net).cost(net)
     assert full.params == sum(p.numel() for name, p in net.named_parameters() if "skipped" not in name.split("."))
 
 
 def check_cut_is_forced(net: tp.Routed, x: Tensor) -> None:
     """A network cut along a path gives what the routed one gives along it, at the path's cost, on its own."""
-    deciders = sum(
-        m.in_features * m.out_features for d in net.deciders.values() for m in d.modules() if isinstance(m, nn.Linear)
-    )
     before = {name: value.clone() for name, value in net.state_dict().items()}
+    original = dict(net.model.named_parameters())
     for path in (random_path(net), random_path(net, seed=1), ~tp.Path.full(net)):
         cut, shared = tp.extract(net, path), tp.plain(net, path)
-        cost = path.cost(net)
+        cost = path.cost(Undecided(net))
         with torch.no_grad(), evaluating(net), evaluating(cut), evaluating(shared):
             forced = net(x, path)[0]
             for module in (cut, shared):
-                torch.testing.assert_close(module(x), forced, rtol=1e-5, atol=1e-5)
-                assert count_macs(partial(module, x[:1])) == cost.macs - deciders
-                assert count_params(module) == cost.params - count_params(net.deciders)
+                close(module(x), forced)
+                assert count_macs(partial(module, x[:1])) == cost.macs
+                assert count_params(module) == cost.params
                 kinds = {f"{type(m).__module__}." for m in module.modules()}
                 ours = {k for k in kinds if k.startswith("torchpaths.") and not k.startswith("torchpaths.models.")}
                 assert not ours, "something of torchpaths is left in the cut network"
-        assert {id(p) for p in shared.parameters()} <= {id(p) for p in net.parameters()}
+        known = {id(p) for p in net.parameters()}
+        apart = {name: p for name, p in shared.named_parameters() if id(p) not in known}
+        assert all(p.numel() < original[name].numel() for name, p in apart.items()), "only what is smaller is a copy"
         assert not set(map(id, _tensors(cut))) & set(map(id, _tensors(net)))
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 

@@ -10,8 +10,9 @@ from torch.nn.functional import cross_entropy
 
 import laws
 import torchpaths as tp
+from channel_toys import FilterGate, ToyBranches, ToyFilters
 from torchpaths.methods.base import Method, losses
-from toys import TOYS, toy
+from toys import NARROW, TOYS, toy
 
 METHODS: dict[str, Method | None] = {
     "open": None,
@@ -20,18 +21,19 @@ METHODS: dict[str, Method | None] = {
     "random": tp.RandomDrop(0.7),
     "depth": tp.AdaptiveDepth(),
 }
+CHANNELS: dict[str, Method | None] = {"filters": ToyFilters(), "branches": ToyBranches(2)}
+EVERY = {**METHODS, **CHANNELS}
 COMPILED = ("timm/test_resnet", "torchvision/vit")
 SHALLOW = ("timm/test_resnet", "timm/convnext")
 """Networks without a stage of two blocks."""
+CASES = [(n, m) for m in METHODS for n in TOYS if m != "depth" or n not in SHALLOW]
+CASES += [(n, m) for m in CHANNELS for n in (*NARROW, "timm/test_resnet")]
 
 
-@pytest.mark.parametrize("network", TOYS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("network", "method"), CASES)
 def test_laws(network: str, method: str) -> None:
-    if method == "depth" and network in SHALLOW:
-        pytest.skip("no stage of two blocks")
     original, x = toy(network)
-    net = tp.route(copy.deepcopy(original), METHODS[method], example=x)
+    net = tp.route(copy.deepcopy(original), EVERY[method], example=x)
     stir(net)
     laws.check_full_path_is_the_original(net, original, x)
     laws.check_forced_is_reported(net, x)
@@ -42,7 +44,7 @@ def test_laws(network: str, method: str) -> None:
     if method != "random":  # draws in evaluation too
         laws.check_replaying_a_trace_gives_the_same_output(net, x)
         laws.check_copies_are_the_same(net, x)
-        fresh = tp.route(toy(network, seed=1)[0], METHODS[method], example=x)
+        fresh = tp.route(toy(network, seed=1)[0], EVERY[method], example=x)
         laws.check_state_dict_round_trip(net, fresh, x)
     with torch.no_grad():
         _, trace = net(x)
@@ -50,23 +52,35 @@ def test_laws(network: str, method: str) -> None:
         laws.check_decision_is_well_formed(decision, len(x), len(net.sites[name].units))
 
 
-@pytest.mark.parametrize("network", TOYS)
-@pytest.mark.parametrize("method", ["open", "gated", "random", "depth"])
+@pytest.mark.parametrize(("network", "method"), [case for case in CASES if case[1] != "gated without norm"])
 def test_a_cut_network_is_the_forced_one(network: str, method: str) -> None:
-    if method == "depth" and network in SHALLOW:
-        pytest.skip("no stage of two blocks")
     original, x = toy(network)
-    net = tp.route(original, METHODS[method], example=x)
+    net = tp.route(original, EVERY[method], example=x)
     stir(net)
     laws.check_cut_is_forced(net, x)
 
 
+@pytest.mark.parametrize("method", ["gated", "depth", *CHANNELS])
+@pytest.mark.parametrize("network", NARROW)
+def test_skipping_and_threads_and_inner_calls(network: str, method: str) -> None:
+    original, x = toy(network)
+    x = torch.cat([x, x[:1].flip(3)]).double()
+    net = tp.route(original.double(), EVERY[method], example=x)  # so that no order of summation turns a decision
+    stir(net)
+    laws.check_skipping_is_masking(net, x)
+    laws.check_macs_are_those_that_run(net, x)
+    for shared in (net, laws.always(tp.skipping(net))):
+        laws.check_threads_do_not_meet(shared, x)
+        laws.check_a_call_within_a_call(shared, x)
+
+
 @pytest.mark.parametrize(
-    ("network", "method"), [*((network, "gated") for network in COMPILED), ("torchvision/vit", "depth")]
+    ("network", "method"),
+    [*((network, "gated") for network in COMPILED), ("torchvision/vit", "depth"), ("torchvision/narrow", "filters")],
 )
 def test_compiled_as_one_graph_it_answers_as_eager(network: str, method: str) -> None:
     original, x = toy(network)
-    net = tp.route(original, METHODS[method], example=x)
+    net = tp.route(original, EVERY[method], example=x)
     stir(net)
     laws.check_compiled_is_eager(net.eval(), x)
 
@@ -92,3 +106,6 @@ def stir(net: tp.Routed) -> None:
         if isinstance(decider, tp.Gate):
             decider.fc2.weight.data.normal_(0, 2.0)
             decider.fc2.bias.data.zero_()
+        if isinstance(decider, FilterGate):
+            decider.linear.weight.data.normal_(0, 2.0)
+            decider.linear.bias.data.zero_()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import timm
+import timm.models.resnet
 import torch
 from timm.models.convnext import ConvNeXt as TimmConvNeXt
 from timm.models.swin_transformer import SwinTransformer
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 from torchvision.models.mobilenetv2 import MobileNetV2
-from torchvision.models.resnet import BasicBlock, ResNet
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from torchpaths.models import cifar_resnet
 
@@ -43,9 +45,39 @@ TOYS: dict[str, tuple[Callable[[], nn.Module], int]] = {
 """Name -> (makes the network, side of its images)."""
 
 
+class Narrow(nn.Module):
+    """Two stages of two blocks each, of 8 channels and of 16: as small as a network of all methods can be."""
+
+    def __init__(self, block: Callable[..., nn.Module], expansion: int) -> None:
+        """
+        Args:
+            block: a residual block of torchvision or timm, ``(inputs, planes, stride, downsample)``.
+            expansion: of its planes.
+        """
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(inplace=True))
+        self.layer1 = nn.Sequential(*(block(8, 8 // expansion) for _ in range(2)))
+        down = nn.Sequential(nn.Conv2d(8, 16, 1, 2, bias=False), nn.BatchNorm2d(16))
+        planes = 16 // expansion
+        self.layer2 = nn.Sequential(block(8, planes, stride=2, downsample=down), block(16, planes))
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.head(self.layer2(self.layer1(self.stem(x))).mean((2, 3)))
+        return y
+
+
+NARROW: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "torchvision/narrow": (lambda: Narrow(BasicBlock, 1), 12),
+    "torchvision/narrow bottlenecks": (lambda: Narrow(partial(Bottleneck, base_width=128), 4), 12),
+    "timm/narrow": (lambda: Narrow(timm.models.resnet.BasicBlock, 1), 12),
+}
+"""Networks whose blocks have channels that the toy methods close, as `TOYS`."""
+
+
 def toy(name: str, seed: int = 0) -> tuple[nn.Module, Tensor]:
     """A network with weights that are not the initial ones' special cases, and a batch of 4 for it."""
-    make, side = TOYS[name]
+    make, side = {**TOYS, **NARROW}[name]
     torch.manual_seed(seed)
     model = make()
     for parameter in model.parameters():  # zero-initialised norms and layer scales would hide a wrong branch

@@ -145,7 +145,10 @@ class Layout:
 
     def __post_init__(self) -> None:
         counts = Counter(unit.site for unit in self.units)
-        units = tuple(dataclasses.replace(unit, siblings=counts[unit.site]) for unit in self.units)
+        units = tuple(  # thousands where filters are units, most of them as they should be
+            unit if unit.siblings == counts[unit.site] else dataclasses.replace(unit, siblings=counts[unit.site])
+            for unit in self.units
+        )
         object.__setattr__(self, "units", units)
         # Worked out once: a path is checked against these in every call, also in compiled ones.
         sites = {site: tuple(members) for site, members in itertools.groupby(units, key=lambda unit: unit.site)}

@@ -80,7 +80,8 @@ class Decision:
         """The decision where only some images (bool ``[batch]``) came to the site."""
         among = ran if self.ran is None else self.ran & ran
         column = among.unsqueeze(1)
-        return dataclasses.replace(self, open=self.open & column, z=self.z * column, whole=None, ran=among)
+        score = None if self.score is None else self.score.masked_fill(~column, 0.0)  # as where only some were asked
+        return dataclasses.replace(self, open=self.open & column, z=self.z * column, score=score, whole=None, ran=among)
 
 
 Trace: TypeAlias = dict[str, Decision]

@@ -102,16 +102,19 @@ def _answers(net: Routed, path: Path | None, x: Tensor) -> tuple[Tensor, Tensor,
     if not all(isinstance(y, Tensor) for y, _ in found):
         raise RouteError(f"{net.layout.network} returns {type(found[0][0]).__name__}; only one tensor can be exported.")
     y = torch.cat([y for y, _ in found])
-    opened = torch.cat([torch.cat([trace[site].open for site in net.sites], 1) for _, trace in found])
+    closed = {name: torch.zeros(1, len(units), dtype=torch.bool) for name, units in net.layout.sites.items()}
+    opened = torch.cat([torch.cat([tr[n].open if n in tr else closed[n] for n in closed], 1) for _, tr in found])
     near = torch.zeros_like(opened)
     start = 0
     for name, site in net.sites.items():
-        width = len(site.units)
-        scores = [trace[name].score for _, trace in found]
-        if site.decider is not None and all(score is not None for score in scores):
-            score = torch.cat([s for s in scores if s is not None])
-            near[:, start : start + width] = (score - site.decider.threshold).abs() <= COIN * score.abs().max()
-        start += width
+        stop = start + len(site.units)
+        # An image that did not come to a site, as a block around it was closed, has no score there that matters.
+        made = {i: tr[name] for i, (_, tr) in enumerate(found) if name in tr}
+        scores = {i: d.score for i, d in made.items() if d.score is not None and (d.ran is None or bool(d.ran.all()))}
+        if site.decider is not None and scores:
+            score = torch.cat(list(scores.values()))
+            near[list(scores), start:stop] = (score - site.decider.threshold).abs() <= COIN * score.abs().max()
+        start = stop
     return y, opened, near
 
 

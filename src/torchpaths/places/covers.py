@@ -34,6 +34,8 @@ class Cover:
         added: it is no part of the original network (a decider, a normalisation) and runs where ``items`` do.
         decides: it is a decider: it runs whatever the units of its own site.
         level: among covers of the same items those of a higher level are around the others, see `Plan`.
+        axis: of the weights along which the units lie, where they share them: 0 for rows, 1 for columns. Sites share
+            the same items along different axes only.
     """
 
     site: str
@@ -43,6 +45,7 @@ class Cover:
     added: bool = False
     decides: bool = False
     level: int = 0
+    axis: int = 0
 
 
 def sum_item(block: str, number: int) -> str:
@@ -75,7 +78,7 @@ def make_layout(units: Sequence[Unit], covers: Iterable[Cover], plain: Cost, net
     deciding = sum((term.cost for term in always if term.decides), NOTHING)
     made = Layout(tuple(units), fixed, plain, network, _merged(terms), deciding, _inside(covers))
     gains = made.undecided().gains(np.ones(len(units), bool)).tolist()
-    saved = tuple(replace(unit, cost=Cost(*gain)) for unit, gain in zip(units, gains, strict=True))
+    saved = tuple(replace(unit, cost=Cost(*gain)) for unit, gain in zip(made.units, gains, strict=True))
     return replace(made, units=saved)
 
 
@@ -124,10 +127,11 @@ def _nested(covers: list[Cover], spans: _Spans, plain: Cost) -> tuple[list[Term]
         outside = [other for other in around if len(other) >= len(items)]
         wrong = next((other for other in outside if not items < other), None)
         if wrong is not None:
-            raise RouteError(
-                f"sites {group[0].site!r} and {groups[wrong][0].site!r} cover some of the same layers, and neither "
-                "lies inside the other; route with one of the methods, or leave one of the sites out."
-            )
+            raise _overlapping(group[0], groups[wrong][0])
+        for i, cover in enumerate(group):
+            alike = (c for c in group[:i] if (c.level, c.axis, c.unit) == (cover.level, cover.axis, cover.unit))
+            if (other := next(alike, None)) is not None:
+                raise _overlapping(other, cover)
         if outside:
             own[outside[0]] -= group[0].cost
         else:
@@ -137,6 +141,13 @@ def _nested(covers: list[Cover], spans: _Spans, plain: Cost) -> tuple[list[Term]
         factors = {spans.of(c) for other in holders for c in groups[other]}
         terms.append(_term(group[0], own[items], factors))
     return terms, left
+
+
+def _overlapping(a: Cover, b: Cover) -> RouteError:
+    return RouteError(
+        f"sites {a.site!r} and {b.site!r} cover some of the same layers, and neither lies inside the other; route with "
+        "one of the methods, or leave one of the sites out."
+    )
 
 
 def _inside(covers: Iterable[Cover]) -> dict[str, tuple[tuple[str, int], ...]]:
