@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 import torchpaths as tp
-from torchpaths import allocator, cli
+from torchpaths import cli
+from torchpaths.meter import allocator
 from torchpaths.train.folder import load_run
 from torchpaths.train.run import train
 from train_toys import tiny

@@ -236,4 +236,4 @@ def test_thousands_of_units_cost_256_images_in_milliseconds() -> None:
         costs = layout.costs(opened)
         taken.append(time.perf_counter() - start)
     assert costs[3].tolist() == [by_hand(layout, opened[3]).macs, by_hand(layout, opened[3]).params]
-    assert min(taken) < 0.03  # 4 ms on an idle core; others may be at work
+    assert min(taken) < 0.01  # it takes 1 ms
