@@ -62,7 +62,7 @@ def test_covers_of_the_same_items_lie_in_each_other_by_level() -> None:
 
 
 def test_a_convolution_between_two_sites_of_filters_costs_in_proportion_to_both() -> None:
-    rows, columns = cover("rows", 600, "w", unit=None), cover("columns", 600, "w", unit=None)
+    rows, columns = cover("rows", 600, "w", unit=None), cover("columns", 600, "w", unit=None, axis=1)
     layout = made(units("block", rows=2, columns=3), cover("block", 700, "wv"), rows, columns)
     assert [t for t in layout.terms if len(t.spans) == 3] == [Term(Cost(100, 10), ((0, 1), (1, 3), (3, 6)))]
     assert macs(layout, 1, 1, 1, 1, 1, 1) == 1000
