@@ -77,7 +77,7 @@ def check_a_routed_model_keeps_its_attributes(model: nn.Module, x: Tensor) -> No
 class Interrupted(Method):
     """A method whose user loses patience when everything is found and swapped."""
 
-    def find(self, model: nn.Module, example: Any, residuals: Any) -> list[Plan]:
+    def find(self, model: nn.Module, example: Any, residuals: Any = None) -> list[Plan]:
         return [replace(plan, build=self._build) for plan in plan_blocks(model, example, residuals)]
 
     def _build(self, block: nn.Module) -> Place:

@@ -81,9 +81,11 @@ def test_there_gates_are_refused_and_the_pattern_in_the_message_leaves_them_out(
 
 def test_where_every_block_is_like_that_the_message_names_what_works() -> None:
     def net(track: bool) -> nn.Module:
-        return ResNet(
-            BasicBlock, [1, 1, 1, 1], num_classes=5, norm_layer=lambda c: nn.BatchNorm2d(c, track_running_stats=track)
-        )
+        def norm(width: int) -> nn.Module:
+            return nn.BatchNorm2d(width, track_running_stats=track)
+
+        made: nn.Module = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=5, norm_layer=norm)
+        return made
 
     x = torch.randn(3, 3, 64, 64)
     with pytest.raises(RouteError, match=r"'layer1.0', .*running statistics, or route it without gates, method=None"):

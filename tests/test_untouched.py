@@ -96,7 +96,7 @@ def test_among_blocks_that_do_not_it_stays_as_it_is_and_the_user_is_told() -> No
 
 def test_whoever_asks_for_its_site_reads_why_it_has_none() -> None:
     model, x = chain(block1=Writing(WRITES["an attribute"][0]), block2=Basic())
-    with pytest.warns(UserWarning), pytest.raises(RouteError, match=r"(?s)block1.*refused.*'frame'"):
+    with pytest.warns(UserWarning, match="block1"), pytest.raises(RouteError, match=r"(?s)block1.*refused.*'frame'"):
         tp.route(model, tp.GatedBlocks(sites=("block1",)), example=x)
 
 
