@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -266,3 +267,64 @@ def test_a_pattern_means_one_name_or_all_it_matches_whole() -> None:
     assert match(r".*\.[01]", names, "site") == ["layer1.0", "layer1.1"]
     with pytest.raises(RouteError, match=r"no site.*layer1"):
         match("layer1", names, "site")
+
+
+def _inputs(model: nn.Module) -> list[Any]:
+    """Hooks of every kind that change what blocks and their children get and give."""
+    return [
+        model.get_submodule("block1").register_forward_pre_hook(lambda module, args: (args[0] * 2,)),
+        model.get_submodule("block1").register_forward_hook(lambda module, args, output: output - 1),
+        model.get_submodule("block2").register_forward_pre_hook(
+            lambda module, args, kwargs: ((args[0] + 1,), kwargs), with_kwargs=True
+        ),
+        model.get_submodule("block2.conv").register_forward_pre_hook(lambda module, args: (args[0] * 3,)),
+        model.get_submodule("block2.bn").register_forward_hook(lambda module, args, output: output * 0.5),
+    ]
+
+
+@pytest.mark.parametrize("method", [None, tp.GatedBlocks(), tp.AdaptiveDepth(skippable=("block3",))], ids=str)
+def test_hooks_that_change_what_blocks_get_and_give_go_on_doing_so(method: Any) -> None:
+    model, x = chain(block1=Basic(), block2=Basic(), block3=Basic())
+    bare = copy.deepcopy(model)
+    handles = _inputs(model)
+    plain = copy.deepcopy(model)
+    net = tp.route(model, method, example=x)
+    with torch.no_grad():
+        assert torch.equal(net(x, tp.Path.full(net))[0], plain(x))
+        for handle in handles:
+            handle.remove()
+        assert torch.equal(net(x, tp.Path.full(net))[0], bare(x)), "and can be taken away afterwards"
+
+
+NAMES = ("extra", "steps", "conditions", "rectifies", "call", "calls", "block", "sites", "slot", "cut", "run", "more",
+         "put", "parts", "decide", "_forward", "forward_", "place", "prepare", "training_")  # fmt: skip
+
+
+class Called(nn.Module):
+    """A block whose one child bears some name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name_of_it = name
+        self.add_module(name, nn.Conv2d(WIDTH, WIDTH, 3, padding=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = x + getattr(self, self.name_of_it)(x)
+        return y
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_blocks_child_may_bear_any_name(name: str) -> None:
+    model, x = chain(block1=Called(name), block2=Called(name))
+    want = model(x).detach()
+    net = tp.route(model, tp.GatedBlocks(), example=x).eval()
+    shut = tp.Path({"block1": False, "block2": True})
+    with torch.no_grad():
+        closed = net(x, shut)[0]
+        for other in (net, copy.deepcopy(net), pickle.loads(pickle.dumps(net)), tp.skipping(net)):
+            torch.testing.assert_close(other(x, tp.Path.full(net))[0], want)
+            torch.testing.assert_close(other(x, shut)[0], closed)
+        torch.testing.assert_close(tp.extract(net, shut)(x), closed)
+    layer = nn.Conv2d(WIDTH, WIDTH, 1)
+    setattr(net.model.get_submodule("block1"), name, layer)
+    assert net.model.get_submodule(f"block1.{name}") is layer

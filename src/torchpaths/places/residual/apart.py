@@ -26,8 +26,8 @@ class Together:
 
     Attributes:
         elsewhere: blocks whose input or output does not have the batch for its first axis.
-        apart: blocks that the images of a batch pass without touching each other; none where the model takes no other
-            number of images than the example's, as nothing is known then.
+        apart: blocks that the images of a batch pass without touching each other. Where the model takes no other number
+            of images than the example's, nothing can be known: then all if that number is one, else none.
     """
 
     def __init__(self, model: nn.Module, example: Inputs, blocks: Sequence[str]) -> None:
@@ -52,7 +52,7 @@ class Together:
             with torch.no_grad(), evaluating(model):
                 model(_images(example, self._count))
         except Exception:  # the model's own: it insists on the example's number
-            self.apart.clear()
+            self.apart = set(blocks) if len(example) == 1 else set()
         finally:
             for handle in handles:
                 handle.remove()
