@@ -32,7 +32,7 @@ import torchpaths as tp
 from torchpaths.meter.setting import using_threads
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "tests"))
-from channel_toys import ToyFilters  # noqa: E402
+from channel_toys import ToyFilters
 
 AIMS = {"route": 2.0, "costs": 0.010, "choice": 0.1}
 """Seconds within which each should be done on one core."""

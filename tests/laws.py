@@ -123,6 +123,8 @@ def check_nothing_is_left_after_a_call(net: tp.Routed, x: Tensor) -> None:
 
         def interrupt(*_: object) -> None:
             copies.append(copy.deepcopy(net))
+            _last(copies[-1])._forward_pre_hooks.clear()
+            assert torch.equal(copies[-1].model(x), opened), "a copy is in no call, even while its original is"
             raise KeyboardInterrupt
 
         handle = _last(net).register_forward_pre_hook(interrupt)
@@ -130,7 +132,6 @@ def check_nothing_is_left_after_a_call(net: tp.Routed, x: Tensor) -> None:
             net(x, closed)
         handle.remove()
         for other in (net, *copies):
-            _last(other)._forward_pre_hooks.clear()
             assert other.slot.local.call is None
             assert all(junction._place.slot is other.slot for junction in other.junctions)
             assert torch.equal(other.model(x), opened), "outside any call a junction is open"
@@ -169,7 +170,8 @@ def check_threads_do_not_meet(net: tp.Routed, x: Tensor, calls: int = 50) -> Non
 
 def check_a_call_within_a_call(net: tp.Routed, x: Tensor) -> None:
     """A hook that asks the same network something changes nothing, and is answered as ever."""
-    shut, inner = random_path(net), []
+    shut = random_path(net)
+    inner: list[Any] = []
     with torch.no_grad():
         expected, trace = net(x, shut)
         own = net(x[:2])[0]
@@ -186,7 +188,7 @@ def check_a_call_within_a_call(net: tp.Routed, x: Tensor) -> None:
         finally:
             handle.remove()
     assert inner, "the hook fired"
-    assert torch.equal(inner[1], own)  # type: ignore[arg-type]
+    assert torch.equal(inner[1], own)
     assert torch.equal(y, expected)
     assert tp.Path.of(reported) == tp.Path.of(trace)
 
@@ -229,7 +231,7 @@ def check_macs_are_those_that_run(net: tp.Routed, x: Tensor) -> None:
     """
     fast, cheap = always(tp.skipping(net)), Undecided(net)
     for path in (None, random_path(net), random_path(net, seed=1)):
-        for image in x.split(1):
+        for image in torch.split(x, 1):
             _, trace = fast(image, path)
             assert macs_beside_deciders(fast, image, path) == tp.Path.of(trace)[0].cost(cheap).macs
     for path in (None, random_path(net), random_path(net, len(x))):
