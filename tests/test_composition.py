@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import laws
+import skip_laws
 import torchpaths as tp
 from channel_toys import Layer, ToyBranches, ToyFilters
 from export_toys import run
@@ -67,8 +68,8 @@ def test_laws(name: str) -> None:
 @pytest.mark.parametrize("name", TOGETHER)
 def test_skipping_is_masking_and_runs_what_its_paths_cost(name: str) -> None:
     net, _, x = make(name)
-    laws.check_skipping_is_masking(net, x)
-    laws.check_macs_are_those_that_run(net, x)
+    skip_laws.check_skipping_is_masking(net, x)
+    skip_laws.check_macs_are_those_that_run(net, x)
 
 
 @pytest.mark.parametrize("name", TOGETHER)
@@ -80,7 +81,7 @@ def test_a_cut_network_is_the_forced_one(name: str) -> None:
 @pytest.mark.parametrize("name", ["depth + gates + filters", "branches + gates + depth"])
 def test_threads_and_inner_calls_do_not_meet(name: str) -> None:
     net, _, x = make(name)
-    for shared in (net, laws.always(tp.skipping(net))):
+    for shared in (net, skip_laws.always(tp.skipping(net))):
         laws.check_threads_do_not_meet(shared, x)
         laws.check_a_call_within_a_call(shared, x)
 
@@ -226,7 +227,7 @@ def test_what_is_no_path_is_not_taken_for_one() -> None:
     with pytest.raises(PathError, match=r"a dict of sites is no path; say Path\(\{...\}\)"):
         net(x, given)
     with pytest.raises(PathError, match=r"a dict of sites is no path; say Path\(\{...\}\)"):
-        net(x, path=given)  # type: ignore[arg-type]
+        net(x, path=given)
     with torch.no_grad():
         net(x, tp.Path({"layer1.0": [False]}))
 
