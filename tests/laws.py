@@ -5,22 +5,17 @@ from __future__ import annotations
 import copy
 import pickle
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 import torchpaths as tp
 from torchpaths.costs import count_macs, count_params, evaluating
 from torchpaths.path import Bools
-from torchpaths.skips.network import Skipping
-from torchpaths.skips.panel import Joined
 from torchpaths.trace import Decision
 
 
@@ -123,6 +118,8 @@ def check_nothing_is_left_after_a_call(net: tp.Routed, x: Tensor) -> None:
 
         def interrupt(*_: object) -> None:
             copies.append(copy.deepcopy(net))
+            _last(copies[-1])._forward_pre_hooks.clear()
+            assert torch.equal(copies[-1].model(x), opened), "a copy is in no call, even while its original is"
             raise KeyboardInterrupt
 
         handle = _last(net).register_forward_pre_hook(interrupt)
@@ -130,7 +127,6 @@ def check_nothing_is_left_after_a_call(net: tp.Routed, x: Tensor) -> None:
             net(x, closed)
         handle.remove()
         for other in (net, *copies):
-            _last(other)._forward_pre_hooks.clear()
             assert other.slot.local.call is None
             assert all(junction._place.slot is other.slot for junction in other.junctions)
             assert torch.equal(other.model(x), opened), "outside any call a junction is open"
@@ -169,7 +165,8 @@ def check_threads_do_not_meet(net: tp.Routed, x: Tensor, calls: int = 50) -> Non
 
 def check_a_call_within_a_call(net: tp.Routed, x: Tensor) -> None:
     """A hook that asks the same network something changes nothing, and is answered as ever."""
-    shut, inner = random_path(net), []
+    shut = random_path(net)
+    inner: list[Any] = []
     with torch.no_grad():
         expected, trace = net(x, shut)
         own = net(x[:2])[0]
@@ -186,90 +183,9 @@ def check_a_call_within_a_call(net: tp.Routed, x: Tensor) -> None:
         finally:
             handle.remove()
     assert inner, "the hook fired"
-    assert torch.equal(inner[1], own)  # type: ignore[arg-type]
+    assert torch.equal(inner[1], own)
     assert torch.equal(y, expected)
     assert tp.Path.of(reported) == tp.Path.of(trace)
-
-
-def check_skipping_is_masking(net: tp.Routed, x: Tensor) -> None:
-    """A skipping network gives the outputs and the trace of the masked one, whatever is chosen, at any batch size."""
-    fast = always(tp.skipping(net))
-    whole = [None, tp.Path.full(net), ~tp.Path.full(net), random_path(net), random_path(net, seed=1)]
-    some = tp.Path(dict(list(random_path(net, seed=2).items())[::2]))
-    for batch in (1, 2, len(x)):
-        part = x[:batch]
-        for path in (*whole, some, *(random_path(net, batch, seed) for seed in (3, 4))):
-            with torch.no_grad():
-                expected, trace = net(part, path)
-                got, reported = fast(part, path)
-            close(got, expected)
-            assert [site for site in trace if site in reported] == list(reported)
-            for site, decision in trace.items():
-                if site not in reported:
-                    assert decision.ran is not None, "only what no image came to is absent"
-                    assert not decision.ran.any()
-                    continue
-                other = reported[site]
-                assert torch.equal(other.open, decision.open)
-                close(other.z, decision.z)
-                ran = [torch.ones(batch, dtype=torch.bool) if d.ran is None else d.ran for d in (other, decision)]
-                assert torch.equal(*ran)
-                if decision.score is not None:
-                    assert other.score is not None
-                    close(other.score, decision.score)
-            full = Undecided(net)
-            assert torch.equal(tp.Path.of(reported).macs(full), tp.Path.of(trace).macs(full))
-
-
-def check_macs_are_those_that_run(net: tp.Routed, x: Tensor) -> None:
-    """What runs while skipping, deciders aside, is exactly what the paths that were taken cost.
-
-    In a batch channels are not left out image by image: a site of channels counts as open for all that came to it, if
-    these are several.
-    """
-    fast, cheap = always(tp.skipping(net)), Undecided(net)
-    for path in (None, random_path(net), random_path(net, seed=1)):
-        for image in x.split(1):
-            _, trace = fast(image, path)
-            assert macs_beside_deciders(fast, image, path) == tp.Path.of(trace)[0].cost(cheap).macs
-    for path in (None, random_path(net), random_path(net, len(x))):
-        _, trace = fast(x, path)
-        ran = {}
-        for site, decision in trace.items():
-            several = decision.whole is None and (decision.ran is None or int(decision.ran.sum()) > 1)
-            wide = several and net.sites[site].kind in ("filters", "branches")
-            ran[site] = torch.ones_like(decision.open) if wide else decision.open
-        assert macs_beside_deciders(fast, x, path) == tp.Path(ran).macs(cheap).sum()
-
-
-def always(fast: Skipping) -> Skipping:
-    """Gathers whatever it costs, so that what runs does not depend on the machine."""
-    fast.prices.limit = lambda kind, batch, for_all, gathering: batch  # type: ignore[method-assign]
-    return fast
-
-
-def macs_beside_deciders(net: tp.Routed, x: Tensor, path: tp.Path | None) -> int:
-    """MACs of a call without what ran in deciders, alone or joined."""
-    counter, aside = FlopCounterMode(display=False), 0
-
-    def apart(run: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(*args: Any) -> Any:
-            nonlocal aside
-            before = counter.get_total_flops()
-            found = run(*args)
-            aside += counter.get_total_flops() - before
-            return found
-
-        return counted
-
-    with ExitStack() as stack:
-        for decider in net.deciders.values():
-            stack.enter_context(patch.object(decider, "forward", apart(decider.forward)))
-        stack.enter_context(patch.object(Joined, "__call__", apart(Joined.__call__)))
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(counter)
-        net(x, path)
-    return int(counter.get_total_flops() - aside) // 2
 
 
 def close(a: Tensor, b: Tensor, rtol: float = 1e-5) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import laws
+import skip_laws
 import torchpaths as tp
 from channel_toys import FilterGate, ToyBranches, ToyFilters
 from torchpaths.methods.base import Method, losses
@@ -67,9 +68,9 @@ def test_skipping_and_threads_and_inner_calls(network: str, method: str) -> None
     x = torch.cat([x, x[:1].flip(3)]).double()
     net = tp.route(original.double(), EVERY[method], example=x)  # so that no order of summation turns a decision
     stir(net)
-    laws.check_skipping_is_masking(net, x)
-    laws.check_macs_are_those_that_run(net, x)
-    for shared in (net, laws.always(tp.skipping(net))):
+    skip_laws.check_skipping_is_masking(net, x)
+    skip_laws.check_macs_are_those_that_run(net, x)
+    for shared in (net, skip_laws.always(tp.skipping(net))):
         laws.check_threads_do_not_meet(shared, x)
         laws.check_a_call_within_a_call(shared, x)
 
