@@ -17,6 +17,7 @@ from torchvision.models.swin_transformer import SwinTransformer
 
 import torchpaths as tp
 from torchpaths.errors import CallError, PathError, RouteError
+from torchpaths.junction import junctions
 from torchpaths.methods import base
 from torchpaths.methods.distil import divergence, pooled, spatial
 from torchpaths.models import cifar_resnet
@@ -109,9 +110,9 @@ def test_the_way_from_one_stage_to_the_next_takes_the_switch_of_the_next() -> No
 def test_the_blocks_to_leave_out_can_be_named() -> None:
     net, _ = adaptive(tp.AdaptiveDepth(skippable=(r"layer2\.[12]", "layer3.1")))
     assert list(net.sites) == ["layer2", "layer3"]
-    skipped = [name for name, module in net.model.named_modules() if isinstance(module, Skippable)]
+    skipped = [name for name, junction in junctions(net.model) if isinstance(junction._place, Skippable)]
     assert skipped == ["layer2.1", "layer2.2", "layer3.1"]
-    doubled = [name for name, module in net.model.named_modules() if isinstance(module, Doubled)]
+    doubled = [name for name, junction in junctions(net.model) if isinstance(junction._place, Doubled)]
     assert doubled == ["layer2.0.bn1", "layer2.0.bn2", "layer3.0.bn1", "layer3.0.bn2"], "layer3.2 is nobody's"
 
 
@@ -182,7 +183,7 @@ def test_norms_that_cannot_be_doubled_are_named(model: nn.Module, message: str) 
     x = torch.randn(2, 4, 8, 8)
     with pytest.raises(RouteError, match=message):
         tp.route(model.eval(), tp.AdaptiveDepth(), example=x)
-    assert not any(isinstance(m, tp.Junction) for m in model.modules()), "the model is as it was"
+    assert not list(junctions(model)), "the model is as it was"
     tp.route(model, tp.AdaptiveDepth(norms=False), example=x)
 
 
@@ -201,7 +202,7 @@ def test_both_norms_start_with_the_weights_that_were_there() -> None:
 def test_each_norm_takes_its_statistics_from_its_own_depth_only() -> None:
     method = tp.AdaptiveDepth()
     net, x = adaptive(method)
-    bn: Any = net.get_submodule("model.layer2.0.bn1")
+    bn: Any = net.get_submodule("model.layer2.0.bn1")._place
     before = bn.block.running_mean.clone(), bn.skipped.running_mean.clone()
     net.train()
     net(x, method.path(net, "FTF"))

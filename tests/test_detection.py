@@ -13,6 +13,7 @@ import torchpaths as tp
 from detection_toys import SIDE, routed
 from torchpaths.detection import CocoSet, backward, collate, evaluate, passes, shapes
 from torchpaths.errors import CallError, DataError
+from torchpaths.junction import junctions
 from torchpaths.methods.distil import Features, divergence
 from torchpaths.places.stages.switch import Doubled
 
@@ -56,7 +57,8 @@ def test_at_less_depth_the_second_norms_run() -> None:
     method = tp.AdaptiveDepth()
     net = routed(method).eval()
     first, second = (
-        next(m for n, m in net.named_modules() if isinstance(m, Doubled) and f"layer{i}.0" in n) for i in (1, 2)
+        next(j._place for n, j in junctions(net.model) if isinstance(j._place, Doubled) and f"layer{i}.0" in n)
+        for i in (1, 2)
     )
     images = [torch.rand(3, SIDE, SIDE)]
 
