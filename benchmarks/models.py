@@ -103,11 +103,14 @@ def size(name: str) -> tuple[int, ...]:
 
 def examine(name: str, part: Part, hand: bool, answer: Connection) -> None:
     """One architecture, in a process of its own; the result goes into the pipe."""
+    import resource
+
     import torch
     from models_by_hand import BY_HAND
-    from models_check import check
+    from models_check import MEMORY, check
     from models_depths import depths
 
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     warnings.filterwarnings("ignore")
     try:
         x = torch.randn(2, *size(name), generator=torch.Generator().manual_seed(0))

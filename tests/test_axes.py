@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-import untouched_laws
 import torchpaths as tp
+import untouched_laws
 from block_toys import WIDTH, Bare, Basic, chain
 from torchpaths.errors import RouteError
 from torchpaths.places.residual.split import split

@@ -167,7 +167,7 @@ def test_sites_that_share_layers_without_nesting_are_named() -> None:
     before = list(model.state_dict())
     with pytest.raises(RouteError, match=r"'layer1.0.across' and 'layer1.0' cover some of the same layers"):
         tp.route(model, [GATES, Across()], example=x)
-    with pytest.raises(RouteError, match=r"ToyFilters and ToyBranches both claim site 'layer1.0.conv1'"):
+    with pytest.raises(RouteError, match=r"ToyBranches and ToyFilters both decide at site 'layer1.0.conv1'"):
         tp.route(model, [FILTERS, BRANCHES], example=x)
     with pytest.raises(RouteError, match=r"channels of 'layer1.0.conv1' are closed by another method already"):
         tp.route(model, [FILTERS, Renamed()], example=x)

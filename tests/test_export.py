@@ -258,7 +258,7 @@ class Choosy(nn.Module):
     """Looks at values to decide what to do."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x if float(x.sum()) > 0 else -x
+        return -x if float(x.abs().max()) > 1e9 else x
 
 
 def test_a_site_that_cannot_become_part_of_a_graph_is_named_and_can_be_fixed(tmp_path: Path) -> None:

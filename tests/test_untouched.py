@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import untouched_laws
 import torchpaths as tp
+import untouched_laws
 from block_toys import WIDTH, Bare, Basic, chain
 from torchpaths.errors import RouteError
 from torchpaths.places.untouched import Untouched

@@ -27,7 +27,7 @@ def _seen(value: Any, known: set[int]) -> Any:
     while isinstance(value, Junction):
         value = value._place.block
     if isinstance(value, Tensor):
-        bits = hashlib.sha256(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy()).hexdigest()
+        bits = hashlib.sha256(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()).hexdigest()
         return id(value), type(value), value.shape, value.dtype, value.requires_grad, id(value.grad), bits
     if isinstance(value, nn.Module) or id(value) in known:
         return id(value)
