@@ -255,4 +255,4 @@ def test_outside_any_call_a_place_is_open() -> None:
     nn.init.constant_(other.weight, 3.0)
     place = tp.Junction(Doubled(norm, other, Site("stage", (), ("stage",), tp.Switch())))
     x = torch.randn(2, 4)
-    assert torch.equal(place.run(x), functional.layer_norm(x, (4,)))
+    assert torch.equal(place(x), functional.layer_norm(x, (4,)))

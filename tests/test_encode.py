@@ -186,7 +186,7 @@ def test_a_cuts_description_names_its_method_in_the_same_way(tmp_path: Path) -> 
 
 def test_the_tables_hold_classes_that_are_there() -> None:
     assert {once for once, _ in OLD} <= files._ONCE.keys()
-    for name in {*files._ONCE.values(), *files._MORE}:
+    for name in {*files._ONCE.values(), *files._VALUES}:
         kind = files._found(name)
         assert kind is not None
         assert kind.__name__ == name

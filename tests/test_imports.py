@@ -97,6 +97,8 @@ import importlib, json, pkgutil, sys
 import torchpaths
 skipped = []
 for found in pkgutil.walk_packages(torchpaths.__path__, "torchpaths."):
+    if found.name.endswith(".__main__"):
+        continue
     try:
         importlib.import_module(found.name)
     except ImportError as error:

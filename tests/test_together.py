@@ -131,7 +131,7 @@ def test_a_run_of_several_says_who_they_are_and_measures_both_depths(composed: P
     summary = json.loads((composed / "summary.json").read_text())
     assert summary["method"] == "AdaptiveDepth,GatedBlocks"
     assert set(summary["losses"]) == {"task", "rate", "outputs", "features", "base_rate"}
-    assert summary["paths"]["base"]["macs_share"] < 0.8 < summary["macs_share"]
+    assert summary["paths"]["base"]["macs_share"] < summary["macs_share"] < 1
     rows = [row for row in read_metrics(composed / "metrics.jsonl") if row["kind"] == "epoch"]
     assert len(rows) == 2
     assert rows[-1]["losses"]["task"] < rows[0]["losses"]["task"]

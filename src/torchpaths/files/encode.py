@@ -15,17 +15,17 @@ import pathlib
 import sys
 from typing import Any
 
-import torchpaths
 from torchpaths.errors import RunError, near, reason
 from torchpaths.methods import METHODS
 from torchpaths.methods.base import Method
 
-_MORE = {
+_VALUES = {
     "Augment": "torchpaths.data.augment",
+    "Budget": "torchpaths.layout",
     "Recipe": "torchpaths.train.recipe",
     "Together": "torchpaths.methods.together",
 }
-"""Values of the library that are not on its public surface, and where they are."""
+"""What recipes and methods hold besides methods, and where it is."""
 
 _ONCE = {
     "torchpaths.data.augment:Augment": "Augment",
@@ -126,7 +126,7 @@ def _class(name: Any, key: str) -> type[Any]:
     if found is None:
         raise RunError(
             f"{key} names {name!r}, which is no method or value of torchpaths; it was edited, or written by another "
-            f"version. {near(name, [*METHODS, 'Budget', *_MORE])}"
+            f"version. {near(name, [*METHODS, *_VALUES])}"
         )
     return found
 
@@ -136,14 +136,11 @@ def _own(module: str) -> bool:
 
 
 def _found(name: str) -> type[Any] | None:
-    """A dataclass of the library by its public name."""
-    if name in _MORE:
-        found = getattr(importlib.import_module(_MORE[name]), name)
-    elif name in torchpaths.__all__:
-        found = getattr(torchpaths, name)
-    else:
-        return None
-    return found if isinstance(found, type) and dataclasses.is_dataclass(found) else None
+    """A method or value of the library by its public name."""
+    if name in _VALUES:
+        value: type[Any] = getattr(importlib.import_module(_VALUES[name]), name)
+        return value
+    return METHODS.get(name)
 
 
 def _foreign(module: str, qualname: str, key: str) -> type[Any]:

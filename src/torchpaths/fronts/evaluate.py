@@ -91,19 +91,19 @@ class _Tally:
         self.loss = 0.0
         self.opened = np.zeros(len(net.layout.units), np.int64)
         self.macs = 0
+        # One path for all images is counted on a run, as a forced path asks no decider.
+        self.counts = choice.path is not None and set(choice.path) == set(net.sites)
         self.one_image: int | None = None
 
     def add(self, x: Tensor, logits: Tensor, labels: Tensor, opened: NDArray[np.bool_]) -> None:
         self.correct += int((logits.argmax(1) == labels).sum())
         self.loss += float(functional.cross_entropy(logits.float(), labels, reduction="sum"))
         self.opened += opened.sum(0)
-        if self.one_image is None and self.choice.threshold is None:
-            # One path for all images: counted, since a forced path asks no decider. A call was made before, so what
-            # the network does only once is not counted.
+        if self.counts and self.one_image is None:
             path = self.choice.apply(self.net)
-            self.net(x[:1], path)
+            self.net(x[:1], path)  # once before: what the network does only the first time is not counted
             self.one_image = count_macs(lambda: self.net(x[:1], path))
-        elif self.one_image is None:
+        elif not self.counts:
             self.macs += int(self.net.layout.costs(opened)[:, 0].sum())
 
     def result(self, images: int) -> Worth:
