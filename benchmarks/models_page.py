@@ -20,8 +20,8 @@ float32 on a CPU; torch {torch}, torchvision {torchvision}, timm {timm}. **{pass
 * deepcopy and pickle give networks that answer the same;
 * **gates**: one training step with `GatedBlocks` reaches every gate with a gradient ("not tried" where that takes more
   than {limit:.0f} GiB);
-* **untouched**: `route` refused at the last moment, for a gate that is not there, leaves the model bitwise and attribute
-  for attribute as it was. This holds for {untouched} of all {tried}, those that do not route included.
+* **untouched**: `route` refused at the last moment, for a gate that is not there, leaves the model bitwise and
+  attribute for attribute as it was. This holds for {untouched} of all {tried}, those that do not route included.
 
 **Depths**: `AdaptiveDepth` makes so many networks of it, the smallest with the share of the MACs in brackets. The
 largest is the original bit for bit, the smallest what `extract` cuts out. {deep} of the architectures have depths.

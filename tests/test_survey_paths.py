@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from layouts import by_hand, large, layouts
 from survey_toy import LAYOUT, Toy, loader
+from torchpaths.budget import Budget
 from torchpaths.errors import BudgetError, PathError
-from torchpaths.layout import Budget, Cost, Layout, Term, Unit
+from torchpaths.layout import Cost, Layout, Term, Unit
 from torchpaths.path import Path
 from torchpaths.surveys import Survey, survey
 from torchpaths.surveys.choose import choose

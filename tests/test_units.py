@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from torchpaths.budget import Budget
 from torchpaths.errors import BudgetError, PathError
-from torchpaths.layout import Budget, Cost, Layout, Unit
+from torchpaths.layout import Cost, Layout, Unit
 
 
 def layout(network: str = "Net", first: str = "stage1.0", macs: int = 10) -> Layout:

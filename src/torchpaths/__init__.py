@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torchpaths.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from torchpaths.budget import Budget as Budget
     from torchpaths.costs import cost as cost
     from torchpaths.cuts.read import load_cut as load_cut
     from torchpaths.cuts.save import save_cut as save_cut
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from torchpaths.fronts import front as front
     from torchpaths.junction import Junction as Junction
     from torchpaths.junction import Place as Place
-    from torchpaths.layout import Budget as Budget
     from torchpaths.layout import Cost as Cost
     from torchpaths.layout import Layout as Layout
     from torchpaths.layout import Unit as Unit
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "AdaptiveDepth": "methods.adaptive_depth",
-    "Budget": "layout",
+    "Budget": "budget",
     "Chance": "deciders.chance",
     "Cost": "layout",
     "Decider": "trace",

@@ -48,8 +48,9 @@ def plain(net: Routed, path: Path | None = None) -> nn.Module:
     """The network along a path without junctions and deciders, by reference: it shares all parameters with ``net``.
 
     A new tree of modules from which only closed parts are missing: blocks keep their names, and where nothing is left
-    of one stands an ``nn.Identity`` or a copy. Not compared with ``net`` as in `extract`. Training flags are those of
-    ``net``.
+    of one stands an ``nn.Identity`` or a copy. Layers that lose some of their channels hold copies of what is left of
+    their weights, so that later changes of ``net`` are not seen there. Not compared with ``net`` as in `extract`.
+    Training flags are those of ``net``.
 
     Args:
         net: a routed network; it is not changed.

@@ -27,7 +27,7 @@ class Menu:
     """A network along any of some paths, each a program of its own: ``(x, path) -> y``, in evaluation, no gradients.
 
     Made by `compiled`. Weights and buffers are those of the network it was made of; changed in place they need no
-    compilation.
+    compilation. Layers that lose some of their channels along a path hold copies, see `torchpaths.plain`.
 
     Attributes:
         paths: what it can run, in the order they were given.

@@ -6,13 +6,13 @@ import dataclasses
 import pathlib
 from dataclasses import dataclass
 
+from torchpaths.budget import Budget
 from torchpaths.cli import OK
 from torchpaths.cli.options import OfRun, emit, parse, speaking
 from torchpaths.cli.tables import count
 from torchpaths.cuts import Spec, save_cut
 from torchpaths.errors import BudgetError, DataError
 from torchpaths.fronts import Front
-from torchpaths.layout import Budget
 from torchpaths.models import source
 from torchpaths.path import Path
 from torchpaths.surveys import Survey

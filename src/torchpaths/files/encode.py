@@ -21,7 +21,7 @@ from torchpaths.methods.base import Method
 
 _VALUES = {
     "Augment": "torchpaths.data.augment",
-    "Budget": "torchpaths.layout",
+    "Budget": "torchpaths.budget",
     "Recipe": "torchpaths.train.recipe",
     "Together": "torchpaths.methods.together",
 }
@@ -29,6 +29,7 @@ _VALUES = {
 
 _ONCE = {
     "torchpaths.data.augment:Augment": "Augment",
+    "torchpaths.budget:Budget": "Budget",
     "torchpaths.layout:Budget": "Budget",
     "torchpaths.methods.adaptive_depth:AdaptiveDepth": "AdaptiveDepth",
     "torchpaths.methods.gated_blocks:GatedBlocks": "GatedBlocks",

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchpaths.budget import Budget
 from torchpaths.errors import BudgetError
 from torchpaths.fronts import files
 from torchpaths.fronts.measured import Measured, Profile
 from torchpaths.fronts.points import Point
 from torchpaths.fronts.profile import time_points
-from torchpaths.layout import Budget, Layout
+from torchpaths.layout import Layout
 from torchpaths.meter.allocator import allocator
 from torchpaths.meter.setting import devices_here
 from torchpaths.meter.timing import Timer

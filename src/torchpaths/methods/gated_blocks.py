@@ -17,9 +17,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from torchpaths.budget import Budget
 from torchpaths.deciders.gate import Gate, Inference
 from torchpaths.errors import BudgetError, RouteError, near
-from torchpaths.layout import Budget
 from torchpaths.methods.base import Losses, Mean, Method, running
 from torchpaths.methods.blocks import plan_blocks
 from torchpaths.places.plan import Plan

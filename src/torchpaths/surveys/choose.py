@@ -22,8 +22,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from torchpaths.budget import Budget
 from torchpaths.errors import BudgetError
-from torchpaths.layout import Budget, Layout
+from torchpaths.layout import Layout
 from torchpaths.path import Path
 
 

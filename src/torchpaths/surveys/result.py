@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from torchpaths.budget import Budget
 from torchpaths.errors import PathError, near
-from torchpaths.layout import Budget, Layout
+from torchpaths.layout import Layout
 from torchpaths.path import Path
 from torchpaths.surveys import files
 from torchpaths.surveys.choose import as_path, choose

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from torchpaths.budget import Budget
 from torchpaths.data import Augment
 from torchpaths.errors import RunError, near
-from torchpaths.layout import Budget
 from torchpaths.methods.adaptive_depth import AdaptiveDepth
 from torchpaths.methods.base import Method
 from torchpaths.methods.gated_blocks import GatedBlocks
