@@ -1,6 +1,7 @@
 # Everything a checkout needs. On a fresh machine: Python 3.11 or newer with pip and venv, and make.
 #   make demo      train the plain and the gated network on digits, side by side
 #   make test      the test suite
+#   make test-fast its quick part, for the inner loop
 #   make lint      ruff and mypy
 #   make format    let ruff rewrite what it can
 #   make pictures  the README's picture, drawn anew from the demo's run
@@ -13,7 +14,7 @@ RUN ?= runs/digits
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint format pictures lock clean setup
+.PHONY: demo test test-fast lint format pictures lock clean setup
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -22,6 +23,9 @@ demo: $(READY)
 # Tests are small: a process for each core, and no pool of threads inside them.
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+test-fast: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow"
 
 lint: $(READY)
 	$(BIN)/ruff check .

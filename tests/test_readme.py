@@ -78,7 +78,7 @@ def test_a_command_of_the_pages_is_understood(command: str, monkeypatch: pytest.
 
 
 def test_every_make_target_of_the_pages_exists() -> None:
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     asked = {t for c in commands() if c.startswith("make ") for t in c.split()[1:]}
     asked |= {t for page in PAGES for t in re.findall(r"`make (\w+)`", page.read_text())}
     assert {"demo", "test", "lint"} <= asked

@@ -1,0 +1,59 @@
+"""Which tests `make test-fast` leaves out: the inner loop is for what breaks often and runs in no time.
+
+Marked ``slow`` are whole files that train, export, draw, start processes or run the pages; single tests of large
+networks and compilations; and the laws on more than a few networks. `make test` runs everything.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+FILES = {
+    "test_allocator",
+    "test_cli",
+    "test_cli_cut",
+    "test_cli_export",
+    "test_cli_measure",
+    "test_compiled",
+    "test_composition",
+    "test_cut",
+    "test_detection",
+    "test_detection_train",
+    "test_examples",
+    "test_export",
+    "test_export_files",
+    "test_measure",
+    "test_models_cifar_resnet",
+    "test_models_matrix",
+    "test_readme",
+    "test_survey_figures",
+    "test_together",
+    "test_train_ddp",
+    "test_train_resume",
+    "test_train_run",
+}
+TESTS = {
+    "test_a_cut_network_compiles_as_one_graph_and_copies",
+    "test_a_cut_network_is_opened_where_torchpaths_is_not_installed",
+    "test_compiled_as_one_graph_it_answers_as_eager",
+    "test_gated_imagenet_resnets_have_the_published_codes_parameters",
+    "test_every_network_is_as_it_was_after_a_refusal_and_after_routing",
+    "test_parameters_and_macs_are_those_of_the_authors_networks",
+    "test_public_names_stay_what_they_are_when_every_module_has_been_imported",
+    "test_resnet50_costs_what_it_is_known_to_and_an_eighth_of_it_always_runs",
+    "test_surveys_on_record_are_of_the_networks_they_were_made_with",
+    "test_the_papers_schedules_fit_torchvisions_networks",
+    "test_tools_that_trace_take_the_model_inside_as_any_other",
+    "test_what_can_be_left_out_learns_to_refine",
+}
+NETWORKS = {"torchvision/resnet", "torchvision/vit", "torchvision/narrow"}
+"""On which of the toys the laws are held in the inner loop."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        network = item.callspec.params.get("network", "") if hasattr(item, "callspec") else ""
+        other = isinstance(network, str) and "/" in network and network not in NETWORKS
+        if item.path.stem in FILES or item.originalname in TESTS or other:
+            item.add_marker(pytest.mark.slow)
