@@ -69,8 +69,7 @@ class Place(ABC):
     @property
     def call(self) -> Call | None:
         """The call in progress in this thread; None outside any."""
-        call: Call | None = self.slot.holder.call
-        return call
+        return self.slot.current
 
     def decide(self, site: Site, x: Tensor, pool: Pooling) -> tuple[Tensor, Decision | None]:
         """The decision for one of its sites, None (open) outside any call; and ``x`` to go on with.
@@ -81,8 +80,8 @@ class Place(ABC):
         """
         call = self.call
         if call is None:
-            if torch.compiler.is_compiling():
-                if self.slot.local.call is None:
+            if torch.compiler.is_dynamo_compiling():
+                if len(self.slot.running) == 0:
                     return x, None
                 found: tuple[Tensor, Decision | None] = _outside(self, site, x, pool)
                 return found
@@ -100,6 +99,14 @@ class Place(ABC):
                 "call."
             )
         return call.decide(site, x, pool)
+
+    def note(self, site: Site, name: str, measure: Callable[[], Tensor]) -> None:
+        """Add what the place measures to the response of a decision already taken; nothing outside any call."""
+        call = self.call
+        if call is not None:
+            call.note(site, name, measure())
+        elif torch.compiler.is_dynamo_compiling() and len(self.slot.running) > 0:
+            _note_outside(self, site, name, measure)
 
     @abstractmethod
     def run(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -122,10 +129,16 @@ class Place(ABC):
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def _outside(place: Place, site: Site, x: Tensor, pool: Pooling) -> tuple[Tensor, Decision | None]:
-    """A decision where a part of a network is compiled by itself, and the call was made outside."""
-    call = place.slot.local.call
-    assert call is not None
-    return call.decide(site, x, pool)
+    """A decision where a part of a network is compiled by itself, and calls were made outside."""
+    call = place.slot.current
+    return (x, None) if call is None else call.decide(site, x, pool)
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _note_outside(place: Place, site: Site, name: str, measure: Callable[[], Tensor]) -> None:
+    call = place.slot.current
+    if call is not None:
+        call.note(site, name, measure())
 
 
 _CALL = nn.Module.__call__

@@ -76,14 +76,37 @@ class Routed(nn.Module):
         if path is not None:
             path.check(self.layout, batch)
         call = Call(path, batch, device, torch.is_grad_enabled())
-        holder = self.slot.holder
+        slot, holder, key = self.slot, self.slot.holder, 0 if torch.compiler.is_dynamo_compiling() else id(call)
         before = holder.call
         try:
+            slot.running[key] = None
             holder.call = call
             y = self.model(x, *inputs, **more)
         finally:
             holder.call = before
-        return y, call.finish(self.layout.inside)
+            slot.running.pop(key, None)
+        return y, self._finished(call)
+
+    def _finished(self, call: Call) -> Trace:
+        """The trace of a call.
+
+        Raises:
+            CallError: for a path that names a site that did not run, in evaluation.
+        """
+        trace = call.finish(self.layout.inside)
+        path = call.path
+        if path is None or self.training or torch.compiler.is_dynamo_compiling() or len(trace) == len(self.sites):
+            return trace
+        for site in path:
+            around = self.layout.inside.get(site, ())
+            closed = any(s not in trace or trace[s].whole != (True,) * len(self.layout.sites[s]) for s, _ in around)
+            if site not in trace and not closed:
+                raise CallError(
+                    f"the path names site {site!r}, which did not run: its block {self.sites[site].modules[0]!r} was "
+                    "replaced after route, runs in a thread that the model's own forward started, or not at all. Route "
+                    "the model as it is now, or leave the site out of the path."
+                )
+        return trace
 
     def _chosen(self, path: Path | None, inputs: tuple[Any, ...]) -> tuple[Path | None, tuple[Any, ...]]:
         """The path, by position or name, and the model's further inputs."""
@@ -94,6 +117,11 @@ class Routed(nn.Module):
                 raise PathError(f"a {type(given).__name__} of sites is no path; say Path({{...}}).")
         if path is not None and not isinstance(path, Path):
             raise PathError(f"path={path!r} is no path; give a torchpaths.Path, Path({{site: bools}}).")
+        if inputs and (isinstance(inputs[0], str) or _are_bools(inputs[0])):
+            raise PathError(
+                f"{inputs[0]!r} is no path; a depth is one of AdaptiveDepth: method.path(net, {inputs[0]!r}), others are "
+                "Path({site: bools})."
+            )
         if getattr(self, "_is_replica", False):
             raise CallError(
                 "this is a replica that nn.DataParallel made of a routed network: its junctions would run on the first "
@@ -127,5 +155,12 @@ class Routed(nn.Module):
         return "\n".join([title, *lines])
 
 
+def _are_bools(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) > 0 and all(isinstance(v, bool) for v in value)
+
+
 def _name(decider: Decider | None) -> str:
-    return "always open" if decider is None else repr(decider).replace("\n", " ")
+    """In one line of a table: a decider that does not describe itself in one bears its class's name."""
+    if decider is None:
+        return "always open"
+    return type(decider).__name__ if "\n" in repr(decider) else repr(decider)

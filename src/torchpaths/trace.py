@@ -287,12 +287,16 @@ class Slot:
 
     Attributes:
         local: holds this thread's innermost call.
-        call: the call while the network is being compiled or exported, when nothing is run for real; else None.
+        call: the call in a frame that torch.compile traces, when nothing is run for real; seen outside of one only
+            where a graph breaks inside of it.
+        running: the calls that are running, of all threads: a part that is compiled by itself is guarded by their
+            number, since threads' own attributes have no guards.
     """
 
     def __init__(self) -> None:
         self.local = _OfThread()
         self.call: Call | None = None
+        self.running: dict[int, None] = {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Slot:
         return Slot()
@@ -302,5 +306,14 @@ class Slot:
 
     @property
     def holder(self) -> Any:
-        """What has the attribute ``call`` that holds now: itself while compiling, else the thread's own."""
-        return self if torch.compiler.is_compiling() else self.local
+        """What has the attribute ``call`` that holds here: itself in a frame that is traced, else the thread's own."""
+        # Not is_compiling(): that is true in all threads while one compiles.
+        return self if torch.compiler.is_dynamo_compiling() else self.local
+
+    @property
+    def current(self) -> Call | None:
+        """The call in progress here; None outside any."""
+        if torch.compiler.is_dynamo_compiling():
+            return self.call
+        own: Call | None = self.local.call
+        return self.call if own is None else own

@@ -77,7 +77,7 @@ class Skipping(Routed):
         Raises:
             CallError: for an empty batch, or one on another device than the network.
         """
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_dynamo_compiling():
             raise CallError(
                 "what a skipping network runs depends on the images, so it cannot be compiled; run it as it is, or "
                 "compile the network along chosen paths: torchpaths.compiled(net, paths)."
@@ -96,15 +96,17 @@ class Skipping(Routed):
             joined = panel.joined()
             columns.update({n: (joined, i, d) for i, (n, d) in enumerate(zip(names, panel.deciders, strict=True))})
         call = SkippingCall(path, batch, device, columns, self.prices)
-        local = self.slot.local
+        slot, local = self.slot, self.slot.local
         before = local.call
         with torch.inference_mode(False), torch.no_grad():  # in inference mode tensors have no version
             try:
+                slot.running[id(call)] = None
                 local.call = call
                 y = self.model(x, *inputs, **more)
             finally:
                 local.call = before
-            return y, call.finish(self.layout.inside)
+                slot.running.pop(id(call), None)
+            return y, self._finished(call)
 
 
 def skipping(net: Routed) -> Skipping:

@@ -54,9 +54,9 @@ class Skippable(Place):
             y = self.block(x, *args, **kwargs)
         else:
             y = self._by_image(x, decision.open[:, self.unit], args, kwargs)
-        call = self.call
-        if self.features is not None and self.training and call is not None:
-            call.note(site, "features", self.features(y))
+        features = self.features
+        if features is not None and self.training:
+            self.note(site, "features", lambda: features(y))
         return y
 
     def _by_image(self, x: Tensor, opened: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
