@@ -10,13 +10,13 @@ compile, DDP, deepcopy, pickle and export see ordinary modules. Outside any call
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from torchpaths.errors import CallError
 from torchpaths.path import Bools
@@ -30,6 +30,7 @@ class Place(ABC):
         block: the module; with places in one another it is the inner one's junction.
         sites: the sites it obeys, referred to (`Routed` owns their deciders).
         slot: where the call in progress is; `Routed` gives all its places the same one.
+        first: the name of its forward's first argument, by which its input may be given.
         calls: whether `run` calls the block as such, whose hooks then fire there; otherwise the junction fires them.
         rectifies: whether its output is known to be the output of a ReLU, along every path.
     """
@@ -46,6 +47,8 @@ class Place(ABC):
         self.block = block
         self.sites = sites
         self.slot = Slot()
+        inner = block._place.block if isinstance(block, Junction) else block
+        self.first = next(iter(inspect.signature(inner.forward).parameters), "")
 
     @property
     def more(self) -> dict[str, nn.Module]:
@@ -143,20 +146,22 @@ def _note_outside(place: Place, site: Site, name: str, measure: Callable[[], Ten
 
 _CALL = nn.Module.__call__
 _TABLES = ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set")
-_HOOKS = (
-    "_backward_pre_hooks",
-    "_backward_hooks",
-    "_forward_hooks",
-    "_forward_hooks_with_kwargs",
-    "_forward_hooks_always_called",
-    "_forward_pre_hooks",
-    "_forward_pre_hooks_with_kwargs",
-)
-_STATE_HOOKS = (
-    "_state_dict_hooks",
-    "_state_dict_pre_hooks",
-    "_load_state_dict_pre_hooks",
-    "_load_state_dict_post_hooks",
+_STATE_HOOKS = tuple(name for name in vars(nn.Module()) if "state_dict" in name)
+_HOOKS = tuple(name for name in vars(nn.Module()) if "_hooks" in name and name not in _STATE_HOOKS)
+
+
+def _of_block(name: str) -> Any:
+    """A method that is the block's own."""
+
+    def method(self: Junction, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self._place.block, name)(*args, **kwargs)
+
+    return method
+
+
+_NOT_HERE = (
+    "{}, which only stands in a block's place; parametrise or change the block itself, which is among "
+    "net.named_modules() under the same name: dict(net.named_modules())[name]."
 )
 
 
@@ -184,6 +189,8 @@ class Junction(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """See `Place.run`."""
+        if not args and self._place.first in kwargs:
+            args = (kwargs.pop(self._place.first),)
         return self._place.run(*args, **kwargs)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -207,18 +214,30 @@ class Junction(nn.Module):
             super().__setattr__(name, value)
         elif isinstance(value, nn.Module) and place.put(name, value):
             self._share()
+        elif name == "__class__":
+            raise CallError(_NOT_HERE.format(f"{value.__name__} cannot be the class of a junction"))
         else:
             setattr(place.block, name, value)
 
+    def __len__(self) -> int:
+        return len(self._place.block)  # type: ignore[arg-type]
+
+    def __bool__(self) -> bool:
+        return bool(self._place.block)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._place.block)  # type: ignore[call-overload, no-any-return]
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._place.block[key]  # type: ignore[index]
+
     def __delattr__(self, name: str) -> None:
+        if name in self._place.block._parameters:
+            raise CallError(_NOT_HERE.format(f"parameter {name!r} cannot be taken from a junction"))
         delattr(self._place.block, name)
 
     def __dir__(self) -> list[str]:
         return sorted({*object.__dir__(self), *dir(self._place.block)})
-
-    def register_module(self, name: str, module: nn.Module | None) -> None:
-        """As the block's own; see `Place.put`."""
-        self.add_module(name, module)
 
     def add_module(self, name: str, module: nn.Module | None) -> None:
         """As the block's own; see `Place.put`."""
@@ -226,6 +245,8 @@ class Junction(nn.Module):
             self._share()
         else:
             self._place.block.add_module(name, module)
+
+    register_module = add_module
 
     @property
     def training(self) -> bool:
@@ -248,25 +269,12 @@ class Junction(nn.Module):
         if "_place" in self.__dict__:
             self._place.block._is_full_backward_hook = full
 
-    def register_forward_pre_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
-        """The block's own, as all hooks: they fire when the block runs, here or where its place calls it."""
-        return self._place.block.register_forward_pre_hook(*args, **kwargs)
-
-    def register_forward_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
-        """See `register_forward_pre_hook`."""
-        return self._place.block.register_forward_hook(*args, **kwargs)
-
-    def register_backward_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
-        """See `register_forward_pre_hook`."""
-        return self._place.block.register_backward_hook(*args, **kwargs)
-
-    def register_full_backward_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
-        """See `register_forward_pre_hook`."""
-        return self._place.block.register_full_backward_hook(*args, **kwargs)
-
-    def register_full_backward_pre_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
-        """See `register_forward_pre_hook`."""
-        return self._place.block.register_full_backward_pre_hook(*args, **kwargs)
+    # Hooks are the block's: they fire when it runs, here or where its place calls it.
+    register_forward_pre_hook = _of_block("register_forward_pre_hook")
+    register_forward_hook = _of_block("register_forward_hook")
+    register_backward_hook = _of_block("register_backward_hook")
+    register_full_backward_hook = _of_block("register_full_backward_hook")
+    register_full_backward_pre_hook = _of_block("register_full_backward_pre_hook")
 
     def named_children(self) -> Iterator[tuple[str, nn.Module]]:
         """See `Place.parts`."""
@@ -305,10 +313,16 @@ class Junction(nn.Module):
             module.train(mode)
         return self
 
-    def _save_to_state_dict(self, *args: Any) -> None:
-        self._place.block._save_to_state_dict(*args)  # the block's class may have its own way
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """The block's own, whose class may have its own way, and what the place has beside it."""
+        found = self._place.block.state_dict(*args, **kwargs)
+        for name, module in self._place.more.items():
+            prefix = f"{kwargs.get('prefix', '')}{name}."
+            module.state_dict(destination=found, prefix=prefix, keep_vars=kwargs.get("keep_vars", False))
+        return found
 
     def _load_from_state_dict(self, *args: Any) -> None:
+        self._share()  # torch goes on with the children: those that are there now
         state_dict, prefix, metadata, strict, missing, unexpected, errors = args
         unknown: list[str] = []
         self._place.block._load_from_state_dict(state_dict, prefix, metadata, strict, missing, unknown, errors)

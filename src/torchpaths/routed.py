@@ -119,8 +119,8 @@ class Routed(nn.Module):
             raise PathError(f"path={path!r} is no path; give a torchpaths.Path, Path({{site: bools}}).")
         if inputs and (isinstance(inputs[0], str) or _are_bools(inputs[0])):
             raise PathError(
-                f"{inputs[0]!r} is no path; a depth is one of AdaptiveDepth: method.path(net, {inputs[0]!r}), others are "
-                "Path({site: bools})."
+                f"{inputs[0]!r} is no path; a depth is made by its method, method.path(net, {inputs[0]!r}), any other "
+                "path is Path({site: bools})."
             )
         if getattr(self, "_is_replica", False):
             raise CallError(

@@ -67,6 +67,7 @@ def route(
     if isinstance(model, Routed) or next(junctions(model), None) is not None:
         raise RouteError(f"{type(model).__name__} is routed already; route the original model once, with all methods.")
     x = _example(model) if example is None else example
+    _check_example(model, x)
     before = Untouched(model)
     try:
         plans = plan_blocks(model, x, residuals) if method is None else method.find(model, x, residuals)
@@ -86,6 +87,17 @@ def route(
     net.training = model.training  # not net.train(): modules the user keeps in evaluation mode stay there
     net.deciders.train(model.training)
     return net
+
+
+def _check_example(model: nn.Module, x: Any) -> None:
+    images = [x] if isinstance(x, Tensor) else x
+    if not isinstance(images, Sequence) or not all(isinstance(image, Tensor) for image in images):
+        raise RouteError(f"example={type(x).__name__}: give what the model takes, a tensor or a list of images.")
+    if len(x) == 0:
+        raise RouteError("the example holds no image; give at least one.")
+    lazy = next((n for n, p in model.named_parameters() if isinstance(p, nn.UninitializedParameter)), None)
+    if lazy is not None:
+        raise RouteError(f"parameter {lazy!r} has no shape yet; run the model once, model(x), then route it.")
 
 
 def _example(model: nn.Module) -> Tensor:
@@ -137,9 +149,13 @@ def _run(model: nn.Module, x: Inputs, *more: Any) -> Any:
 
 
 def _check_same(got: Any, expected: Any, network: str) -> None:
-    pairs = list(zip(tree_leaves(got), tree_leaves(expected), strict=True))
-    for a, b in pairs:
-        if isinstance(b, Tensor) and (a.shape != b.shape or not torch.equal(a.nan_to_num(), b.nan_to_num())):
+    ours, theirs = tree_leaves(got), tree_leaves(expected)
+    for a, b in zip(ours, theirs, strict=False):
+        if not isinstance(b, Tensor):
+            same = type(a) is type(b) and (not isinstance(b, (bool, int, float, str)) or a == b)
+        else:
+            same = a.shape == b.shape and torch.equal(a.nan_to_num(), b.nan_to_num())
+        if not same or len(ours) != len(theirs):
             raise RouteError(
                 f"the routed {network} does not give the original's output with everything open: something in it "
                 "depends on more than its input, such as what a block wrote on itself when it last ran."
@@ -151,7 +167,7 @@ def _covers(plans: list[Plan], sites: Iterable[Site]) -> list[Cover]:
     covers = [cover for plan in plans for cover in plan.covers]
     first = {cover.site: cover for cover in reversed(covers) if not cover.added}
     for site in sites:
-        if site.decider is not None:
+        if site.decider is not None and site.name in first:
             cost = _decider_cost(site.decider)
             covers.append(replace(first[site.name], cost=cost, added=True, decides=True))
     return covers

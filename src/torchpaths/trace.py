@@ -233,6 +233,7 @@ class Call:
             return x, self.whole(site.decider.constant)
         x, features = pool(x)
         made = site.decider(features)
+        _check(made, site, features)
         return x, made if self.rows is None or made.whole is not None else made.spread(self.rows, self.batch)
 
     def note(self, site: Site, name: str, value: Tensor) -> None:
@@ -263,6 +264,8 @@ class Call:
                     continue
                 if outer.whole is None:
                     made = made.only(outer.open[:, unit])
+                    if not torch.compiler.is_compiling() and not bool(made.ran.any()):  # type: ignore[union-attr]
+                        made = None  # nobody came; while a graph is recorded that can't be known
                 elif not outer.whole[unit]:
                     made = None
             if made is not None:
@@ -274,6 +277,20 @@ class Call:
     def _sampled(self, choice: Tensor) -> Decision:
         opened = choice.to(self.device)
         return Decision(opened, opened.float())
+
+
+def _check(made: Decision, site: Site, features: Tensor) -> None:
+    """Raise unless a decision is one for these samples and the units of a site."""
+    wanted = (features.shape[0], len(site.units))
+    who = f"the decider of site {site.name!r}, {type(site.decider).__name__}, gave"
+    if not isinstance(made, Decision) or tuple(made.open.shape) != wanted or tuple(made.z.shape) != wanted:
+        found = f"open {tuple(made.open.shape)}, z {tuple(made.z.shape)}" if isinstance(made, Decision) else repr(made)
+        raise CallError(f"{who} {found}; it is to give a Decision with open and z [batch, unit], here {list(wanted)}.")
+    if made.open.dtype != torch.bool or (made.whole is not None and len(made.whole) != wanted[1]):
+        raise CallError(
+            f"{who} open of {made.open.dtype} and whole {made.whole!r}; open holds bools, whole a bool for each of "
+            f"{wanted[1]} units or None."
+        )
 
 
 class _OfThread(threading.local):

@@ -67,12 +67,22 @@ def make_layout(units: Sequence[Unit], covers: Iterable[Cover], plain: Cost, net
         RouteError: for covers that overlap without one lying in the other, or whose cost is not one of equal units.
     """
     covers = list(covers)
+    bare = {unit.site for unit in units} - {cover.site for cover in covers if not cover.added}
+    if bare:
+        raise RouteError(f"site {min(bare)!r} covers nothing of the network; its plan needs a Cover that says what.")
     spans = _Spans(units)
     terms, left = _nested([c for c in covers if not c.added], spans, plain)
     for cover in covers:
         if cover.added:
             outer = {spans.of(c) for c in covers if not c.added and c.site != cover.site and _around(c, cover)}
             terms.append(_term(cover, cover.cost, outer if cover.decides else {*outer, spans.of(cover)}))
+    wrong = next((c for c in covers if c.cost.macs < 0 or c.cost.params < 0), None)
+    if left.macs < 0 or wrong is not None:
+        site, cost = ("", left) if wrong is None else (f" of site {wrong.site!r}", wrong.cost)
+        raise RouteError(
+            f"the covers{site} cannot be right: {cost.macs:,} MACs are left of {plain.macs:,}. A cover costs what its "
+            "items cost in this network, once, for one image."
+        )
     always = [term for term in terms if not term.spans]
     fixed = sum((term.cost for term in always), left)
     deciding = sum((term.cost for term in always if term.decides), NOTHING)

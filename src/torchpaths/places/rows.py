@@ -6,6 +6,8 @@ one in channels_last: ten times slower for the very same bytes. Seen as ``[batch
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -29,6 +31,12 @@ def take_rows(x: Tensor, rows: Tensor) -> Tensor:
         return taken.view(len(rows), *x.shape[1:])
     _, channels, height, width = x.shape
     return taken.view(len(rows), height, width, channels).permute(0, 3, 1, 2)
+
+
+def of_rows(value: Any, rows: Tensor, batch: int) -> Any:
+    """What some images have of an argument: their rows of a tensor with a row for each image, else the argument."""
+    by_image = isinstance(value, Tensor) and value.dim() > 0 and value.shape[0] == batch
+    return take_rows(value, rows) if by_image else value
 
 
 def add_rows(y: Tensor, rows: Tensor, values: Tensor) -> None:

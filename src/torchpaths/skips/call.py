@@ -6,7 +6,7 @@ import dataclasses
 import math
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeAlias
 
 import torch
@@ -32,6 +32,7 @@ class SkippingCall(Call):
         rectified: whether that is the output of a ReLU.
         own: whether nobody else refers to it, so that it may be written.
         prices: what gathering costs.
+        autocast: whether the caller computes in another precision; gates do not.
     """
 
     gathers = True
@@ -40,6 +41,7 @@ class SkippingCall(Call):
         super().__init__(path, batch, device, grad=False)
         self.columns = columns
         self.prices = prices
+        self.autocast = torch.is_autocast_enabled(device.type)
         self.value: Tensor | None = None
         self.version = math.nan
         self.rectified = False
@@ -101,7 +103,8 @@ class SkippingCall(Call):
         joined, number, decider = column  # type: ignore[misc]
         if self._seen is None or self._seen[0] is not joined:
             x, features = pool(x)
-            self._seen = joined, joined.hidden(features) if self.batch == 1 else joined(features)
+            with torch.autocast(self.device.type, enabled=False) if self.autocast else nullcontext():
+                self._seen = joined, joined.hidden(features) if self.batch == 1 else joined(features)
         seen = self._seen[1]
         if isinstance(seen, list):
             score = self._scored[site.name] = joined.score(seen, number)

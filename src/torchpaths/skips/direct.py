@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 from torchpaths.places.residual.parts import Part, Piece
-from torchpaths.places.residual.place import Step
+from torchpaths.places.residual.place import ResidualPlace
 
 _CALL = re.compile(r"\bself\.(\w+)\(")
 
@@ -27,26 +27,30 @@ class Direct:
 
     Attributes:
         steps: the same steps past hooks.
+        called: the same steps with hooks, and with nothing left out that a hook may see.
     """
 
-    def __init__(self, block: nn.Module, steps: tuple[Step, ...]) -> None:
+    def __init__(self, place: ResidualPlace) -> None:
         """
         Args:
-            block: the block.
-            steps: its steps.
+            place: of the block.
         """
+        block = place.block
         children: dict[str, nn.Module] = {}
-        self.steps = tuple(step.using(functools.partial(self._direct, block, children)) for step in steps)
-        self._table = block._modules
+        self.steps = tuple(step.using(functools.partial(self._direct, block, children)) for step in place.known())
+        self.called = tuple(step.using(_unrectified) for step in place.steps)
+        for step in place.steps:
+            pieces = (step.pre, step.branch, step.shortcut, step.post)
+            children.update({p.relu: block.get_submodule(p.relu) for p in pieces if isinstance(p, Piece) and p.relu})
         self._children = [
-            (name, child, type(child), child.__dict__, child._forward_hooks, child._forward_pre_hooks)
+            (*_held(block, name), child, type(child), child.__dict__, child._forward_hooks, child._forward_pre_hooks)
             for name, child in children.items()
         ]
 
     def usable(self) -> bool | None:
         """Whether the children are still those, without hooks; None if they are not the same any more."""
-        table, hooked = self._table, False
-        for name, child, kind, own, hooks, pre_hooks in self._children:
+        hooked = False
+        for table, name, child, kind, own, hooks, pre_hooks in self._children:
             if table.get(name) is not child or type(child) is not kind or "forward" in own:
                 return None
             if hooks or pre_hooks:
@@ -59,13 +63,23 @@ class Direct:
         if not isinstance(piece, Piece):
             return piece
         called = _called(piece, block)
-        bound = {f"_{name}": _computing(child) for name, child in called.items()}
+        bound = {f"__direct_{name}": _computing(child) for name, child in called.items()}
         if not bound:
             return piece
         children.update(called)
-        source = _CALL.sub(lambda m: f"_{m[1]}(" if f"_{m[1]}" in bound else m[0], piece.source)
+        source = _CALL.sub(lambda m: f"__direct_{m[1]}(" if m[1] in called else m[0], piece.source)
         names = {**piece.names, **bound}
-        return Piece(source, names, piece.identity, piece.in_place, piece.rectifies, piece.rectifier)
+        return Piece(source, names, piece.identity, piece.in_place, piece.rectifies, piece.rectifier, piece.relu)
+
+
+def _unrectified(piece: Part) -> Part:
+    return piece.unrectified() if isinstance(piece, Piece) else piece
+
+
+def _held(block: nn.Module, name: str) -> tuple[dict[str, nn.Module | None], str]:
+    """The table in which a block has one of its descendants, and its name there."""
+    parent, _, child = name.rpartition(".")
+    return block.get_submodule(parent)._modules, child
 
 
 def _called(piece: Piece, block: nn.Module) -> dict[str, nn.Module]:
@@ -89,12 +103,16 @@ def _computing(module: nn.Module) -> Callable[..., Any]:
 
         def convolve(x: Tensor) -> Tensor:
             m = module
+            if m.padding_mode != "zeros" or "weight" not in parameters:
+                return m.forward(x)
             return conv(x, parameters["weight"], parameters["bias"], m.stride, m.padding, m.dilation, m.groups)  # type: ignore[arg-type]
 
         return convolve
     if type(module) is nn.BatchNorm2d and module.track_running_stats:
 
         def norm(x: Tensor) -> Tensor:
+            if module.training:
+                return module.forward(x)
             mean, var = buffers["running_mean"], buffers["running_var"]
             cudnn = torch.backends.cudnn.enabled
             return torch.batch_norm(

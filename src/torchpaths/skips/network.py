@@ -20,6 +20,7 @@ from itertools import chain, groupby
 from typing import Any
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from torchpaths.errors import CallError
 from torchpaths.path import Path
@@ -54,7 +55,16 @@ class Skipping(Routed):
         super().__init__(net.model, tuple(net.sites.values()), net.layout, net.example_shape)
         self.prices = Prices()
         self._panels = _panels(net.sites.values())
-        self.eval()
+        if net.training:
+            self.eval()
+        else:  # what its owner keeps in training mode stays there, as dropout may
+            self.training = False
+        batched = next((n for n, m in self.model.named_modules() if isinstance(m, _BatchNorm) and m.training), None)
+        if batched is not None:
+            raise CallError(
+                f"{batched!r} is in training mode, in which the images of a batch touch each other, so none can be "
+                "left out; call net.eval() before skipping(net)."
+            )
 
     def train(self, mode: bool = True) -> Skipping:
         """
@@ -116,7 +126,11 @@ def skipping(net: Routed) -> Skipping:
         net: a routed network; it stays as it is. Parameters and buffers are shared, so training goes on in ``net``.
 
     Returns:
-        ``fast(x, path=None) -> (y, trace)``.
+        ``fast(x, path=None) -> (y, trace)``. Its modules are copies: whoever replaces a layer or sets a hook does so on
+        ``fast.model``, or calls `skipping` again.
+
+    Raises:
+        CallError: for a batch norm that was left in training mode while the network is in evaluation.
     """
     tensors = chain(net.parameters(), net.buffers())
     return Skipping(copy.deepcopy(net, {id(t): t for t in tensors}))

@@ -54,7 +54,7 @@ class Joined:
         """One decider's score from `hidden`, without any tensor: to start an operation after a convolution, with the
         caches full of other things, takes fifty times as long as these sixteen products."""
         start, weights, bias = self.second[decider]
-        rectified = [value if value > 0 else 0.0 for value in hidden[start : start + len(weights)]]
+        rectified = [0.0 if value <= 0 else value for value in hidden[start : start + len(weights)]]
         products: float = sum(map(operator.mul, weights, rectified))
         return bias + products
 
@@ -74,6 +74,10 @@ class Panel:
         self.deciders = tuple(deciders)
         self._made: _Made | None = None
 
+    @property
+    def _device(self) -> str:
+        return next((p.device.type for d in self.deciders for p in d.parameters()), "cpu")
+
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_made": None}
 
@@ -85,7 +89,7 @@ class Panel:
         """The deciders as they are now. Threads may ask at once."""
         made = self._made
         if made is None or not made.holds():
-            with torch.no_grad():
+            with torch.no_grad(), torch.autocast(self._device, enabled=False):
                 made = self._made = _Made(self.deciders)
         return made.joined
 

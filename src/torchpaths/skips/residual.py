@@ -13,7 +13,7 @@ from torch import Tensor
 from torchpaths.places.gradients import mix
 from torchpaths.places.residual.parts import Piece
 from torchpaths.places.residual.place import ResidualPlace, Step
-from torchpaths.places.rows import add_rows, take_rows
+from torchpaths.places.rows import add_rows, of_rows, take_rows
 from torchpaths.skips.call import ALONE, LOCAL, SkippingCall, shares
 from torchpaths.skips.direct import Direct
 
@@ -53,10 +53,10 @@ class SkippingResidual(ResidualPlace):
         direct = self._direct
         usable = None if direct is None else direct.usable()
         if direct is None or usable is None:
-            direct = self._direct = Direct(self.block, self.steps)
+            direct = self._direct = Direct(self)
             self._limits = {}  # other children, other prices
             usable = direct.usable()
-        return direct.steps if usable else self.steps
+        return direct.steps if usable else direct.called
 
     def _step(self, step: Step, x: Tensor, inputs: tuple[Any, ...], call: SkippingCall) -> Tensor:
         x, decision = call.decide(step.site, x, step.pool)
@@ -73,17 +73,27 @@ class SkippingResidual(ResidualPlace):
                 return call.keep(x)
             own = call.own if total is x else sys.getrefcount(total) <= LOCAL and shares(total) <= ALONE
             if isinstance(rows, Tensor):
-                total = total if own else total.clone()
-                own = True
-                add_rows(total, rows, self._gathered(step, x, inputs, rows, call))
+                total, own = self._added(total if own else total.clone(), rows, step, x, inputs, call), True
         y = self._post(step, total, inputs, own)
         call.leave(y, rectified=step.post.rectifies, own=own if y is total else shares(y) <= ALONE)
         return y
 
+    def _added(
+        self, total: Tensor, rows: Tensor, step: Step, x: Tensor, inputs: tuple[Any, ...], call: SkippingCall
+    ) -> Tensor:
+        """``total`` with the branch added for some images, in place if the two have one shape."""
+        branch = self._gathered(step, x, inputs, rows, call)
+        if branch.shape[1:] == total.shape[1:]:
+            add_rows(total, rows, branch)
+            return total
+        some = total.index_select(0, rows) + branch
+        return total.expand(len(total), *some.shape[1:]).clone().index_copy_(0, rows, some)
+
     def _gathered(self, step: Step, x: Tensor, inputs: tuple[Any, ...], rows: Tensor, call: SkippingCall) -> Tensor:
-        """The branch for some images. Of the block's own inputs a branch reads sizes only, so any rows will do."""
+        """The branch for some images. Of the block's own input a branch reads sizes only, so any rows will do."""
+        further = (of_rows(value, rows, len(x)) for value in inputs[1:])
         with call.among(rows):
-            return step.branch(self.block, take_rows(x, rows), *_some(inputs, len(rows)))
+            return step.branch(self.block, take_rows(x, rows), inputs[0][: len(rows)], *further)
 
     def _add(self, step: Step, x: Tensor, inputs: tuple[Any, ...]) -> Tensor:
         """``shortcut + branch``, into the branch's own memory if nobody else refers to it."""
@@ -108,6 +118,8 @@ class SkippingResidual(ResidualPlace):
 
     def _pays(self, step: Step, x: Tensor, inputs: tuple[Any, ...], opened: int, call: SkippingCall) -> bool:
         """Whether gathering so many images is cheaper than running for all."""
+        if self._direct is not None and not self._direct.usable():
+            return True  # trials would call hooks in vain
         met = (step.site.name, step.unit, x.shape, x.dtype, x.stride(), x.device, torch.get_num_threads())
         if met not in self._limits:
             with call.aside():
@@ -123,14 +135,9 @@ class SkippingResidual(ResidualPlace):
 
         def gathering(count: int) -> None:
             rows = torch.arange(count, device=x.device)
-            add_rows(total, rows, self._gathered(step, x, inputs, rows, call))
+            self._added(total, rows, step, x, inputs, call)
 
         code = step.branch.source if isinstance(step.branch, Piece) else step.branch
         shapes = tuple(p.shape for p in self.block.parameters())
         for_all = partial(self._scaled, step, x, inputs, z)
         return call.prices.limit((code, shapes, *kind), len(x), for_all, gathering)
-
-
-def _some(inputs: tuple[Any, ...], count: int) -> tuple[Any, ...]:
-    """The block's inputs for so many images."""
-    return (inputs[0][:count], *inputs[1:])

@@ -25,6 +25,7 @@ from torchpaths.errors import RouteError, near
 from torchpaths.layout import Cost
 from torchpaths.places.covers import sum_item
 from torchpaths.places.residual.apart import Together
+from torchpaths.places.residual.axes import channel_axis
 from torchpaths.places.residual.parts import Residual, Split, part
 from torchpaths.places.residual.split import WritesOnItselfError, split
 from torchpaths.places.untouched import Untouched
@@ -281,8 +282,27 @@ class _Search:
             costs.append(Cost(count_macs(run), sum(p.numel() for p in held)))
             ids = {id(p) for p in held}
             items.append(frozenset({sum_item(name, number), *(n for n, p in names if id(p) in ids)}))
-        channels = tuple(s.shape[r.axis] for s, r in zip(starts, parts.residuals, strict=True))
+        parts = replace(parts, residuals=tuple(map(partial(_with_axis, block, inputs), parts.residuals, starts)))
+        channels = tuple(s.shape[r.axis or 1] for s, r in zip(starts, parts.residuals, strict=True))
         return Found(name, parts, _names(name, parts), tuple(costs), channels, tuple(items))
+
+
+def _with_axis(block: nn.Module, inputs: tuple[Any, ...], residual: Residual, start: Tensor) -> Residual:
+    """A residual sum whose channels' axis is known; images and vectors have them in the second where nothing tells.
+
+    Raises:
+        RouteError: for other values, such as sequences, of which nothing tells.
+    """
+    if residual.axis is not None:
+        return residual
+    run = partial(part(residual.branch), block)
+    axis = channel_axis(start, (), lambda value: run(value, *inputs), block.children())
+    if axis is None and start.dim() not in (2, 4):
+        raise RouteError(
+            f"nothing tells which axis of its input, of shape {tuple(start.shape)}, holds channels; say so, "
+            "Residual(..., axis=)"
+        )
+    return replace(residual, axis=axis or 1)
 
 
 class _ParametersUsed(TorchFunctionMode):

@@ -39,6 +39,7 @@ class Piece:
         in_place: whether it may write into its argument.
         rectifies: whether its value is the output of a ReLU.
         rectifier: whether it is a ReLU of ``x`` and nothing else.
+        relu: the layer of the block that this ReLU is, by its dotted name; empty for a function.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Piece:
         in_place: bool,
         rectifies: bool = False,
         rectifier: bool = False,
+        relu: str = "",
     ) -> None:
         self.source = source
         self.names = names
@@ -56,6 +58,7 @@ class Piece:
         self.in_place = in_place
         self.rectifies = rectifies
         self.rectifier = rectifier
+        self.relu = relu
         self._compile()
 
     def _compile(self) -> None:
@@ -66,6 +69,17 @@ class Piece:
     def __call__(self, block: nn.Module, x: Tensor, *inputs: Any) -> Tensor:
         value: Tensor = self._function(block, x, *inputs)
         return value
+
+    def unrectified(self) -> Piece:
+        """The same code, of whose ReLU nothing is known: the layer may be another one day, or have hooks."""
+        return Piece(self.source, self.names, self.identity, self.in_place) if self.relu else self
+
+    def known(self, block: nn.Module) -> Piece:
+        """What is known of it as the block is now."""
+        layer = block.get_submodule(self.relu) if self.relu else None
+        plain = type(layer) is nn.ReLU and "forward" not in layer.__dict__
+        hooked = layer is not None and bool(layer._forward_hooks or layer._forward_pre_hooks)
+        return self if layer is None or (plain and not hooked) else self.unrectified()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Piece:
         return self  # immutable
@@ -80,7 +94,7 @@ class Piece:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         modules = {k: importlib.import_module(name) for k, name in state.pop("modules").items()}
-        self.__dict__.update(state)
+        self.__dict__.update({"relu": "", **state})
         self.names = {**state["names"], **modules}
         self._compile()
 
@@ -100,7 +114,7 @@ class Residual:
         post: follows the sum.
         pre: precedes both (None: nothing does).
         name: what tells this sum from others of the same block ("attn"); the branch's largest child.
-        axis: the channel axis of ``s``, for pooling.
+        axis: the channel axis of ``s``, for pooling; None where it is to be found out.
     """
 
     branch: Callable[..., Any]
@@ -108,7 +122,7 @@ class Residual:
     post: Callable[..., Any]
     pre: Callable[..., Any] | None = None
     name: str = ""
-    axis: int = 1
+    axis: int | None = None
 
 
 @dataclass(frozen=True)

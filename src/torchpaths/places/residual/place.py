@@ -31,6 +31,7 @@ class Step:
         self.branch = part(residual.branch)
         self.shortcut = part(residual.shortcut)
         self.post = part(residual.post)
+        assert residual.axis is not None
         self.axis = residual.axis
         self.site = site
         self.unit = unit
@@ -70,9 +71,18 @@ class ResidualPlace(Place):
         self.steps = tuple(Step(r, site, unit) for r, (site, unit) in zip(parts.residuals, sites, strict=True))
         self.conditions = tuple(zip(parts.conditions, parts.answers, strict=True))
         self.extra = parts.extra
-        self.rectifies = self.steps[-1].post.rectifies
         others = list(inspect.signature(block.forward).parameters.values())[1:]
         self._defaults = {p.name: p.default for p in others}
+        self._made_of = type(block), block.__dict__.get("forward")
+
+    @property
+    def rectifies(self) -> bool:  # type: ignore[override]
+        """See `Place.rectifies`."""
+        return self.known()[-1].post.rectifies
+
+    def known(self) -> tuple[Step, ...]:
+        """The steps, with what is known of their parts as the block is now."""
+        return tuple(step.using(lambda p: p.known(self.block) if isinstance(p, Piece) else p) for step in self.steps)
 
     def run(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The block's forward, each branch multiplied by its unit's ``z`` or left out.
@@ -90,6 +100,12 @@ class ResidualPlace(Place):
 
     def prepare(self, x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """What every part gets beside its own value; raises as `run` says."""
+        block = self.block
+        if self._made_of[0] is not type(block) or self._made_of[1] is not block.__dict__.get("forward"):
+            raise CallError(
+                f"block {self.sites[0].modules[0]!r} got another class or forward after it was routed, while its parts "
+                "are those of the one before; change the model first, then route it."
+            )
         inputs = (x, *self._bind(args, kwargs)) if args or kwargs or self.extra else (x,)
         for condition, answer in self.conditions:
             if bool(condition(self.block, x, *inputs)) != answer:
@@ -143,7 +159,7 @@ class ResidualPlace(Place):
 
     def cut(self, opened: Mapping[str, Bools], rectified: bool = False) -> nn.Module:
         """The block itself where all its units are open, else what is left of it. See `Place.cut`."""
-        steps = tuple((step, opened[step.site.name][step.unit]) for step in self.steps)
+        steps = tuple((step, opened[step.site.name][step.unit]) for step in self.known())
         if all(is_open for _, is_open in steps):
             return self.block
         left = trace(self.block, partial(self._along, steps, rectified), self._conditions())

@@ -289,7 +289,8 @@ class _Splitter:
         while end is not start and self._is(end, nn.Identity):
             [end] = _arguments(end)
         relu = end is not start and self._is_relu(end)
-        return Piece(code.src, scope, end is start, in_place, relu, relu and _arguments(end) == [start])
+        layer = str(end.target) if relu and end.op == "call_module" else ""
+        return Piece(code.src, scope, end is start, in_place, relu, relu and _arguments(end) == [start], layer)
 
     def _inputs(self, root: fx.Node) -> list[fx.Node]:
         """What every part is given beside its own value."""

@@ -113,7 +113,7 @@ def find_stages(
             skippable=tuple(left),
             norms=found,
             drops=tuple(walk.inside(kept, lambda m: type(m).__name__ in _DROPS)),
-            axis=places[left[-1]].parts.residuals[-1].axis,
+            axis=places[left[-1]].parts.residuals[-1].axis or 1,
             cost=walk.cost(left),
             items=walk.items(left),
             apart=all(places[name].apart for name in (*kept, *left) if name in places),

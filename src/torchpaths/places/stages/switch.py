@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torchpaths.errors import CallError
 from torchpaths.junction import Junction, Place, junctions
 from torchpaths.path import Bools
-from torchpaths.places.rows import put_rows, take_rows
+from torchpaths.places.rows import of_rows, put_rows, take_rows
 from torchpaths.trace import Decision, Site
 
 
@@ -49,7 +49,7 @@ class Skippable(Place):
         [site] = self.sites
         x, decision = self.decide(site, x, _nothing)
         if not _opens(self, decision, self.unit):
-            y = x
+            y = x.clone()  # whoever is behind may write into it, while others keep what came in
         elif decision is None or decision.whole is not None:
             y = self.block(x, *args, **kwargs)
         else:
@@ -65,13 +65,15 @@ class Skippable(Place):
             return _choose(opened, self.block(x, *args, **kwargs), x)
         rows = opened.nonzero().flatten()
         if len(rows) == 0:
-            return x
+            return x.clone()
         if len(rows) == len(x):
             whole: Tensor = self.block(x, *args, **kwargs)
             return whole
         outer, call.rows = call.rows, rows if call.rows is None else call.rows[rows]
         try:
-            part: Tensor = self.block(take_rows(x, rows), *args, **kwargs)
+            given = [of_rows(value, rows, len(x)) for value in args]
+            named = {name: of_rows(value, rows, len(x)) for name, value in kwargs.items()}
+            part: Tensor = self.block(take_rows(x, rows), *given, **named)
         finally:
             call.rows = outer
         y = x.to(torch.promote_types(x.dtype, part.dtype), copy=True)
