@@ -37,7 +37,7 @@ def test_an_activation_that_was_replaced_is_what_runs(activation: nn.Module, whe
     early(x)
     for other in (net.model, early.model) if when == "after" else (net.model,):
         for name in ("block1", "block2"):
-            other.get_submodule(name).relu = copy.deepcopy(activation)  # type: ignore[assignment]
+            other.get_submodule(name).relu = copy.deepcopy(activation)
     fast = early if when == "after" else skipping(net)
     with torch.no_grad():
         for path in (tp.Path.full(net), tp.Path({"block1": True, "block2": False, "block3": True})):
@@ -82,7 +82,7 @@ def test_another_forward_or_class_of_a_routed_block_is_told() -> None:
 
 def test_a_path_that_names_a_site_which_does_not_run_any_more_is_told() -> None:
     net, x = network()
-    net.model.block2 = Basic().eval()  # type: ignore[assignment]
+    net.model.block2 = Basic().eval()
     with pytest.raises(CallError, match=r"names site 'block2', which did not run: its block 'block2' was replaced"):
         net(x, tp.Path({"block2": False}))
     assert len(net(x, tp.Path({"block1": False}))[1]) == 2, "the remedy: leave it out"
@@ -125,7 +125,7 @@ class Doubling(nn.Module):
 def test_a_parametrised_norm_keeps_all_its_weights_in_the_state_and_a_junction_cannot_be_parametrised() -> None:
     torch.manual_seed(0)
     x = torch.randn(2, 3, 32, 32)
-    net = tp.route(tp.models.cifar_resnet(20, classes=4), tp.AdaptiveDepth(), example=x).eval()  # type: ignore[attr-defined]
+    net = tp.route(tp.models.cifar_resnet(20, classes=4), tp.AdaptiveDepth(), example=x).eval()
     name = next(n.removesuffix(".skipped") for n, _ in net.model.named_modules() if n.endswith(".skipped"))
     want = net(x)[0]
     with pytest.raises(CallError, match=r"cannot be taken from a junction.*dict\(net.named_modules\(\)\)\[name\]"):
@@ -159,7 +159,7 @@ class Stack(nn.Sequential):
     """A residual block that is a container."""
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = x + super().forward(x)
+        y: Tensor = x + super().forward(x)  # type: ignore[no-untyped-call]
         return y
 
 

@@ -25,7 +25,7 @@ from block_toys import Bare
 from torchpaths.cuts import Spec, load_cut, save_cut
 from torchpaths.cuts.code import value
 from torchpaths.errors import DataError, PathError, RouteError, RunError
-from torchpaths.models import Source, source
+from torchpaths.models import Source, cifar_resnet, source
 from torchpaths.train.checkpoint import write_file
 
 
@@ -391,3 +391,13 @@ def test_values_are_written_as_source_that_makes_them(of: object, text: str) -> 
 def test_a_value_that_source_cannot_say_is_refused(of: object) -> None:
     with pytest.raises(RouteError, match="cannot be written as source text"):
         value(of)
+
+
+def test_a_source_that_is_only_a_name_is_refused_with_what_makes_one(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 32, 32)
+    net = tp.route(cifar_resnet(20, classes=4).eval(), example=x)
+    path = tp.Path.full(net)
+    with pytest.raises(RunError, match=r"give torchpaths.models.source\(name, classes=...\)"):
+        tp.save_cut(net, path, tmp_path / "cut", "cifar_resnet20")  # type: ignore[arg-type]
+    tp.save_cut(net, path, tmp_path / "cut", source("cifar_resnet20", classes=4))

@@ -116,6 +116,11 @@ def save_cut(
 
 
 def _check_json(source: Source) -> None:
+    if not isinstance(source, Source):
+        raise RunError(
+            f"source={source!r} does not say how the original is made; give "
+            "torchpaths.models.source(name, classes=...), with the name that create_model takes."
+        )
     try:
         json.dumps(source.kwargs, allow_nan=False)
     except (TypeError, ValueError) as error:

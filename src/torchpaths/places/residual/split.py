@@ -103,8 +103,8 @@ class WritesOnItselfError(RouteError):
         """
         super().__init__(
             f"its forward writes on the block itself ({', '.join(map(repr, names))}), which is lost where its parts "
-            "run alone. Keep such values on a child of the block or in a forward hook; what is only made once, on the "
-            "first run, is there if the model runs once before it is routed"
+            "run alone. Let a child of the block keep such values in its own forward, or a forward hook; what is only "
+            "made once, on the first run, is there if the model runs once before it is routed"
         )
 
 
