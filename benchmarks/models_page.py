@@ -87,7 +87,7 @@ def page(table: dict[str, Any]) -> str:
         tolerance=TOLERANCE,
         visible=VISIBLE,
         limit=MEMORY / 2**30,
-        untouched=sum(best(row)["untouched"] for row in rows),
+        untouched=sum(best(row).get("untouched", False) for row in rows),
         deep=sum(row["depths"]["outcome"] == "passed" for row in rows),
     )
     columns = (

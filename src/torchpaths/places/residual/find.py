@@ -151,8 +151,7 @@ class _Search:
             example = self.example
             shape = tuple(example.shape) if isinstance(example, Tensor) else [tuple(x.shape) for x in example]
             raise RouteError(
-                f"{type(self.model).__name__} does not take the example of shape {shape}: "
-                f"{reason}. "
+                f"{type(self.model).__name__} does not take the example of shape {shape}: {reason}. "
                 "Give route(model, method, example=x) an x that model(x) accepts."
             ) from error
         finally:
@@ -278,7 +277,8 @@ class _Search:
                     part(residual.branch)(block, start.clone(), *inputs)
                 held = tuple(used.found.values())
             # One image alone: some work, such as a table of relative positions, is done once for the whole batch.
-            run = partial(part(residual.branch), block, start[:1].clone(), x[:1], *inputs[1:])
+            one = [v[:1] if isinstance(v, Tensor) and v.dim() and len(v) == batch else v for v in inputs]
+            run = partial(part(residual.branch), block, start[:1].clone(), *one)
             costs.append(Cost(count_macs(run), sum(p.numel() for p in held)))
             ids = {id(p) for p in held}
             items.append(frozenset({sum_item(name, number), *(n for n, p in names if id(p) in ids)}))
