@@ -57,6 +57,10 @@ class Direct:
                 hooked = True
         return not (hooked or torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks)
 
+    def watched(self) -> bool:
+        """Whether one of the children has a hook."""
+        return any(hooks or pre_hooks for *_, hooks, pre_hooks in self._children)
+
     @staticmethod
     def _direct(block: nn.Module, children: dict[str, nn.Module], piece: Part) -> Part:
         """The same part without the hooks of the block's children, which are noted; itself if it calls none of them."""

@@ -118,7 +118,7 @@ class SkippingResidual(ResidualPlace):
 
     def _pays(self, step: Step, x: Tensor, inputs: tuple[Any, ...], opened: int, call: SkippingCall) -> bool:
         """Whether gathering so many images is cheaper than running for all."""
-        if self._direct is not None and not self._direct.usable():
+        if self._direct is not None and self._direct.watched():
             return True  # trials would call hooks in vain
         met = (step.site.name, step.unit, x.shape, x.dtype, x.stride(), x.device, torch.get_num_threads())
         if met not in self._limits:

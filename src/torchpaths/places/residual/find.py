@@ -254,8 +254,7 @@ class _Search:
             parts = split(block, x, **extra)
             before.restore()
         inputs = (x, *extra.values())
-        starts = []
-        y = x.clone()
+        starts, y = [], x.clone()
         for residual in parts.residuals:
             if residual.pre is not None:
                 y = part(residual.pre)(block, y, *inputs)
@@ -279,6 +278,7 @@ class _Search:
             # One image alone: some work, such as a table of relative positions, is done once for the whole batch.
             one = [v[:1] if isinstance(v, Tensor) and v.dim() and len(v) == batch else v for v in inputs]
             run = partial(part(residual.branch), block, start[:1].clone(), *one)
+            before.restore()  # what it remembers is of all images
             costs.append(Cost(count_macs(run), sum(p.numel() for p in held)))
             ids = {id(p) for p in held}
             items.append(frozenset({sum_item(name, number), *(n for n, p in names if id(p) in ids)}))
