@@ -284,3 +284,20 @@ def test_calls_that_make_no_sense_are_refused() -> None:
         fast(x, laws.random_path(net, 5))
     with pytest.raises(Exception, match="cannot be compiled"):
         torch.compile(fast, backend="eager", fullgraph=True)(x)
+
+
+def test_closed_blocks_of_a_chain_copy_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, x = gated("own/cifar_resnet20")
+    fast = skipping(net)
+    path = tp.Path({site: [i % 3 == 0] for i, site in enumerate(net.sites)})
+    fast(x, path)
+    copies: list[Tensor] = []
+    clone = Tensor.clone
+
+    def counting(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        copies.append(self)
+        return clone(self, *args, **kwargs)
+
+    monkeypatch.setattr(Tensor, "clone", counting)
+    fast(x, path)
+    assert not copies, "what only the chain and the call refer to is handed on as it is"

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import torch
@@ -18,8 +18,8 @@ from torchpaths.skips.panel import Joined
 from torchpaths.skips.prices import Prices
 from torchpaths.trace import Call, Decider, Decision, Pooling, Site, Trace
 
-Columns: TypeAlias = "Mapping[str, tuple[Joined, int, Decider]]"
-"""Site -> the gates that are scored together with it, which of their scores is its, and its decider."""
+Column: TypeAlias = tuple[Joined, int, Decider]
+"""Of a site: the gates that are scored together with it, which of their scores is its, and its decider."""
 
 _KEPT = ("trace", "value", "version", "rectified", "own", "_seen", "_scored")
 
@@ -37,7 +37,9 @@ class SkippingCall(Call):
 
     gathers = True
 
-    def __init__(self, path: Path | None, batch: int, device: torch.device, columns: Columns, prices: Prices) -> None:
+    def __init__(
+        self, path: Path | None, batch: int, device: torch.device, columns: Mapping[str, Column], prices: Prices
+    ) -> None:
         super().__init__(path, batch, device, grad=False)
         self.columns = columns
         self.prices = prices
@@ -103,8 +105,11 @@ class SkippingCall(Call):
         joined, number, decider = column  # type: ignore[misc]
         if self._seen is None or self._seen[0] is not joined:
             x, features = pool(x)
-            with torch.autocast(self.device.type, enabled=False) if self.autocast else nullcontext():
-                self._seen = joined, joined.hidden(features) if self.batch == 1 else joined(features)
+            if self.autocast:
+                with torch.autocast(self.device.type, enabled=False):
+                    self._seen = self._look(joined, features)
+            else:
+                self._seen = self._look(joined, features)
         seen = self._seen[1]
         if isinstance(seen, list):
             score = self._scored[site.name] = joined.score(seen, number)
@@ -115,6 +120,9 @@ class SkippingCall(Call):
         decision = Decision(opened, opened.float(), scores)
         self.trace[site.name] = decision if self.rows is None else decision.spread(self.rows, self.batch)
         return x, decision
+
+    def _look(self, joined: Joined, features: Tensor) -> tuple[Joined, Tensor | list[float]]:
+        return joined, joined.hidden(features) if self.batch == 1 else joined(features)
 
     def _alone(self, site: Site, decision: Decision) -> Decision:
         """A single image's decision, in plain bools if it is one of open or closed."""

@@ -2,14 +2,16 @@
 
 Looking for hooks takes ``__call__`` a few microseconds for each layer, and convolutions and norms take as long again to
 collect their arguments: together a fifth of a small block's time at batch 1, more than a gate costs. Whether any child
-has a hook, and whether all are still the ones the parts were made for, is looked up for a whole block in one go.
+has a hook, and whether all are still the ones the parts were made for, is looked up for a whole network in one go.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
+import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +22,7 @@ from torchpaths.places.residual.parts import Part, Piece
 from torchpaths.places.residual.place import ResidualPlace
 
 _CALL = re.compile(r"\bself\.(\w+)\(")
+_EVERYWHERE = torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks
 
 
 class Direct:
@@ -28,6 +31,8 @@ class Direct:
     Attributes:
         steps: the same steps past hooks.
         called: the same steps with hooks, and with nothing left out that a hook may see.
+        children: those that it computes: the table that holds each, its name there, itself.
+        hooked: whether hooks are to be called now, see `Watch`.
     """
 
     def __init__(self, place: ResidualPlace) -> None:
@@ -42,24 +47,12 @@ class Direct:
         for step in place.steps:
             pieces = (step.pre, step.branch, step.shortcut, step.post)
             children.update({p.relu: block.get_submodule(p.relu) for p in pieces if isinstance(p, Piece) and p.relu})
-        self._children = [
-            (*_held(block, name), child, type(child), child.__dict__, child._forward_hooks, child._forward_pre_hooks)
-            for name, child in children.items()
-        ]
-
-    def usable(self) -> bool | None:
-        """Whether the children are still those, without hooks; None if they are not the same any more."""
-        hooked = False
-        for table, name, child, kind, own, hooks, pre_hooks in self._children:
-            if table.get(name) is not child or type(child) is not kind or "forward" in own:
-                return None
-            if hooks or pre_hooks:
-                hooked = True
-        return not (hooked or torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks)
+        self.children = [(*_held(block, name), child) for name, child in children.items()]
+        self.hooked = False
 
     def watched(self) -> bool:
         """Whether one of the children has a hook."""
-        return any(hooks or pre_hooks for *_, hooks, pre_hooks in self._children)
+        return any(child._forward_hooks or child._forward_pre_hooks for *_, child in self.children)
 
     @staticmethod
     def _direct(block: nn.Module, children: dict[str, nn.Module], piece: Part) -> Part:
@@ -76,11 +69,46 @@ class Direct:
         return Piece(source, names, piece.identity, piece.in_place, piece.rectifies, piece.rectifier, piece.relu)
 
 
+class Watch:
+    """Whether the children of all blocks are still what their `Direct` was made for; looked through before each call,
+    so in few and cheap steps."""
+
+    def __init__(self, directs: Sequence[Direct]) -> None:
+        """
+        Args:
+            directs: of all blocks.
+        """
+        self._directs = directs
+        found = [entry for direct in directs for entry in direct.children]
+        self._tables = [table for table, _, _ in found]
+        self._names = [name for _, name, _ in found]
+        self._children = [child for _, _, child in found]
+        self._kinds = list(map(type, self._children))
+        self._own = [child.__dict__ for child in self._children]
+        hooks = ((child._forward_hooks, child._forward_pre_hooks) for child in self._children)
+        self._hooks = [*itertools.chain.from_iterable(hooks), *_EVERYWHERE]
+        self._hooked = False
+
+    def holds(self) -> bool:
+        """Whether all are still there, of the same class, with its forward."""
+        now = map(dict.get, self._tables, self._names)
+        same = not any(map(operator.is_not, now, self._children)) and list(map(type, self._children)) == self._kinds
+        return same and not any(map(dict.__contains__, self._own, itertools.repeat("forward")))
+
+    def look_for_hooks(self) -> None:
+        """Tell every `Direct` whether there are hooks for it to call."""
+        if any(self._hooks) or self._hooked:
+            everywhere = any(_EVERYWHERE)
+            for direct in self._directs:
+                direct.hooked = everywhere or direct.watched()
+            self._hooked = any(direct.hooked for direct in self._directs)
+
+
 def _unrectified(piece: Part) -> Part:
     return piece.unrectified() if isinstance(piece, Piece) else piece
 
 
-def _held(block: nn.Module, name: str) -> tuple[dict[str, nn.Module | None], str]:
+def _held(block: nn.Module, name: str) -> tuple[dict[str, Any], str]:
     """The table in which a block has one of its descendants, and its name there."""
     parent, _, child = name.rpartition(".")
     return block.get_submodule(parent)._modules, child

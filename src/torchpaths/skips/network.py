@@ -26,7 +26,8 @@ from torchpaths.errors import CallError
 from torchpaths.path import Path
 from torchpaths.places.residual.place import ResidualPlace
 from torchpaths.routed import Routed
-from torchpaths.skips.call import SkippingCall
+from torchpaths.skips.call import Column, SkippingCall
+from torchpaths.skips.direct import Watch
 from torchpaths.skips.panel import Panel
 from torchpaths.skips.prices import Prices
 from torchpaths.skips.residual import SkippingResidual
@@ -54,6 +55,8 @@ class Skipping(Routed):
                 junction.__dict__["_place"] = SkippingResidual(junction._place)
         super().__init__(net.model, tuple(net.sites.values()), net.layout, net.example_shape)
         self.prices = Prices()
+        self._watch: Watch | None = None
+        self._columns: dict[Panel, dict[str, Column]] = {}
         self._panels = _panels(net.sites.values())
         if net.training:
             self.eval()
@@ -65,6 +68,9 @@ class Skipping(Routed):
                 f"{batched!r} is in training mode, in which the images of a batch touch each other, so none can be "
                 "left out; call net.eval() before skipping(net)."
             )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_watch": None, "_columns": {}}  # of these very modules
 
     def train(self, mode: bool = True) -> Skipping:
         """
@@ -101,10 +107,19 @@ class Skipping(Routed):
             raise CallError(f"the images are on {there}, the network is on {device}; give x.to({str(device)!r}).")
         if path is not None:
             path.check(self.layout, batch)
-        columns = {}
+        watch = self._watch
+        if watch is None or not watch.holds():
+            places = [j._place for j in self.junctions if isinstance(j._place, SkippingResidual)]
+            watch = self._watch = Watch([place.direct() for place in places])
+        watch.look_for_hooks()
+        columns: dict[str, Column] = {}
         for panel, names in self._panels:
             joined = panel.joined()
-            columns.update({n: (joined, i, d) for i, (n, d) in enumerate(zip(names, panel.deciders, strict=True))})
+            own = self._columns.get(panel)
+            if own is None or own[names[0]][0] is not joined:
+                numbered = enumerate(zip(names, panel.deciders, strict=True))
+                own = self._columns[panel] = {name: (joined, i, decider) for i, (name, decider) in numbered}
+            columns.update(own)
         call = SkippingCall(path, batch, device, columns, self.prices)
         slot, local = self.slot, self.slot.local
         before = local.call

@@ -105,10 +105,11 @@ class _Made:
         tables: list[Mapping[str, Tensor | None]] = [t for m in modules for t in (m._parameters, m._buffers)]
         self._tables = [table for table in tables if table]
         self._tensors = [t for table in self._tables for t in table.values()]
-        there = [t for t in self._tensors if t is not None]
-        self._versions = [t._version for t in there]
-        self._pointers = [t.data_ptr() for t in there]
-        self._aliases = [t.detach() for t in there]  # keep their memory, so that no other tensor can come to lie there
+        self._there = [t for t in self._tensors if t is not None]
+        self._versions = [t._version for t in self._there]
+        self._pointers = [t.data_ptr() for t in self._there]
+        # They keep their memory, so that no other tensor can come to lie there.
+        self._aliases = [t.detach() for t in self._there]
 
     def holds(self) -> bool:
         """Whether all is as it was."""
@@ -118,5 +119,5 @@ class _Made:
             return False
         if len(tensors) != len(self._tensors) or any(map(operator.is_not, tensors, self._tensors)):
             return False
-        there = [t for t in tensors if t is not None]
+        there = self._there
         return [t._version for t in there] == self._versions and [t.data_ptr() for t in there] == self._pointers

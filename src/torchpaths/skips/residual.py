@@ -39,24 +39,27 @@ class SkippingResidual(ResidualPlace):
         call = self.slot.local.call
         if not isinstance(call, SkippingCall):
             return super().run(x, *args, **kwargs)
-        call.enter(x, sys.getrefcount(x))
+        references = sys.getrefcount(x)  # in a line of its own: as an argument beside it, x would count once more
+        call.enter(x, references)
         inputs = (x,) if self._alone and not args and not kwargs else self.prepare(x, args, kwargs)
-        for step in self._steps():
+        direct = self._direct or self.direct()
+        for step in direct.called if direct.hooked else direct.steps:
             if step.pre is not None:
                 x = step.pre(self.block, x, *inputs)
                 call.leave(x, rectified=step.pre.rectifies, own=False)
             x = self._step(step, x, inputs, call)
         return x
 
-    def _steps(self) -> tuple[Step, ...]:
-        """The steps, past hooks where the block's children have none."""
-        direct = self._direct
-        usable = None if direct is None else direct.usable()
-        if direct is None or usable is None:
-            direct = self._direct = Direct(self)
-            self._limits = {}  # other children, other prices
-            usable = direct.usable()
-        return direct.steps if usable else direct.called
+    def direct(self) -> Direct:
+        """Its steps past hooks, made anew.
+
+        Raises:
+            CallError: see `ResidualPlace.check_block`.
+        """
+        self.check_block()
+        self._limits = {}  # other children, other prices
+        self._direct = Direct(self)
+        return self._direct
 
     def _step(self, step: Step, x: Tensor, inputs: tuple[Any, ...], call: SkippingCall) -> Tensor:
         x, decision = call.decide(step.site, x, step.pool)

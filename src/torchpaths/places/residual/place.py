@@ -100,12 +100,7 @@ class ResidualPlace(Place):
 
     def prepare(self, x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """What every part gets beside its own value; raises as `run` says."""
-        block = self.block
-        if self._made_of[0] is not type(block) or self._made_of[1] is not block.__dict__.get("forward"):
-            raise CallError(
-                f"block {self.sites[0].modules[0]!r} got another class or forward after it was routed, while its parts "
-                "are those of the one before; change the model first, then route it."
-            )
+        self.check_block()
         inputs = (x, *self._bind(args, kwargs)) if args or kwargs or self.extra else (x,)
         for condition, answer in self.conditions:
             if bool(condition(self.block, x, *inputs)) != answer:
@@ -117,6 +112,15 @@ class ResidualPlace(Place):
                     "this shape."
                 )
         return inputs
+
+    def check_block(self) -> None:
+        """Raise unless the block's class and forward are those that were taken apart."""
+        block = self.block
+        if self._made_of[0] is not type(block) or self._made_of[1] is not block.__dict__.get("forward"):
+            raise CallError(
+                f"block {self.sites[0].modules[0]!r} got another class or forward after it was routed, while its parts "
+                "are those of the one before; change the model first, then route it."
+            )
 
     def sum(self, step: Step, x: Tensor, inputs: tuple[Any, ...]) -> Tensor:
         """One residual sum of the value before it."""
