@@ -31,6 +31,7 @@ class Direct:
     Attributes:
         steps: the same steps past hooks.
         called: the same steps with hooks, and with nothing left out that a hook may see.
+        block: the block.
         children: those that it computes: the table that holds each, its name there, itself.
         hooked: whether hooks are to be called now, see `Watch`.
     """
@@ -47,6 +48,7 @@ class Direct:
         for step in place.steps:
             pieces = (step.pre, step.branch, step.shortcut, step.post)
             children.update({p.relu: block.get_submodule(p.relu) for p in pieces if isinstance(p, Piece) and p.relu})
+        self.block = block
         self.children = [(*_held(block, name), child) for name, child in children.items()]
         self.hooked = False
 
@@ -88,9 +90,13 @@ class Watch:
         hooks = ((child._forward_hooks, child._forward_pre_hooks) for child in self._children)
         self._hooks = [*itertools.chain.from_iterable(hooks), *_EVERYWHERE]
         self._hooked = False
+        self._blocks = [direct.block for direct in directs]
+        self._made_of = list(map(_made_of, self._blocks))
 
     def holds(self) -> bool:
-        """Whether all are still there, of the same class, with its forward."""
+        """Whether all are still there, of the same class, with its forward; and the blocks what they were."""
+        if list(map(_made_of, self._blocks)) != self._made_of:
+            return False
         now = map(dict.get, self._tables, self._names)
         same = not any(map(operator.is_not, now, self._children)) and list(map(type, self._children)) == self._kinds
         return same and not any(map(dict.__contains__, self._own, itertools.repeat("forward")))
@@ -102,6 +108,10 @@ class Watch:
             for direct in self._directs:
                 direct.hooked = everywhere or direct.watched()
             self._hooked = any(direct.hooked for direct in self._directs)
+
+
+def _made_of(block: nn.Module) -> tuple[type[nn.Module], object]:
+    return type(block), block.__dict__.get("forward")
 
 
 def _unrectified(piece: Part) -> Part:
