@@ -128,7 +128,7 @@ class Doubling(nn.Module):
 def test_a_parametrised_norm_keeps_all_its_weights_in_the_state_and_a_junction_cannot_be_parametrised() -> None:
     torch.manual_seed(0)
     x = torch.randn(2, 3, 32, 32)
-    net = tp.route(tp.models.cifar_resnet(20, classes=4), tp.AdaptiveDepth(), example=x).eval()
+    net = tp.route(cifar_resnet(20, classes=4), tp.AdaptiveDepth(), example=x).eval()
     name = next(n.removesuffix(".skipped") for n, _ in net.model.named_modules() if n.endswith(".skipped"))
     want = net(x)[0]
     with pytest.raises(CallError, match=r"cannot be taken from a junction.*dict\(net.named_modules\(\)\)\[name\]"):
