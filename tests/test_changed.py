@@ -17,6 +17,7 @@ import torchpaths as tp
 from block_toys import Bare, Basic, Chain, chain
 from torchpaths.errors import CallError, PathError, RouteError
 from torchpaths.methods.blocks import plan_blocks
+from torchpaths.models import cifar_resnet
 from torchpaths.places.plan import Plan
 from torchpaths.skips.network import skipping
 
