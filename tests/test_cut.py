@@ -253,10 +253,10 @@ def test_an_edited_description_is_refused(small: Path, change: Callable[[Any], o
 
 def test_a_description_that_is_cut_short_or_absent_is_refused_with_the_remedy(small: Path) -> None:
     (small / "spec.json").write_bytes((small / "spec.json").read_bytes()[:-9])
-    with pytest.raises(DataError, match=r"spec.json: not JSON .*cut the network again"):
+    with pytest.raises(DataError, match=r"spec.json: not JSON .*make it anew with torchpaths cut RUN"):
         load_cut(small)
     (small / "spec.json").unlink()
-    with pytest.raises(DataError, match=r"no cut network there; write one with torchpaths cut RUN --out DIR"):
+    with pytest.raises(DataError, match=r"no cut network there; make one with torchpaths cut RUN --out DIR"):
         load_cut(small)
 
 

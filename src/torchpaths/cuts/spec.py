@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torchpaths.errors import DataError, PathError, RunError
+from torchpaths.files.document import read_document
 from torchpaths.files.encode import decode, encode
 from torchpaths.layout import Cost
 from torchpaths.methods.base import Method
@@ -80,15 +81,7 @@ class Spec:
             DataError: if there is none, or it was edited or cut short.
         """
         file = pathlib.Path(folder) / SPEC
-        try:
-            data = json.loads(file.read_bytes())
-        except FileNotFoundError as error:
-            raise DataError(f"{file}: no cut network there; write one with torchpaths cut RUN --out DIR.") from error
-        except ValueError as error:
-            raise DataError(f"{file}: not JSON ({error}); it was cut short, cut the network again.") from error
-        found = data.get("schema") if isinstance(data, dict) else type(data).__name__
-        if found != SCHEMA:
-            raise DataError(f"{file}: schema {found!r}, this version reads {SCHEMA!r}; cut the network again with it.")
+        data = read_document(file, SCHEMA, "cut network", "torchpaths cut RUN --out DIR")
         try:
             method = decode(data["method"], "method")
             if not isinstance(method, Method | None):

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar, get_args
 
 from torchpaths.errors import DataError, PathError
+from torchpaths.files.document import read_document
 from torchpaths.fronts.measured import Measured, Profile
 from torchpaths.fronts.points import Kind, Point, Time
 from torchpaths.layout import Layout
@@ -91,7 +92,7 @@ def save(front: Measured, where: pathlib.Path) -> pathlib.Path:
 def load(where: pathlib.Path, kind: type[Some], layout: Layout) -> Some:
     """Read a front as that class, whole and of the right network, or raise `DataError`; see `Front.load`."""
     file = _file(where)
-    document = _read(file)
+    document = read_document(file, SCHEMA, "front", "torchpaths front RUN")
     try:
         network = document["network"]
         if network["fingerprint"] != layout.fingerprint:
@@ -137,21 +138,6 @@ def load(where: pathlib.Path, kind: type[Some], layout: Layout) -> Some:
 
 def _file(where: pathlib.Path) -> pathlib.Path:
     return where if where.suffix == ".json" else where / "front.json"
-
-
-def _read(file: pathlib.Path) -> dict[str, Any]:
-    try:
-        document = json.loads(file.read_text())
-    except FileNotFoundError as error:
-        raise DataError(f"{file}: no front there; make one with torchpaths front RUN.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{file}: not JSON ({error}); the file was cut short or is no front, make it anew: torchpaths front RUN."
-        ) from error
-    found = document.get("schema") if isinstance(document, dict) else type(document).__name__
-    if found != SCHEMA:
-        raise DataError(f"{file}: schema {found!r}, this version reads {SCHEMA!r}; make the front anew with it.")
-    return dict(document)
 
 
 def _point(data: Mapping[str, Any], layout: Layout) -> Point:

@@ -21,6 +21,7 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
 from torchpaths.errors import DataError, PathError
+from torchpaths.files.document import read_document
 from torchpaths.layout import Layout
 from torchpaths.surveys.counts import Counts, Floats, PathCount, Samples
 from torchpaths.surveys.order import similarity_order
@@ -55,7 +56,7 @@ def save(survey: Counts, where: pathlib.Path) -> pathlib.Path:
 def load(where: pathlib.Path, kind: type[Some], layout: Layout | None = None) -> Some:
     """Read a survey as that class, whole and of the right network, or raise `DataError`; see `Survey.load`."""
     file = _file(where)
-    document = _read(file)
+    document = read_document(file, SCHEMA, "survey", "torchpaths survey RUN")
     try:
         own = _layout(document)
         arrays = _read_arrays(file, document["arrays"])
@@ -173,21 +174,6 @@ def _document(survey: Counts, beside: str, digest: str) -> dict[str, Any]:
 def _known(values: Floats) -> list[float | None]:
     """Numbers for JSON, which has no NaN: null for what is not known."""
     return [None if math.isnan(v) else v for v in values.tolist()]
-
-
-def _read(file: pathlib.Path) -> dict[str, Any]:
-    try:
-        document = json.loads(file.read_text())
-    except FileNotFoundError as error:
-        raise DataError(f"{file}: no survey there; make one with torchpaths survey RUN.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{file}: not JSON ({error}); the file was cut short or is no survey, survey the network again."
-        ) from error
-    found = document.get("schema") if isinstance(document, dict) else type(document).__name__
-    if found != SCHEMA:
-        raise DataError(f"{file}: schema {found!r}, this version reads {SCHEMA!r}; survey the network again with it.")
-    return dict(document)
 
 
 def _read_arrays(file: pathlib.Path, entry: dict[str, Any]) -> dict[str, NDArray[Any]]:
