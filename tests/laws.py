@@ -57,6 +57,27 @@ def came(path: Mapping[str, Bools | Tensor], net: tp.Routed, site: str, batch: i
     return torch.stack([torch.ones(batch, dtype=torch.bool), *opened]).all(0)
 
 
+def check_all(net: tp.Routed, original: nn.Module, x: Tensor) -> None:
+    """What holds for every routed network, those that draw while evaluating too."""
+    check_full_path_is_the_original(net, original, x)
+    check_forced_is_reported(net, x)
+    check_leaving_out_is_masking(net, x)
+    check_samples_do_not_touch_each_other(net, x)
+    check_nothing_is_left_after_a_call(net, x)
+    check_cost_is_what_runs(net, x)
+    with torch.no_grad():
+        _, trace = net(x)
+    for name, decision in trace.items():
+        check_decision_is_well_formed(decision, len(x), len(net.sites[name].units))
+
+
+def check_all_that_repeats(net: tp.Routed, fresh: tp.Routed, x: Tensor) -> None:
+    """What holds besides for those that decide the same twice; ``fresh`` is such a network with other weights."""
+    check_replaying_a_trace_gives_the_same_output(net, x)
+    check_copies_are_the_same(net, x)
+    check_state_dict_round_trip(net, fresh, x)
+
+
 def check_full_path_is_the_original(net: tp.Routed, original: nn.Module, x: Tensor) -> None:
     with torch.no_grad():
         expected = original(x)

@@ -54,15 +54,8 @@ def make(name: str, network: str | None = None, seed: int = 0) -> tuple[tp.Route
 @pytest.mark.parametrize("name", TOGETHER)
 def test_laws(name: str) -> None:
     net, original, x = make(name)
-    laws.check_full_path_is_the_original(net, original, x)
-    laws.check_forced_is_reported(net, x)
-    laws.check_leaving_out_is_masking(net, x)
-    laws.check_samples_do_not_touch_each_other(net, x)
-    laws.check_nothing_is_left_after_a_call(net, x)
-    laws.check_cost_is_what_runs(net, x)
-    laws.check_replaying_a_trace_gives_the_same_output(net, x)
-    laws.check_copies_are_the_same(net, x)
-    laws.check_state_dict_round_trip(net, make(name, seed=1)[0], x)
+    laws.check_all(net, original, x)
+    laws.check_all_that_repeats(net, make(name, seed=1)[0], x)
 
 
 @pytest.mark.parametrize("name", TOGETHER)

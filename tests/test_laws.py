@@ -36,21 +36,9 @@ def test_laws(network: str, method: str) -> None:
     original, x = toy(network)
     net = tp.route(copy.deepcopy(original), EVERY[method], example=x)
     stir(net)
-    laws.check_full_path_is_the_original(net, original, x)
-    laws.check_forced_is_reported(net, x)
-    laws.check_leaving_out_is_masking(net, x)
-    laws.check_samples_do_not_touch_each_other(net, x)
-    laws.check_nothing_is_left_after_a_call(net, x)
-    laws.check_cost_is_what_runs(net, x)
+    laws.check_all(net, original, x)
     if method != "random":  # draws in evaluation too
-        laws.check_replaying_a_trace_gives_the_same_output(net, x)
-        laws.check_copies_are_the_same(net, x)
-        fresh = tp.route(toy(network, seed=1)[0], EVERY[method], example=x)
-        laws.check_state_dict_round_trip(net, fresh, x)
-    with torch.no_grad():
-        _, trace = net(x)
-    for name, decision in trace.items():
-        laws.check_decision_is_well_formed(decision, len(x), len(net.sites[name].units))
+        laws.check_all_that_repeats(net, tp.route(toy(network, seed=1)[0], EVERY[method], example=x), x)
 
 
 @pytest.mark.parametrize(("network", "method"), [case for case in CASES if case[1] != "gated without norm"])
