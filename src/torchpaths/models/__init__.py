@@ -1,7 +1,8 @@
 """The papers' own networks which timm and torchvision lack, and models by name."""
 
 from torchpaths.models.cifar_resnet import BasicBlock, CifarResNet, PadShortcut
-from torchpaths.models.create import MODELS, Source, cifar_resnet, create_model, source
+from torchpaths.models.create import MODELS, Source, cifar_resnet, create_model, resnext, source
+from torchpaths.models.resnext import ResNeXt
 from torchpaths.models.weights import load_weights
 
 __all__ = [
@@ -9,9 +10,11 @@ __all__ = [
     "BasicBlock",
     "CifarResNet",
     "PadShortcut",
+    "ResNeXt",
     "Source",
     "cifar_resnet",
     "create_model",
     "load_weights",
+    "resnext",
     "source",
 ]

@@ -14,6 +14,7 @@ from torch import nn
 
 from torchpaths.errors import RunError, near
 from torchpaths.models.cifar_resnet import CifarResNet, Shortcut
+from torchpaths.models.resnext import ResNeXt
 from torchpaths.optional import need
 
 DEPTHS = (14, 20, 32, 44, 56, 110)
@@ -48,7 +49,33 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     for depth in DEPTHS
     for suffix, shortcut in _SHORTCUTS.items()
 }
-"""The library's own models: ``cifar_resnet56`` with shortcut A, ``cifar_resnet56b`` with B, and so on."""
+"""The library's own models: ``cifar_resnet56`` with shortcut A, ``cifar_resnet56b`` with B, and so on; and the networks
+of Coded ResNeXt's Table 1, named by depth, branches and their width, with a small one of the same kind."""
+
+_RESNEXTS: dict[str, tuple[tuple[int, ...], int, int, int, int, bool]] = {
+    # blocks of each stage, branches, width of a branch, channels of the stem and of the first stage, ImageNet's stem
+    "resnext29_10x11d": ((3, 3, 3), 10, 11, 64, 256, False),
+    "resnext29_20x6d": ((3, 3, 3), 20, 6, 64, 256, False),
+    "resnext50_32x4d": ((3, 4, 6, 3), 32, 4, 64, 256, True),
+    "resnext20_10x4d": ((2, 2, 2), 10, 4, 32, 96, False),
+}
+
+
+def resnext(name: str, classes: int = 10, channels: int = 3) -> ResNeXt:
+    """One of Coded ResNeXt's networks (Table 1) as a plain ResNeXt, by the name it has in `MODELS`.
+
+    Args:
+        name: ``resnext29_10x11d`` (the paper's for CIFAR-10), ``resnext29_20x6d`` (CIFAR-100), ``resnext50_32x4d``
+            (ImageNet), or ``resnext20_10x4d``, a tenth of the first one's work.
+        classes: width of the last layer.
+        channels: of the images; 3 for RGB, 1 for grey.
+    """
+    if classes < 1 or channels < 1:
+        raise RunError(f"a network needs at least one class and one input channel, not {classes} and {channels}.")
+    return ResNeXt(*_RESNEXTS[name], classes, channels)
+
+
+MODELS |= {name: functools.partial(resnext, name) for name in _RESNEXTS}
 
 
 @dataclass(frozen=True)

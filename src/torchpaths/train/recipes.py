@@ -140,8 +140,40 @@ def cifar10_adaptive_depth(
     )
 
 
+def cifar10_coded_paths(
+    data: Path = Path("data/cifar10"),
+    model: str = "resnext20_10x4d",
+    epochs: int = 30,
+    method: Method | None = None,
+) -> Recipe:
+    """A ResNeXt for CIFAR-10 from scratch, by the optimizer and schedule of Coded ResNeXt (there 300 epochs, batch 512
+    and RandAugment).
+
+    Args:
+        data: folder with train.parquet and test.parquet.
+        model: ``resnext20_10x4d``, small enough for a CPU, or ``resnext29_10x11d``, the paper's.
+        epochs: passes over the 50,000 images.
+        method: None for the plain network.
+    """
+    return Recipe(
+        model=model,
+        data=str(data),
+        method=method,
+        epochs=epochs,
+        batch=128,
+        lr=0.1,
+        weight_decay=5e-4,
+        nesterov=True,
+        schedule="cosine",
+        final_lr=1e-5,
+        augment=Augment(pad=4, flip=True),
+        precision="bf16",
+        channels_last=True,
+    )
+
+
 RECIPES: dict[str, Callable[..., Recipe]] = {
-    f.__name__: f for f in (digits, cifar10_resnet56, cifar10_resnet110, cifar10_adaptive_depth)
+    f.__name__: f for f in (digits, cifar10_resnet56, cifar10_resnet110, cifar10_adaptive_depth, cifar10_coded_paths)
 }
 """Recipes by name."""
 
