@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from torchpaths.meter import measure_all as measure_all
     from torchpaths.methods.adaptive_depth import AdaptiveDepth as AdaptiveDepth
     from torchpaths.methods.base import Method as Method
+    from torchpaths.methods.coded_paths import CodedPaths as CodedPaths
     from torchpaths.methods.gated_blocks import GatedBlocks as GatedBlocks
     from torchpaths.methods.random_drop import RandomDrop as RandomDrop
     from torchpaths.methods.together import Together as Together
@@ -58,6 +59,7 @@ _HOME = {
     "AdaptiveDepth": "methods.adaptive_depth",
     "Budget": "budget",
     "Chance": "deciders.chance",
+    "CodedPaths": "methods.coded_paths",
     "Cost": "layout",
     "Decider": "trace",
     "Decision": "trace",

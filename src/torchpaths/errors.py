@@ -23,6 +23,10 @@ class RouteError(ValueError):
     """A model, a pattern or a block that cannot be routed; nothing was swapped."""
 
 
+class CodeError(ValueError):
+    """A coding scheme that is impossible, or does not fit."""
+
+
 class CallError(RuntimeError):
     """A junction ran at a moment when its decision cannot be known."""
 

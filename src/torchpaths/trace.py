@@ -133,12 +133,17 @@ class Decider(nn.Module, ABC):
         threshold: that score.
         draws: whether chance decides in evaluation.
         constant: what it decides for everything, without being asked, where it looks at nothing; else None.
+        looks: whether it looks at features; one that does not is given ``[batch, 0]``.
+        reads: the site, of those before, whose decision it is given beside the features: ``forward(features, before)``,
+            with None for one that did not run.
     """
 
     by_score: bool = False
     threshold: float = 0.0
     draws: bool = False
     constant: Bools | None = None
+    looks: bool = True
+    reads: str | None = None
 
     @abstractmethod
     def forward(self, features: Tensor) -> Decision: ...
@@ -231,8 +236,12 @@ class Call:
             return x, self.whole((True,) * len(site.units))
         if site.decider.constant is not None:
             return x, self.whole(site.decider.constant)
-        x, features = pool(x)
-        made = site.decider(features)
+        x, features = pool(x) if site.decider.looks else (x, x.new_empty(x.shape[0], 0))
+        if site.decider.reads is None:
+            made = site.decider(features)
+        else:
+            before = self.trace.get(site.decider.reads)
+            made = site.decider(features, before if before is None or self.rows is None else before.taken(self.rows))
         _check(made, site, features)
         return x, made if self.rows is None or made.whole is not None else made.spread(self.rows, self.batch)
 

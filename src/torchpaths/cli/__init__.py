@@ -81,6 +81,7 @@ def _guarded(run: Callable[[list[str]], int], arguments: list[str]) -> int:
         errors.PathError,
         errors.BudgetError,
         errors.RouteError,
+        errors.CodeError,
         errors.CallError,
         errors.MeasureError,
         errors.DataError,

@@ -5,13 +5,15 @@
 | `gate` | `Gate` | the image, by what it has learnt |
 | `chance` | `Chance` | nothing: it draws |
 | `switch` | `Switch` | nothing: it is set from outside |
+| `code` | `Code` | nothing: branches are given to classes from outside |
 | `gradients` | | how a hard decision gets a gradient |
 """
 
 from __future__ import annotations
 
 from torchpaths.deciders.chance import Chance
+from torchpaths.deciders.code import Code
 from torchpaths.deciders.gate import Gate, Inference
 from torchpaths.deciders.switch import Switch
 
-__all__ = ["Chance", "Gate", "Inference", "Switch"]
+__all__ = ["Chance", "Code", "Gate", "Inference", "Switch"]

@@ -12,6 +12,7 @@ class Chance(Decider):
     """Opens with a fixed probability, in training and evaluation, whatever the image: the control for `Gate`."""
 
     draws = True
+    looks = False
 
     def __init__(self, rate: float) -> None:
         """

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from torchpaths.methods.adaptive_depth import AdaptiveDepth
 from torchpaths.methods.base import Method
+from torchpaths.methods.coded_paths import CodedPaths
 from torchpaths.methods.gated_blocks import GatedBlocks
 from torchpaths.methods.random_drop import RandomDrop
 from torchpaths.methods.together import Together
 
 METHODS: dict[str, type[Method] | None] = {
     "AdaptiveDepth": AdaptiveDepth,
+    "CodedPaths": CodedPaths,
     "GatedBlocks": GatedBlocks,
     "RandomDrop": RandomDrop,
     "none": None,
 }
 """Name -> method; ``none`` is the plain network."""
 
-__all__ = ["METHODS", "AdaptiveDepth", "GatedBlocks", "Method", "RandomDrop", "Together"]
+__all__ = ["METHODS", "AdaptiveDepth", "CodedPaths", "GatedBlocks", "Method", "RandomDrop", "Together"]

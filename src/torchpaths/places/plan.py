@@ -23,6 +23,8 @@ class Plan:
         covers: what of the network runs only with units of these sites.
         level: where several places are about one module, those of a higher level are around the others: 0 for layers
             that leave channels out, 1 for blocks taken apart, 2 for modules that run as they are or not at all.
+        reference: where the place changes what the module computes, another module of it that computes the same in the
+            plainest way; None: with everything open the place computes what the module does, bit for bit.
     """
 
     module: str
@@ -30,3 +32,4 @@ class Plan:
     build: Callable[[nn.Module], Place]
     covers: tuple[Cover, ...] = ()
     level: int = 0
+    reference: Callable[[nn.Module], nn.Module] | None = None

@@ -1,0 +1,1 @@
+"""Coding schemes: a codeword for each class."""

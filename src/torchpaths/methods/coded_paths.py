@@ -1,0 +1,272 @@
+"""CodedPaths: Avranas and Kountouris, "Towards Disentangling Information Paths with Coded ResNeXt" (NeurIPS 2022).
+
+Before training every class is given a codeword, one bit for each branch of a block. The coding loss (eq. 5) draws the
+branches' energies towards the codeword of the image's class, so that the information of a class flows through its own
+branches; deeper blocks have codewords with fewer ones. Then the branches of a class are a network by themselves, a
+binary classifier, and a block's energies tell the class before the network has finished.
+
+The authors' model is given the label, in evaluation too. Here it is not: energies are noted in the trace, the loss
+compares them with the codewords.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchpaths.coding.codes import codes
+from torchpaths.deciders.code import Code
+from torchpaths.errors import CodeError, PathError, RouteError
+from torchpaths.methods.base import Losses, Mean, Method, running
+from torchpaths.path import Path
+from torchpaths.places.channels.branches import Branches, Search, find_branches, plan_branches
+from torchpaths.places.channels.energy import ENERGIES
+from torchpaths.places.plan import Plan
+from torchpaths.places.residual.find import ByHand
+from torchpaths.routed import Routed
+from torchpaths.trace import Inputs, Trace
+
+_TABLE_1 = {(3, 10): (1.0, 0.5, 0.3), (3, 20): (1.0, 0.4, 0.2), (4, 32): (1.0, 1.0, 0.5, 0.25)}
+"""Stages and branches -> the paper's ratios."""
+
+
+@dataclass(frozen=True)
+class CodedPaths(Method):
+    """Coded ResNeXt, on any network whose blocks have branches.
+
+    Attributes:
+        classes: of the task, K.
+        ratios: share of the branches that work for each class, ``r`` of eq. 4, of each stage that has branches; 1
+            leaves a stage as it is. None: the paper's (Table 1) where the network has as many stages and branches; else
+            the first half of the stages as it is, and from there 1/2 down to 1/4.
+        schemes: codewords of one's own in place of ``ratios``: for each stage a text of 0 and 1 for each class, or
+            an array ``[class, branch]``; nothing for a stage that is left as it is. None: those of `torchpaths.codes`.
+        branches: into how many each block's channels are grouped; None: as many as its convolution has groups.
+        weight: mu of eq. 6, of the sum over blocks; None: the paper's (Table 2), 6 up to 100 classes and 2 above.
+        exponent: of eq. 5; 4 in the paper, which tried 2 and 1 as well.
+        drop: probability of dropping a branch in training (dropSubNNs).
+
+    Raises:
+        RouteError: for values out of range.
+        CodeError: for codewords that are none.
+    """
+
+    classes: int = 1000
+    ratios: tuple[float, ...] | None = None
+    schemes: tuple[tuple[str, ...], ...] | None = None
+    branches: int | None = None
+    weight: float | None = None
+    exponent: float = 4.0
+    drop: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name, value in (("classes", self.classes), ("branches", 2 if self.branches is None else self.branches)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 2:
+                raise RouteError(f"{name}={value!r}: a whole number of at least 2.")
+        for name, number, least in (("weight", self.weight or 0.0, 0), ("exponent", self.exponent, 1)):
+            if not _is_number(number) or number < least:
+                raise RouteError(f"{name}={number!r}: a number of at least {least}.")
+        if not _is_number(self.drop) or not 0 <= self.drop < 1:
+            raise RouteError(f"drop={self.drop!r}: the probability of dropping a branch is at least 0 and below 1.")
+        if self.ratios is not None:
+            if self.schemes is not None:
+                raise RouteError("ratios and schemes both say which branches work; give one of them.")
+            if any(not _is_number(r) or not 0 < r <= 1 for r in self.ratios):
+                raise RouteError(f"ratios={self.ratios!r}: shares of branches, each above 0 and at most 1.")
+            object.__setattr__(self, "ratios", tuple(float(r) for r in self.ratios))
+        if self.schemes is not None:
+            object.__setattr__(self, "schemes", tuple(written(words, self.classes) for words in self.schemes))
+        if all(r == 1 for r in self.ratios or (0,)) or not any(self.schemes or (True,)):
+            raise RouteError("every stage would stay as it is; give one a ratio below 1, or a scheme.")
+
+    def find(self, model: nn.Module, example: Inputs, residuals: ByHand | None = None) -> list[Plan]:
+        """See `Method.find`.
+
+        Raises:
+            RouteError: for a model without branches or for another number of classes, and for ratios or schemes that do
+                not fit its stages or branches.
+            CodeError: where there are no codewords for so many classes.
+        """
+        search = find_branches(model, example, self.branches)
+        if not search.found:
+            raise RouteError(_none(model, search))
+        if search.outputs not in (None, self.classes):
+            raise RouteError(
+                f"{type(model).__name__} tells {search.outputs} classes apart, and there would be codewords for "
+                f"{self.classes}; give CodedPaths(classes={search.outputs}), or the model a head of {self.classes}."
+            )
+        plans: list[tuple[Branches, Code]] = []
+        run: tuple[Tensor, str] | None = None  # the scheme of the block before, and where its branches are drawn
+        for block, words in zip(search.found, self._words(search), strict=True):
+            if words is None:
+                run = None
+                continue
+            reads = run[1] if run is not None and torch.equal(run[0], words) else None
+            plans.append((block, Code(words, self.drop, reads)))
+            run = words, reads or block.name
+        return plan_branches(model, example, plans)
+
+    def _words(self, search: Search) -> list[Tensor | None]:
+        """The codewords for each block, None for one that stays as it is.
+
+        Raises:
+            RouteError: if ratios or schemes do not fit.
+        """
+        blocks = search.found
+        stages = blocks[-1].stage + 1
+        given = self.schemes or self.ratios or _ratios(stages, blocks[-1].units)
+        if len(given) != stages:
+            first = ", ".join(repr(next(b.name for b in blocks if b.stage == i)) for i in range(stages))
+            name = "schemes" if self.schemes else "ratios"
+            raise RouteError(
+                f"{len(given)} {name} for {stages} stages with branches, which begin at {first}; give one for each."
+            )
+        if self.schemes:
+            return [read(self.schemes[block.stage], block) for block in blocks]
+        near = self.ratios is None and (stages, blocks[-1].units) not in _TABLE_1
+        actives = [_active(float(given[block.stage]), block, near) for block in blocks]
+        return [
+            None if active == block.units else torch.from_numpy(codes(self.classes, block.units, active))
+            for block, active in zip(blocks, actives, strict=True)
+        ]
+
+    def words(self, net: Routed) -> dict[str, Tensor]:
+        """The codewords of every coded site, bool ``[class, unit]``."""
+        return {name: code.words for name, code in coded(net).items()}
+
+    def terms(self, net: Routed, trace: Trace, y: Any, mean: Mean, heads: nn.Module | None) -> Losses:
+        """``code``: mu times the sum over blocks of eq. 5, means over the images that came to each block."""
+        found = []
+        for name, code in coded(net).items():
+            if name in trace:
+                off = coding_loss(trace[name].response[ENERGIES], code.words[y], self.exponent)
+                came = running(net, trace, name)
+                found.append(off.mean() if came is None else (off * came).sum() / came.sum().clamp(min=1))
+        weight = self.weight if self.weight is not None else (6.0 if self.classes <= 100 else 2.0)
+        return {"code": weight * torch.stack(found).sum()} if found else {}
+
+    def path(self, net: Routed, classes: Sequence[int]) -> Path:
+        """The branches that work for a class, or for one of several.
+
+        Args:
+            net: a network routed with this method.
+            classes: their numbers.
+
+        Raises:
+            PathError: for none, or one that there is not.
+        """
+        wanted = list(classes)
+        if not wanted:
+            raise PathError("classes=[]: give the number of at least one class.")
+        wrong = next((k for k in wanted if isinstance(k, bool) or not 0 <= k < self.classes), None)
+        if wrong is not None:
+            raise PathError(f"there is no class {wrong!r}; classes are numbered from 0 to {self.classes - 1}.")
+        words = {name: word[wanted].any(0).tolist() for name, word in self.words(net).items()}
+        return Path(words, net.layout.fingerprint)
+
+
+def coded(net: Routed) -> dict[str, Code]:
+    """The coded sites of a network, and their codewords."""
+    return {name: site.decider for name, site in net.sites.items() if isinstance(site.decider, Code)}
+
+
+def coding_loss(energies: Tensor, words: Tensor, exponent: float = 4.0) -> Tensor:
+    """Eq. 5 for each image, ``mean over n of |r e_n - w_n|^exponent``.
+
+    Args:
+        energies: normalised, ``[B, N]``, see eq. 3.
+        words: of the images' classes, ``[B, N]``, with as many ones in each.
+        exponent: 4 in the paper.
+
+    Returns:
+        ``[B]``.
+    """
+    wanted = words.to(energies.dtype)
+    return (wanted.mean(1, keepdim=True) * energies - wanted).abs().pow(exponent).mean(1)
+
+
+def written(words: Any, classes: int) -> tuple[str, ...]:
+    """Codewords as texts of 0 and 1; nothing for nothing.
+
+    Args:
+        words: texts, or an array ``[class, unit]`` of bools or of 0 and 1.
+        classes: how many there are to be.
+
+    Raises:
+        CodeError: if they are not, or differ in length or in their number of ones.
+    """
+    rows = words.tolist() if hasattr(words, "tolist") else words
+    texts = tuple(row if isinstance(row, str) else "".join(str(int(bit)) for bit in row) for row in rows)
+    if not texts:
+        return ()
+    if len(texts) != classes:
+        raise CodeError(f"a scheme of {len(texts)} codewords for {classes} classes; give one for each.")
+    for text in texts:
+        if set(text) - {"0", "1"} or len(text) != len(texts[0]):
+            raise CodeError(f"codeword {text[:40]!r}: a 0 or 1 for each branch, as many in each codeword.")
+        if text.count("1") != texts[0].count("1") or not 0 < text.count("1") < len(text):
+            raise CodeError(
+                f"codeword {text[:40]!r} has {text.count('1')} ones of {len(text)}, the first {texts[0].count('1')}; "
+                "as many in each codeword, some and not all (rule A; Coded ResNeXt, section 3.2.1)."
+            )
+    return texts
+
+
+def read(texts: tuple[str, ...], block: Branches) -> Tensor | None:
+    """The inverse of `written`, for a block; None for no words.
+
+    Raises:
+        CodeError: for another number of branches.
+    """
+    if texts and len(texts[0]) != block.units:
+        raise CodeError(
+            f"codewords of {len(texts[0])} branches for {block.name!r}, which has {block.units}; give "
+            f"codes(classes={len(texts)}, units={block.units}, active=...), or CodedPaths(branches={len(texts[0])})."
+        )
+    return torch.tensor([[bit == "1" for bit in text] for text in texts]) if texts else None
+
+
+def _ratios(stages: int, units: int) -> tuple[float, ...]:
+    """The paper's, or such as follow its rule: none in the first stages, and fewer the deeper a block lies."""
+    if (stages, units) in _TABLE_1:
+        return _TABLE_1[stages, units]
+    count = math.ceil(stages / 2)
+    return (*(1.0,) * (stages - count), *(0.5 - 0.25 * i / max(count - 1, 1) for i in range(count)))
+
+
+def _active(ratio: float, block: Branches, near: bool) -> int:
+    """How many branches of a block work for a class.
+
+    Args:
+        ratio: of eq. 4.
+        block: see above.
+        near: the nearest number does; otherwise it is to be a whole one.
+    """
+    share = ratio * block.units
+    nearest = max(1, round(share))
+    if not near and abs(share - nearest) > 1e-6:
+        raise RouteError(
+            f"ratio {ratio:g} of the {block.units} branches of {block.name!r} is {share:g}; {nearest} branches are "
+            f"nearest, a ratio of {nearest / block.units:.6g}."
+        )
+    return nearest
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _none(model: nn.Module, search: Search) -> str:
+    name = type(model).__name__
+    if not search.refused:
+        return (
+            f"{name} has no grouped convolution, so its blocks have no branches; take a ResNeXt, such as "
+            "timm/resnext50_32x4d, or an inverted bottleneck with branches=16."
+        )
+    listed = [f"  {n}: {why}." for n, why in list(search.refused.items())[:5]]
+    return "\n".join([f"no block of {name} has branches to be coded; its grouped convolutions were tried:", *listed])

@@ -1,0 +1,257 @@
+"""The branches of a network, found: groups of channels between a convolution that makes them and a 1x1 convolution that
+adds them up, with a grouped convolution on the way (Coded ResNeXt, Fig. 1).
+
+In a ResNeXt block the branches are the groups of the 3x3 convolution. In an inverted bottleneck (appendix E) that
+convolution is depthwise, and branches are as many equal groups of channels as one likes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchpaths.costs import evaluating
+from torchpaths.errors import RouteError
+from torchpaths.junction import Place
+from torchpaths.layout import Cost, Unit
+from torchpaths.places.channels.energy import Energies, Explicit
+from torchpaths.places.channels.layer import Layer, pixels
+from torchpaths.places.channels.spans import Region, Span, is_mixing
+from torchpaths.places.covers import Cover
+from torchpaths.places.plan import Plan
+from torchpaths.trace import Decider, Inputs, Site
+
+KIND = "branches"
+
+
+@dataclass(frozen=True)
+class Branches:
+    """The branches of one block. Modules by their dotted names in the model.
+
+    Attributes:
+        name: of their site: the module that holds them, ``.branches``.
+        grouped: the grouped convolution.
+        span: their channels; layers by their names in the model.
+        units: how many there are.
+        stage: in which stage of the network, from 0: where resolution changes a new one begins.
+    """
+
+    name: str
+    grouped: str
+    span: Span
+    units: int
+    stage: int
+
+
+@dataclass(frozen=True)
+class Search:
+    """What was found in a model.
+
+    Attributes:
+        found: blocks with branches, in order of execution.
+        refused: the other grouped convolutions -> why they are none.
+        outputs: how many classes the model tells apart; None where it gives no scores ``[batch, class]``.
+    """
+
+    found: tuple[Branches, ...]
+    refused: dict[str, str]
+    outputs: int | None
+
+
+def find_branches(model: nn.Module, example: Inputs, branches: int | None = None) -> Search:
+    """All blocks with branches.
+
+    Args:
+        model: the untouched model.
+        example: a batch for it.
+        branches: into how many each block's channels are grouped; None: as many as its convolution has groups.
+    """
+    seen = _Seen(model, example)
+    found: list[Branches] = []
+    refused: dict[str, str] = {}
+    regions: dict[str, Region] = {}
+    for name, conv in seen.grouped():
+        try:
+            region, span = _span(seen, regions, name)
+            consumer = _consumer(model, span)
+            units = _units(conv, span, branches)
+        except RouteError as error:
+            refused[name] = str(error)
+            continue
+        taken = any(span.producer == other.span.producer for other in found)
+        site = f"{region}.{KIND}" if region else KIND
+        if taken or any(site == other.name for other in found):
+            refused[name] = "its block has branches at another grouped convolution already"
+            continue
+        stage = seen.stage(span, consumer)
+        found.append(Branches(site, name, span, units, stage))
+    return Search(tuple(found), refused, seen.outputs)
+
+
+class _Seen:
+    """What ran in a model, for one image."""
+
+    def __init__(self, model: nn.Module, example: Inputs) -> None:
+        self.model = model
+        self.called: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
+        self.pixels: dict[str, int] = {}
+        names = [n for n, m in model.named_modules() if isinstance(m, nn.Conv2d) and m.groups > 1]
+        around = {name.rpartition(".")[0] for name in names}
+        around |= {"".join(outer) for name in around for outer in _outer(name)}
+        handles = []
+        for name, module in model.named_modules():
+            if name in around:
+                handles.append(module.register_forward_pre_hook(partial(self._call, name), with_kwargs=True))
+            elif isinstance(module, (nn.Conv2d, nn.Linear)):
+                handles.append(module.register_forward_hook(partial(self._ran, name)))
+        try:
+            with torch.no_grad(), evaluating(model):
+                y = model(example[:1])
+        finally:
+            for handle in handles:
+                handle.remove()
+        self.outputs = y.shape[1] if isinstance(y, Tensor) and y.dim() == 2 else None
+        self._stage = -1
+        self._last: int | None = None
+
+    def _call(self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        copied = [a.clone() if isinstance(a, Tensor) else a for a in args]  # somebody may write into them
+        self.called[name] = tuple(copied), kwargs
+
+    def _ran(self, name: str, module: nn.Module, inputs: Any, y: Tensor) -> None:
+        self.pixels[name] = pixels(y)
+
+    def grouped(self) -> Iterator[tuple[str, nn.Conv2d]]:
+        """The grouped convolutions that ran, in that order."""
+        for name in self.pixels:
+            layer = self.model.get_submodule(name)
+            if isinstance(layer, nn.Conv2d) and layer.groups > 1:
+                yield name, layer
+
+    def stage(self, span: Span, consumer: nn.Conv2d) -> int:
+        """The stage of a block, the blocks being asked for in order of execution."""
+        layers = [self.model.get_submodule(n) for n in (span.producer, *span.between)]
+        strided = any(isinstance(m, nn.Conv2d) and max(m.stride) > 1 for m in layers)
+        now = self.pixels[span.consumers[0]]
+        if strided or now != self._last:
+            self._stage += 1
+        self._last = now
+        return self._stage
+
+
+def _outer(name: str) -> Iterator[str]:
+    while name:
+        name = name.rpartition(".")[0]
+        yield name
+
+
+def _span(seen: _Seen, regions: dict[str, Region], name: str) -> tuple[str, Span]:
+    """The smallest module that holds a grouped convolution with all that its channels reach, and these."""
+    for region in _outer(name):
+        if region not in seen.called:
+            raise RouteError("its module is not called")
+        if region not in regions:
+            args, kwargs = seen.called[region]
+            regions[region] = Region(seen.model.get_submodule(region), args, kwargs)
+        prefix = f"{region}." if region else ""
+        try:
+            span = regions[region].span_of(name.removeprefix(prefix))
+        except RouteError as error:
+            if "outside" in str(error) and region:
+                continue
+            raise
+        whole = {
+            f: tuple(prefix + n for n in getattr(span, f)) for f in ("between", "aligned", "squeezes", "consumers")
+        }
+        return region, Span(prefix + span.producer, **whole, width=span.width)
+    raise RouteError("it is the whole model")
+
+
+def _consumer(model: nn.Module, span: Span) -> nn.Conv2d:
+    """The convolution that adds the branches up.
+
+    Raises:
+        RouteError: if there is none, or it is not of kernel 1 and stride 1.
+    """
+    if len(span.consumers) != 1:
+        raise RouteError(f"its channels are mixed by {len(span.consumers)} layers: {', '.join(span.consumers)}")
+    layer = model.get_submodule(span.consumers[0])
+    plain = isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.stride == (1, 1)
+    if not isinstance(layer, nn.Conv2d) or not plain or any(p not in (0, "same", "valid") for p in layer.padding):
+        raise RouteError(f"its channels are mixed by {span.consumers[0]!r}, which is no 1x1 convolution of stride 1")
+    return layer
+
+
+def _units(conv: nn.Conv2d, span: Span, branches: int | None) -> int:
+    """How many branches a block has.
+
+    Raises:
+        RouteError: if its channels are no such number of equal groups.
+    """
+    units = conv.groups if branches is None else branches
+    if branches is None and conv.groups == conv.in_channels:
+        raise RouteError(
+            f"it is depthwise, so its {conv.groups} channels may be grouped into any number of branches; say how many, "
+            "branches=16"
+        )
+    if conv.groups % units or span.width % units or conv.out_channels != span.width:
+        raise RouteError(f"its {conv.groups} groups are not {units} equal branches")
+    return units
+
+
+def plan_branches(model: nn.Module, example: Inputs, found: Sequence[tuple[Branches, Decider | None]]) -> list[Plan]:
+    """Places for the layers of blocks with branches.
+
+    Args:
+        model: the untouched model.
+        example: a batch for it.
+        found: the blocks, and who decides there.
+    """
+    counted = _Seen(model, example).pixels
+    plans: list[Plan] = []
+    for block, decider in found:
+        units = tuple(Unit(block.name, i, Cost(0, 0), KIND) for i in range(block.units))
+        site = Site(block.name, units, (block.grouped,) * block.units, decider)
+        for layer, build, axis in _layers(block.span, site):
+            covers = tuple(_covers(model, layer, site, axis, counted.get(layer, 0)))
+            reference = None
+            if layer in block.span.consumers:
+                covers += (_measuring(model, layer, site, counted[layer]),)
+                reference = partial(Explicit, branches=block.units)
+            plans.append(Plan(layer, (site,), build, covers, reference=reference))
+    return plans
+
+
+def _layers(span: Span, site: Site) -> Iterator[tuple[str, Callable[[nn.Module], Place], int]]:
+    """Every layer that has to do with a site, its place, and along which axis of its weights the units lie."""
+    for name in (span.producer, *span.aligned):
+        yield name, partial(Layer, site=site, role="makes"), 0
+    for name in span.between:
+        yield name, partial(Layer, site=site, role="passes"), 0
+    for name in span.squeezes:
+        yield name, partial(Layer, site=site, role="mixes", by_open=True), 1
+    for name in span.consumers:
+        yield name, partial(Energies, site=site), 1
+
+
+def _covers(model: nn.Module, name: str, site: Site, axis: int, places: int) -> Iterator[Cover]:
+    """What of a layer runs in proportion to the open units: MACs go with the weights of a convolution."""
+    layer = model.get_submodule(name)
+    for key, parameter in layer.named_parameters():
+        if axis == 0 or key == "weight":
+            counts = key == "weight" and (is_mixing(layer) or isinstance(layer, nn.Conv2d))
+            cost = Cost(parameter.numel() * places if counts else 0, parameter.numel())
+            yield Cover(site.name, cost, frozenset({f"{name}.{key}"}), axis=axis)
+
+
+def _measuring(model: nn.Module, name: str, site: Site, places: int) -> Cover:
+    """What the energies cost, d x d products for each branch and pixel."""
+    conv: Any = model.get_submodule(name)
+    each = conv.in_channels // len(site.units)
+    cost = Cost(conv.in_channels * each * places, 0)
+    return Cover(site.name, cost, frozenset({f"{name}.weight"}), axis=1, added=True)

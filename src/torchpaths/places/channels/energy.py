@@ -1,0 +1,124 @@
+"""``Energies``: the 1x1 convolution behind the branches of a coded block (Coded ResNeXt, sections 3.1.1 and 3.1.3).
+
+It normalises the branches by their mean energy (eq. 3), which is noted in the trace, and adds them. A branch that is
+closed is removed before its energy is measured, and the mean is over all branches of the block still (paper, footnote
+3); one that is dropped in training (``z`` of 0 while it is open) is dropped after the normalisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from torchpaths.models.energy import EPS, EnergyConv2d, gram, normalise, version
+from torchpaths.path import Bools
+from torchpaths.places.channels.layer import Layer, numbers
+from torchpaths.trace import Decision, Site
+
+ENERGIES = "energies"
+"""Under which a decision's response holds the normalised energies ``[batch, unit]``, of mean 1 (eq. 3)."""
+
+
+class Energies(Layer):
+    """See above. ``block`` is an ``nn.Conv2d`` of one group, kernel 1 and stride 1."""
+
+    def __init__(self, block: nn.Module, site: Site) -> None:
+        super().__init__(block, site, "mixes")
+        self._known: tuple[tuple[object, ...] | None, Tensor] | None = None
+
+    def whole(self, x: Tensor) -> Tensor:
+        """All branches."""
+        return self._added(x, None, None)
+
+    def masked(self, x: Tensor, decision: Decision) -> Tensor:
+        """All branches there, some removed or dropped."""
+        return self._added(x, decision.open, decision.z)
+
+    def _added(self, x: Tensor, opened: Tensor | None, z: Tensor | None) -> Tensor:
+        conv = self.block
+        x, energies = normalise(x, self._products(), conv.out_channels, len(self.site.units), opened, z)  # type: ignore[arg-type]
+        self.note(self.site, ENERGIES, lambda: energies)
+        y: Tensor = conv.forward(x)
+        return y
+
+    def narrow(self, x: Tensor, kept: Bools) -> Tensor:
+        """Only the branches that are kept."""
+        of = len(self.site.units)
+        if any(kept):
+            index = torch.tensor([unit for unit, is_open in enumerate(kept) if is_open], device=x.device)
+            products = self._products().index_select(0, index)
+            x, energies = normalise(x, products, self.block.out_channels, of)  # type: ignore[arg-type]
+            self.note(self.site, ENERGIES, lambda: energies.new_zeros(len(x), of).index_copy(1, index, energies))
+        else:
+            kind = torch.promote_types(x.dtype, torch.float32)
+            self.note(self.site, ENERGIES, lambda: torch.zeros(len(x), of, dtype=kind, device=x.device))
+        return super().narrow(x, kept)
+
+    def _products(self) -> Tensor:
+        """See `gram`; kept from call to call while no gradient is wanted of it."""
+        weight: Tensor = self.block.weight  # type: ignore[assignment]
+        units = len(self.site.units)
+        if torch.compiler.is_compiling() or (torch.is_grad_enabled() and weight.requires_grad):
+            return gram(weight, units)
+        known, now = self._known, version(weight)
+        if self.training or known is None or now is None or known[0] != now:
+            with torch.no_grad():
+                known = now, gram(weight, units)
+            self._known = None if self.training else known
+        return known[1]
+
+    def cut(self, opened: Mapping[str, Bools], rectified: bool = False) -> nn.Module:
+        """A convolution that normalises the branches that are kept; without any, what its bias gives."""
+        kept, conv = opened[self.site.name], self.block
+        assert isinstance(conv, nn.Conv2d)
+        if not any(kept):
+            return super().cut(opened, rectified)
+        made = EnergyConv2d.of_conv(conv, sum(kept), len(kept))
+        if not all(kept):
+            index = torch.tensor(numbers(kept, conv.in_channels), device=conv.weight.device)
+            made.weight = nn.Parameter(conv.weight.detach().index_select(1, index), conv.weight.requires_grad)
+        made.settle()
+        return made
+
+
+class Explicit(nn.Module):
+    """The paper's own form: every branch's output computed, N times the work and memory of the sum. The reference that
+    `Energies` is held against."""
+
+    def __init__(self, conv: nn.Module, branches: int) -> None:
+        """
+        Args:
+            conv: see `Energies`.
+            branches: N.
+        """
+        super().__init__()
+        self.conv = conv
+        self.branches = branches
+
+    def forward(self, x: Tensor, opened: Tensor | None = None, z: Tensor | None = None) -> Tensor:
+        """See `both`."""
+        return self.both(x, opened, z)[0]
+
+    def both(self, x: Tensor, opened: Tensor | None, z: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The sum of the branches ``[B, C, H, W]`` and their normalised energies ``[B, N]``, eq. 2 and 3.
+
+        Args:
+            x: ``[B, N d, H, W]``.
+            opened: ``[B, N]``, see `normalise`.
+            z: ``[B, N]``, see there.
+        """
+        weight, count = self.conv.weight, self.branches
+        assert isinstance(weight, Tensor)
+        each = weight.unflatten(1, (count, -1)).transpose(0, 1).flatten(0, 1)
+        t = functional.conv2d(x, each, groups=count).unflatten(1, (count, -1))
+        if opened is None:
+            opened = x.new_ones(len(x), count)
+        t = t * opened.to(x.dtype)[..., None, None, None]
+        energies = t.square().mean((2, 3, 4))
+        root = torch.sqrt(energies.mean(1, keepdim=True) + EPS)
+        y = (t * ((opened if z is None else z).to(x.dtype) / root)[..., None, None, None]).sum(1)
+        bias = self.conv.bias
+        return y if bias is None else y + bias.view(1, -1, 1, 1), energies / root.square()  # type: ignore[union-attr, operator, return-value]

@@ -1,0 +1,236 @@
+"""Where the channels of a layer go: ``Span``, found in what a region of a network does, every layer opaque.
+
+From the layer that makes them (the producer) channels pass layers that treat each by itself, or in groups (norms, grouped
+convolutions, activations, pooling), until a layer mixes them (a consumer). Squeeze-and-excitation beside them reads them
+through a consumer and multiplies them by the outputs of an aligned layer. To close a unit then means rows of the
+producer, of what lies between and of aligned layers, and columns of the consumers.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn import functional as F
+from torch.nn.modules import activation, dropout, pooling
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from torchpaths.errors import RouteError, reason
+from torchpaths.places.residual.tracing import Evaluated
+
+_MIXING = (activation.Softmax, activation.Softmax2d, activation.LogSoftmax, activation.MultiheadAttention, nn.GLU)
+_WISE_MODULES = tuple(
+    kind
+    for module in (activation, dropout, pooling)
+    for kind in vars(module).values()
+    if inspect.isclass(kind) and issubclass(kind, nn.Module) and kind not in (*_MIXING, nn.Module, nn.PReLU, nn.RReLU)
+)
+_WISE = {
+    *(F.relu, torch.relu, F.relu6, F.silu, F.gelu, F.hardswish, F.hardsigmoid, torch.sigmoid, F.sigmoid, torch.tanh),
+    *(F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.dropout, F.dropout2d, F.leaky_relu, F.elu, F.mish),
+    *("relu", "relu_", "sigmoid", "sigmoid_", "tanh", "contiguous", "mean", "clone"),
+}
+_FACTOR = {torch.sigmoid, F.sigmoid, F.hardsigmoid, "sigmoid", "sigmoid_"}
+_MULTIPLIES = {operator.mul, operator.imul, torch.mul, "mul", "mul_"}
+_ADDS = {operator.add, operator.iadd, torch.add, torch.cat, "add", "add_"}
+
+
+@dataclass(frozen=True)
+class Span:
+    """Channels from where they are made to where they are mixed. Layers by their names within the region.
+
+    Attributes:
+        producer: makes them.
+        between: layers with an entry for each channel, in order.
+        aligned: layers whose outputs the channels are multiplied with.
+        squeezes: layers that mix them only to compute those factors.
+        consumers: the other layers that mix them.
+        width: how many channels.
+    """
+
+    producer: str
+    between: tuple[str, ...]
+    aligned: tuple[str, ...]
+    squeezes: tuple[str, ...]
+    consumers: tuple[str, ...]
+    width: int
+
+
+class _Leaves(Evaluated):
+    """Every layer opaque, and what is made of layers seen through."""
+
+    def _called(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        twin = self.twin.get_submodule(name)
+        if is_leaf(self.block.get_submodule(name)):
+            return super()._called(name, *args, **kwargs)
+        return twin.forward(*args, **kwargs)
+
+
+def is_leaf(module: nn.Module) -> bool:
+    """Whether a module is a layer: torch's own, or built on one."""
+    kinds = (nn.Conv2d, nn.Linear, _BatchNorm)
+    return isinstance(module, kinds) or (type(module).__module__.startswith("torch.nn") and not _holds(module))
+
+
+def _holds(module: nn.Module) -> bool:
+    return isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
+
+
+class Region:
+    """A module of a network, and what its forward does with the layers in it."""
+
+    def __init__(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """
+        Args:
+            module: is not touched.
+            args: what it is called with.
+            kwargs: the same, by name.
+
+        Raises:
+            RouteError: if it cannot be traced.
+        """
+        self.module = module
+        try:
+            recorder = _Leaves(module)
+            given = [recorder.given(f"x{i}", arg) for i, arg in enumerate(args)]
+            named = {name: recorder.given(f"k_{name}", arg) for name, arg in kwargs.items()}
+            self.graph = recorder.record(lambda twin: twin.forward(*given, **named))
+        except Exception as error:  # whatever the module's own forward raises for proxies
+            raise RouteError(f"cannot be traced ({reason(error, 160)})") from error
+        self.calls = [node for node in self.graph.nodes if node.op == "call_module"]
+
+    def layer(self, node: fx.Node) -> nn.Module | None:
+        """What a node calls."""
+        return self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+    def wise(self, node: fx.Node) -> bool:
+        """Whether a node treats every channel, or group of channels, by itself."""
+        layer = self.layer(node)
+        if layer is None:
+            return node.target in _WISE
+        if isinstance(layer, nn.Conv2d):
+            return layer.groups > 1
+        return isinstance(layer, (_BatchNorm, *_WISE_MODULES)) or type(layer) is nn.Identity
+
+    def called(self, name: str) -> fx.Node:
+        """The call of a layer.
+
+        Raises:
+            RouteError: if there is none or there are several.
+        """
+        found = [node for node in self.calls if node.target == name]
+        if len(found) != 1:
+            raise RouteError(f"{name!r} runs {len(found)} times in it")
+        return found[0]
+
+    def span_of(self, name: str) -> Span:
+        """The channels that a layer makes, or that pass it.
+
+        Raises:
+            RouteError: if they are not made by one layer, or go elsewhere than into layers that mix them.
+        """
+        node = self.called(name)
+        while self.wise(node):
+            sources = node.all_input_nodes
+            if len(sources) != 1 or sources[0].op == "placeholder":
+                raise RouteError("its channels are made outside of the block")
+            [node] = sources
+        layer = self.layer(node)
+        if not is_mixing(layer):
+            raise RouteError(f"its channels are made by {_described(node, layer)}, not by a convolution")
+        self.called(str(node.target))
+        return _Follow(self, node).span()
+
+
+def is_mixing(layer: nn.Module | None) -> bool:
+    """Whether each output of a layer is made of all inputs."""
+    return isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1)
+
+
+def _described(node: fx.Node, layer: nn.Module | None) -> str:
+    return f"{node.target!r}, a {type(layer).__name__}" if layer is not None else f"{node.name!r}"
+
+
+class _Follow:
+    """Goes from a producer to all that its channels reach."""
+
+    def __init__(self, region: Region, producer: fx.Node) -> None:
+        self.region = region
+        self.producer = producer
+        self.carry = {producer}
+        self.between: list[str] = []
+        self.aligned: list[str] = []
+        self.mixed: list[fx.Node] = []
+
+    def span(self) -> Span:
+        layer: Any = self.region.layer(self.producer)
+        waiting = [self.producer]
+        while waiting:
+            for user in waiting.pop(0).users:
+                if user not in self.carry and self._goes_on(user):
+                    self.carry.add(user)
+                    waiting.append(user)
+        squeezes = [n for n in self.mixed if all(name in self.aligned for name in self._into(n))]
+        consumers = [n for n in self.mixed if n not in squeezes]
+        names = {str(n.target) for n in self.mixed}
+        if len(names) != len(self.mixed):
+            raise RouteError("a layer that mixes its channels runs several times")
+        if not consumers:
+            raise RouteError("no layer mixes its channels")
+        return Span(
+            str(self.producer.target),
+            tuple(dict.fromkeys(self.between)),
+            tuple(dict.fromkeys(self.aligned)),
+            tuple(str(n.target) for n in squeezes),
+            tuple(str(n.target) for n in consumers),
+            int(layer.weight.shape[0]),
+        )
+
+    def _goes_on(self, user: fx.Node) -> bool:
+        """Whether a node hands the channels on; notes what it does with them."""
+        layer = self.region.layer(user)
+        if self.region.wise(user):
+            if isinstance(layer, (_BatchNorm, nn.Conv2d)):
+                self.region.called(str(user.target))
+                self.between.append(str(user.target))
+            return True
+        if is_mixing(layer):
+            self.mixed.append(user)
+            return False
+        if user.target in _MULTIPLIES:
+            self.aligned += [name for factor in user.all_input_nodes for name in self._factor(factor)]
+            return True
+        if user.op == "output" or user.target in _ADDS:
+            raise RouteError(f"its channels are used outside of the block or added to others, at {user.name!r}")
+        raise RouteError(f"its channels are read by {_described(user, layer)}")
+
+    def _factor(self, node: fx.Node) -> Iterator[str]:
+        """The layer whose outputs a factor is, where it is not the channels themselves."""
+        while node not in self.carry:
+            layer = self.region.layer(node)
+            if is_mixing(layer):
+                yield str(node.target)
+                return
+            single = len(node.all_input_nodes) == 1
+            if not single or not (self.region.wise(node) or node.target in _FACTOR):
+                raise RouteError(f"its channels are multiplied with {_described(node, layer)}")
+            [node] = node.all_input_nodes
+
+    def _into(self, node: fx.Node) -> list[str]:
+        """The layers that what a layer gives goes into; those that are not known by the name of nothing."""
+        found: list[str] = []
+        waiting = [node]
+        while waiting:
+            for user in waiting.pop().users:
+                if is_mixing(self.region.layer(user)):
+                    found.append(str(user.target))
+                elif self.region.wise(user) and not isinstance(self.region.layer(user), nn.Conv2d):
+                    waiting.append(user)
+                else:
+                    found.append("")
+        return found
