@@ -2,8 +2,9 @@
 
 Everything is found and checked on the untouched model first; only then are modules swapped, inner ones before outer
 ones, and the routed network is run once with everything open: that tells in which order its sites run, and it must give
-the original's output bit for bit; where places change what their modules compute, that of their references. Parameters, buffers and state_dict keys of the model stay as they were, pretrained
-weights survive. Whatever is refused, at whatever moment, the model is as it was.
+the original's output bit for bit, or where places change what their modules compute, that of their references.
+Parameters, buffers and state_dict keys of the model stay as they were, pretrained weights survive. Whatever is refused,
+at whatever moment, the model is as it was.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from torchpaths.coding.codes import codes
+from torchpaths.coding.decode import coded_sites
 from torchpaths.deciders.code import Code
 from torchpaths.errors import CodeError, PathError, RouteError
 from torchpaths.methods.base import Losses, Mean, Method, running
@@ -119,17 +120,18 @@ class CodedPaths(Method):
         """
         blocks = search.found
         stages = blocks[-1].stage + 1
-        given = self.schemes or self.ratios or _ratios(stages, blocks[-1].units)
-        if len(given) != stages:
+        ratios = self.ratios or _ratios(stages, blocks[-1].units)
+        given = len(self.schemes or ratios)
+        if given != stages:
             first = ", ".join(repr(next(b.name for b in blocks if b.stage == i)) for i in range(stages))
             name = "schemes" if self.schemes else "ratios"
             raise RouteError(
-                f"{len(given)} {name} for {stages} stages with branches, which begin at {first}; give one for each."
+                f"{given} {name} for {stages} stages with branches, which begin at {first}; give one for each."
             )
         if self.schemes:
             return [read(self.schemes[block.stage], block) for block in blocks]
         near = self.ratios is None and (stages, blocks[-1].units) not in _TABLE_1
-        actives = [_active(float(given[block.stage]), block, near) for block in blocks]
+        actives = [_active(ratios[block.stage], block, near) for block in blocks]
         return [
             None if active == block.units else torch.from_numpy(codes(self.classes, block.units, active))
             for block, active in zip(blocks, actives, strict=True)
@@ -137,12 +139,12 @@ class CodedPaths(Method):
 
     def words(self, net: Routed) -> dict[str, Tensor]:
         """The codewords of every coded site, bool ``[class, unit]``."""
-        return {name: code.words for name, code in coded(net).items()}
+        return {name: code.words for name, code in coded_sites(net).items()}
 
     def terms(self, net: Routed, trace: Trace, y: Any, mean: Mean, heads: nn.Module | None) -> Losses:
         """``code``: mu times the sum over blocks of eq. 5, means over the images that came to each block."""
         found = []
-        for name, code in coded(net).items():
+        for name, code in coded_sites(net).items():
             if name in trace:
                 off = coding_loss(trace[name].response[ENERGIES], code.words[y], self.exponent)
                 came = running(net, trace, name)
@@ -168,11 +170,6 @@ class CodedPaths(Method):
             raise PathError(f"there is no class {wrong!r}; classes are numbered from 0 to {self.classes - 1}.")
         words = {name: word[wanted].any(0).tolist() for name, word in self.words(net).items()}
         return Path(words, net.layout.fingerprint)
-
-
-def coded(net: Routed) -> dict[str, Code]:
-    """The coded sites of a network, and their codewords."""
-    return {name: site.decider for name, site in net.sites.items() if isinstance(site.decider, Code)}
 
 
 def coding_loss(energies: Tensor, words: Tensor, exponent: float = 4.0) -> Tensor:

@@ -136,7 +136,8 @@ class EnergyConv2d(nn.Conv2d):
         return y
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, energies of {self.branches} of {self.of} branches"
+        own: str = super().extra_repr()  # type: ignore[no-untyped-call]
+        return f"{own}, energies of {self.branches} of {self.of} branches"
 
 
 def version(weight: Tensor) -> tuple[object, ...] | None:
@@ -169,7 +170,7 @@ class _Gram(torch.autograd.Function):
 def _rows(weight: Tensor, branches: int) -> Tensor:
     """``[C, N d, 1, 1]`` as ``[N, d, C]``, contiguous, float32 or better."""
     flat = weight.flatten(1).t().to(torch.promote_types(weight.dtype, torch.float32))
-    return flat.contiguous().unflatten(0, (branches, -1))
+    return flat.reshape(branches, -1, len(weight)).contiguous()
 
 
 class _Normalise(torch.autograd.Function):
@@ -208,11 +209,12 @@ def _last(u: Tensor) -> bool:
 
 def _seen(u: Tensor, branches: int) -> Tensor:
     """``sum over pixels of u_n u_n^T``, ``[B, N, d, d]``, float32 or better."""
+    each = u.shape[1] // branches
     if _last(u):
-        rows = u.permute(0, 2, 3, 1).flatten(1, 2).unflatten(2, (branches, -1)).transpose(1, 2).contiguous()
+        rows = u.permute(0, 2, 3, 1).reshape(len(u), -1, branches, each).transpose(1, 2).contiguous()
         found = torch.matmul(rows.transpose(2, 3), rows)
     else:
-        rows = u.flatten(2).unflatten(1, (branches, -1))
+        rows = u.reshape(len(u), branches, each, -1)
         found = torch.matmul(rows, rows.transpose(2, 3))
     return found.to(torch.promote_types(u.dtype, torch.float32))
 
@@ -222,7 +224,7 @@ def _turned(u: Tensor, products: Tensor) -> Tensor:
     products = products.to(u.dtype)
     if _last(u):
         return functional.conv2d(u, products.flatten(0, 1)[..., None, None], groups=len(products))
-    return torch.matmul(products, u.flatten(2).unflatten(1, (len(products), -1))).view_as(u)
+    return torch.matmul(products, u.reshape(len(u), *products.shape[:2], -1)).view_as(u)
 
 
 def _scaled(u: Tensor, factors: Tensor) -> Tensor:
@@ -233,4 +235,5 @@ def _scaled(u: Tensor, factors: Tensor) -> Tensor:
 
 def _dot(a: Tensor, b: Tensor, branches: int) -> Tensor:
     """``sum over channels and pixels of a b`` of each branch, ``[B, N]``."""
-    return (a * b).sum((2, 3), dtype=torch.promote_types(a.dtype, torch.float32)).unflatten(1, (branches, -1)).sum(2)
+    sums = (a * b).sum((2, 3), dtype=torch.promote_types(a.dtype, torch.float32))
+    return sums.view(len(a), branches, -1).sum(2)

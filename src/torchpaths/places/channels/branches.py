@@ -165,10 +165,7 @@ def _span(seen: _Seen, regions: dict[str, Region], name: str) -> tuple[str, Span
             if "outside" in str(error) and region:
                 continue
             raise
-        whole = {
-            f: tuple(prefix + n for n in getattr(span, f)) for f in ("between", "aligned", "squeezes", "consumers")
-        }
-        return region, Span(prefix + span.producer, **whole, width=span.width)
+        return region, span.within(prefix)
     raise RouteError("it is the whole model")
 
 

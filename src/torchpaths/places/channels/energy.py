@@ -8,6 +8,7 @@ closed is removed before its energy is measured, and the mean is over all branch
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -88,14 +89,14 @@ class Explicit(nn.Module):
     """The paper's own form: every branch's output computed, N times the work and memory of the sum. The reference that
     `Energies` is held against."""
 
-    def __init__(self, conv: nn.Module, branches: int) -> None:
+    def __init__(self, conv: Any, branches: int) -> None:
         """
         Args:
             conv: see `Energies`.
             branches: N.
         """
         super().__init__()
-        self.conv = conv
+        self.conv: nn.Conv2d = conv
         self.branches = branches
 
     def forward(self, x: Tensor, opened: Tensor | None = None, z: Tensor | None = None) -> Tensor:
@@ -111,9 +112,9 @@ class Explicit(nn.Module):
             z: ``[B, N]``, see there.
         """
         weight, count = self.conv.weight, self.branches
-        assert isinstance(weight, Tensor)
-        each = weight.unflatten(1, (count, -1)).transpose(0, 1).flatten(0, 1)
-        t = functional.conv2d(x, each, groups=count).unflatten(1, (count, -1))
+        each = weight.reshape(len(weight), count, -1, 1, 1).transpose(0, 1).flatten(0, 1)
+        t = functional.conv2d(x, each, groups=count)
+        t = t.view(len(x), count, len(weight), *t.shape[2:])
         if opened is None:
             opened = x.new_ones(len(x), count)
         t = t * opened.to(x.dtype)[..., None, None, None]
@@ -121,4 +122,4 @@ class Explicit(nn.Module):
         root = torch.sqrt(energies.mean(1, keepdim=True) + EPS)
         y = (t * ((opened if z is None else z).to(x.dtype) / root)[..., None, None, None]).sum(1)
         bias = self.conv.bias
-        return y if bias is None else y + bias.view(1, -1, 1, 1), energies / root.square()  # type: ignore[union-attr, operator, return-value]
+        return y if bias is None else y + bias.view(1, -1, 1, 1), energies / root.square()

@@ -1,8 +1,8 @@
 """``Layer``: a layer of which a site's units close rows (outputs) or columns (inputs).
 
 Each layer that has to do with a site obeys by itself, so the forward of their block runs as it is, inside whatever
-closes the block as a whole. A decision for the whole batch leaves closed channels out in evaluation: rows and columns of
-the weights are taken, the tensors between are narrow. One for each image, and any in training, multiplies what the
+closes the block as a whole. A decision for the whole batch leaves closed channels out in evaluation: rows and columns
+of the weights are taken, the tensors between are narrow. One for each image, and any in training, multiplies what the
 layers read that mix the channels; the norms in between then see all of them.
 """
 
@@ -134,7 +134,7 @@ def spread(z: Tensor, x: Tensor) -> Tensor:
     return factors.view(len(z), -1, *(1,) * (x.dim() - 2))
 
 
-def computed(layer: nn.Module, x: Tensor, kept: list[int], axis: int) -> Tensor:
+def computed(layer: Any, x: Tensor, kept: list[int], axis: int) -> Tensor:
     """What a layer gives, in evaluation, with only some of its rows or columns.
 
     Args:
@@ -153,12 +153,14 @@ def computed(layer: nn.Module, x: Tensor, kept: list[int], axis: int) -> Tensor:
         weight, bias = taken.get("weight"), taken.get("bias")
         return functional.batch_norm(x, mean, var, weight, bias, training=mean is None, eps=layer.eps)
     bias = taken.get("bias", layer.bias)
+    y: Tensor
     if forward is nn.Conv2d.forward and layer.padding_mode == "zeros":
         groups = _groups(layer, len(kept), axis)
-        return functional.conv2d(x, taken["weight"], bias, layer.stride, layer.padding, layer.dilation, groups)  # type: ignore[arg-type]
+        y = functional.conv2d(x, taken["weight"], bias, layer.stride, layer.padding, layer.dilation, groups)
+        return y
     if forward is nn.Linear.forward:
         return functional.linear(x, taken["weight"], bias)
-    y: Tensor = _with(layer, taken, len(kept), axis).forward(x)  # a class built on these, with a forward of its own
+    y = _with(layer, taken, len(kept), axis).forward(x)  # a class built on these, with a forward of its own
     return y
 
 

@@ -1,9 +1,9 @@
 """Where the channels of a layer go: ``Span``, found in what a region of a network does, every layer opaque.
 
-From the layer that makes them (the producer) channels pass layers that treat each by itself, or in groups (norms, grouped
-convolutions, activations, pooling), until a layer mixes them (a consumer). Squeeze-and-excitation beside them reads them
-through a consumer and multiplies them by the outputs of an aligned layer. To close a unit then means rows of the
-producer, of what lies between and of aligned layers, and columns of the consumers.
+From the layer that makes them (the producer) channels pass layers that treat each by itself, or in groups (norms,
+grouped convolutions, activations, pooling), until a layer mixes them (a consumer). Squeeze-and-excitation beside them
+reads them through a consumer and multiplies them by the outputs of an aligned layer. To close a unit then means rows of
+the producer, of what lies between and of aligned layers, and columns of the consumers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.nn import functional as F
+from torch.nn import functional
 from torch.nn.modules import activation, dropout, pooling
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -31,11 +31,31 @@ _WISE_MODULES = tuple(
     if inspect.isclass(kind) and issubclass(kind, nn.Module) and kind not in (*_MIXING, nn.Module, nn.PReLU, nn.RReLU)
 )
 _WISE = {
-    *(F.relu, torch.relu, F.relu6, F.silu, F.gelu, F.hardswish, F.hardsigmoid, torch.sigmoid, F.sigmoid, torch.tanh),
-    *(F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.dropout, F.dropout2d, F.leaky_relu, F.elu, F.mish),
+    *(
+        functional.relu,
+        torch.relu,
+        functional.relu6,
+        functional.silu,
+        functional.gelu,
+        functional.hardswish,
+        functional.hardsigmoid,
+        torch.sigmoid,
+        functional.sigmoid,
+        torch.tanh,
+    ),
+    *(
+        functional.max_pool2d,
+        functional.avg_pool2d,
+        functional.adaptive_avg_pool2d,
+        functional.dropout,
+        functional.dropout2d,
+        functional.leaky_relu,
+        functional.elu,
+        functional.mish,
+    ),
     *("relu", "relu_", "sigmoid", "sigmoid_", "tanh", "contiguous", "mean", "clone"),
 }
-_FACTOR = {torch.sigmoid, F.sigmoid, F.hardsigmoid, "sigmoid", "sigmoid_"}
+_FACTOR = {torch.sigmoid, functional.sigmoid, functional.hardsigmoid, "sigmoid", "sigmoid_"}
 _MULTIPLIES = {operator.mul, operator.imul, torch.mul, "mul", "mul_"}
 _ADDS = {operator.add, operator.iadd, torch.add, torch.cat, "add", "add_"}
 
@@ -59,6 +79,12 @@ class Span:
     squeezes: tuple[str, ...]
     consumers: tuple[str, ...]
     width: int
+
+    def within(self, prefix: str) -> Span:
+        """The same with the names that layers have in a module around, under which the region's begin so."""
+        own = (self.between, self.aligned, self.squeezes, self.consumers)
+        between, aligned, squeezes, consumers = (tuple(prefix + name for name in names) for names in own)
+        return Span(prefix + self.producer, between, aligned, squeezes, consumers, self.width)
 
 
 class _Leaves(Evaluated):
@@ -126,7 +152,8 @@ class Region:
         found = [node for node in self.calls if node.target == name]
         if len(found) != 1:
             raise RouteError(f"{name!r} runs {len(found)} times in it")
-        return found[0]
+        node: fx.Node = found[0]
+        return node
 
     def span_of(self, name: str) -> Span:
         """The channels that a layer makes, or that pass it.

@@ -1,0 +1,39 @@
+"""Early decoding: the class whose codeword a block's energies are nearest to (Coded ResNeXt, section 4.3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from torchpaths.deciders.code import Code
+from torchpaths.places.channels.energy import ENERGIES
+from torchpaths.routed import Routed
+from torchpaths.trace import Trace
+
+
+def distances(energies: Tensor, words: Tensor) -> Tensor:
+    """How far energies are from each codeword, as in the authors' code: Euclidean, the energies scaled so that their
+    sum is the number of branches that work for a class.
+
+    Args:
+        energies: ``[B, N]``, normalised or not.
+        words: bool ``[K, N]``, as many ones in each.
+
+    Returns:
+        ``[B, K]``; the decoded class is the smallest.
+    """
+    words = words.to(energies.dtype)
+    share = energies / energies.sum(1, keepdim=True).clamp(min=torch.finfo(energies.dtype).tiny)
+    # Not torch.cdist, whose products lose digits where energies are close to a codeword.
+    return (share * words[0].sum()).unsqueeze(1).sub(words).square().sum(2).sqrt()
+
+
+def coded_sites(net: Routed) -> dict[str, Code]:
+    """The coded sites of a network in order of execution, and their codewords."""
+    return {name: site.decider for name, site in net.sites.items() if isinstance(site.decider, Code)}
+
+
+def decoders(net: Routed, trace: Trace) -> dict[str, Tensor]:
+    """The distances ``[B, K]`` of every coded block that ran, in order of execution."""
+    ran = {name: code for name, code in coded_sites(net).items() if name in trace}
+    return {name: distances(trace[name].response[ENERGIES], code.words) for name, code in ran.items()}
