@@ -57,9 +57,16 @@ def came(path: Mapping[str, Bools | Tensor], net: tp.Routed, site: str, batch: i
     return torch.stack([torch.ones(batch, dtype=torch.bool), *opened]).all(0)
 
 
-def check_all(net: tp.Routed, original: nn.Module, x: Tensor) -> None:
-    """What holds for every routed network, those that draw while evaluating too."""
-    check_full_path_is_the_original(net, original, x)
+def check_all(net: tp.Routed, original: nn.Module, x: Tensor, reference: nn.Module | None = None) -> None:
+    """What holds for every routed network, those that draw while evaluating too.
+
+    Args:
+        net: the network.
+        original: as it was before it was routed.
+        x: a batch.
+        reference: what it computes with everything open, where that is not what the original computes.
+    """
+    check_full_path_is_the_original(net, original, x, reference)
     check_forced_is_reported(net, x)
     check_leaving_out_is_masking(net, x)
     check_samples_do_not_touch_each_other(net, x)
@@ -78,11 +85,18 @@ def check_all_that_repeats(net: tp.Routed, fresh: tp.Routed, x: Tensor) -> None:
     check_state_dict_round_trip(net, fresh, x)
 
 
-def check_full_path_is_the_original(net: tp.Routed, original: nn.Module, x: Tensor) -> None:
+def check_full_path_is_the_original(
+    net: tp.Routed, original: nn.Module, x: Tensor, reference: nn.Module | None = None
+) -> None:
     with torch.no_grad():
-        expected = original(x)
-        assert torch.equal(net(x, tp.Path.full(net))[0], expected)
-        assert torch.equal(net.model(x), expected), "outside any call a junction is open"
+        expected = original(x) if reference is None else reference(x)
+        full = net(x, tp.Path.full(net))[0]
+        if reference is None:
+            assert torch.equal(full, expected)
+        else:
+            close(full, expected)
+            assert not torch.allclose(full, original(x), atol=1e-3), "the method changes what is computed"
+        assert torch.equal(net.model(x), full), "outside any call a junction is open"
     own = [key for key in net.model.state_dict() if "skipped" not in key.split(".")]
     assert own == list(original.state_dict()), "what a method adds stands apart"
 

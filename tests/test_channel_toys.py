@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 import laws
 import torchpaths as tp
-from channel_toys import EDGE, FilterGate, Layer, ToyBranches, ToyFilters
+from channel_toys import EDGE, FilterGate, ToyBranches, ToyFilters
 from test_laws import stir
 from torchpaths.costs import count_macs
 from torchpaths.deciders import Switch
 from torchpaths.errors import CallError, RouteError
 from torchpaths.methods.base import Method, losses, running
+from torchpaths.places.channels.layer import Layer
 from toys import toy
 
 NETWORK = "torchvision/narrow"

@@ -15,13 +15,14 @@ from torch import Tensor, nn
 import laws
 import skip_laws
 import torchpaths as tp
-from channel_toys import Layer, ToyBranches, ToyFilters
+from channel_toys import ToyBranches, ToyFilters
 from export_toys import run
 from test_laws import stir
 from torchpaths.costs import count_params
 from torchpaths.errors import CallError, PathError, RouteError
 from torchpaths.layout import Term, Unit
 from torchpaths.methods.base import Method
+from torchpaths.places.channels.layer import Layer
 from torchpaths.places.covers import Cover, make_layout
 from torchpaths.places.plan import Plan
 from torchpaths.places.residual.find import ByHand
@@ -267,7 +268,7 @@ class Across(ToyFilters):
         site = Site("layer1.0.across", (Unit("layer1.0.across", 0, tp.Cost(0, 0)),), ("layer1.0",))
         items = frozenset({"layer1.0.conv2.weight", "head.weight"})
         cover = Cover(site.name, tp.Cost(100, 100), items, unit=0)
-        return [Plan("layer1.0.conv2", (site,), partial(Layer, site=site, axis=1), (cover,))]
+        return [Plan("layer1.0.conv2", (site,), partial(Layer, site=site, role="mixes"), (cover,))]
 
 
 class Renamed(ToyBranches):

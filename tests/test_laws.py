@@ -6,14 +6,16 @@ import copy
 
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import laws
 import skip_laws
 import torchpaths as tp
 from channel_toys import FilterGate, ToyBranches, ToyFilters
+from coded_toys import WITH_BRANCHES, reference
 from torchpaths.methods.base import Method, losses
-from toys import NARROW, TOYS, toy
+from toys import NARROW, TOYS, made, toy
 
 METHODS: dict[str, Method | None] = {
     "open": None,
@@ -72,6 +74,36 @@ def test_compiled_as_one_graph_it_answers_as_eager(network: str, method: str) ->
     net = tp.route(original, EVERY[method], example=x)
     stir(net)
     laws.check_compiled_is_eager(net.eval(), x)
+
+
+def with_branches(network: str) -> tuple[nn.Module, Tensor, tp.CodedPaths]:
+    make, side, method = WITH_BRANCHES[network]
+    return *made(make, side), method
+
+
+@pytest.mark.parametrize("network", WITH_BRANCHES)
+def test_laws_of_coded_paths(network: str) -> None:
+    original, x, method = with_branches(network)
+    net = tp.route(copy.deepcopy(original), method, example=x)
+    laws.check_all(net, original, x, reference(original, method, x))
+    other = with_branches(network)[0]
+    for parameter in other.parameters():
+        parameter.data.mul_(1.1)
+    laws.check_all_that_repeats(net, tp.route(other, method, example=x), x)
+    laws.check_cut_is_forced(net, x)
+    laws.check_compiled_is_eager(net.eval(), x)
+
+
+@pytest.mark.parametrize("network", WITH_BRANCHES)
+def test_coded_paths_skip_and_are_shared(network: str) -> None:
+    original, x, method = with_branches(network)
+    x = torch.cat([x, x[:1].flip(3)]).double()
+    net = tp.route(original.double(), method, example=x)
+    skip_laws.check_skipping_is_masking(net, x)
+    skip_laws.check_macs_are_those_that_run(net, x)
+    for shared in (net, skip_laws.always(tp.skipping(net))):
+        laws.check_threads_do_not_meet(shared, x)
+        laws.check_a_call_within_a_call(shared, x)
 
 
 @pytest.mark.parametrize("network", TOYS)

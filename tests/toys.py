@@ -77,7 +77,11 @@ NARROW: dict[str, tuple[Callable[[], nn.Module], int]] = {
 
 def toy(name: str, seed: int = 0) -> tuple[nn.Module, Tensor]:
     """A network with weights that are not the initial ones' special cases, and a batch of 4 for it."""
-    make, side = {**TOYS, **NARROW}[name]
+    return made(*{**TOYS, **NARROW}[name], seed)
+
+
+def made(make: Callable[[], nn.Module], side: int, seed: int = 0) -> tuple[nn.Module, Tensor]:
+    """The same for any network: what makes it, and the side of its images."""
     torch.manual_seed(seed)
     model = make()
     for parameter in model.parameters():  # zero-initialised norms and layer scales would hide a wrong branch

@@ -148,12 +148,13 @@ def computed(layer: Any, x: Tensor, kept: list[int], axis: int) -> Tensor:
     index = torch.tensor(kept, device=x.device)
     taken = {name: t.index_select(axis, index) for name, t in _resized(layer, axis)}
     forward = type(layer).forward
-    if isinstance(layer, _BatchNorm) and forward is nn.BatchNorm2d.forward:
+    y: Tensor
+    if isinstance(layer, _BatchNorm) and (forward is nn.BatchNorm2d.forward or _acts(layer)):
         mean, var = taken.get("running_mean"), taken.get("running_var")
         weight, bias = taken.get("weight"), taken.get("bias")
-        return functional.batch_norm(x, mean, var, weight, bias, training=mean is None, eps=layer.eps)
+        y = functional.batch_norm(x, mean, var, weight, bias, training=mean is None, eps=layer.eps)
+        return layer.act(layer.drop(y)) if _acts(layer) else y  # type: ignore[no-any-return]
     bias = taken.get("bias", layer.bias)
-    y: Tensor
     if forward is nn.Conv2d.forward and layer.padding_mode == "zeros":
         groups = _groups(layer, len(kept), axis)
         y = functional.conv2d(x, taken["weight"], bias, layer.stride, layer.padding, layer.dilation, groups)
@@ -162,6 +163,12 @@ def computed(layer: Any, x: Tensor, kept: list[int], axis: int) -> Tensor:
         return functional.linear(x, taken["weight"], bias)
     y = _with(layer, taken, len(kept), axis).forward(x)  # a class built on these, with a forward of its own
     return y
+
+
+def _acts(layer: nn.Module) -> bool:
+    """Whether a norm is timm's, which has an activation in it; known by name, as timm need not be there."""
+    kind = type(layer)
+    return kind.__name__ == "BatchNormAct2d" and kind.__module__.startswith("timm.")
 
 
 def nothing(layer: nn.Module, x: Any, axis: int) -> Any:
