@@ -6,8 +6,8 @@ import copy
 from collections.abc import Callable
 
 import timm.models.resnet
-from timm.models.efficientnet import EfficientNet
 from timm.models._efficientnet_builder import decode_arch_def
+from timm.models.efficientnet import EfficientNet
 from torch import Tensor, nn
 from torchvision.models.mobilenetv2 import MobileNetV2
 from torchvision.models.resnet import Bottleneck, ResNet
@@ -25,7 +25,8 @@ GROUPED = tp.CodedPaths(classes=CLASSES, schemes=((), PAIRS), branches=4)
 
 def _efficient() -> nn.Module:
     stages = [["ds_r1_k3_s1_e1_c8_se0.25"], ["ir_r2_k3_s2_e2_c8_se0.25"], ["ir_r2_k3_s2_e2_c16_se0.25"]]
-    return EfficientNet(decode_arch_def(stages), num_classes=CLASSES, num_features=16, stem_size=8)
+    blocks = decode_arch_def(stages)  # type: ignore[no-untyped-call]
+    return EfficientNet(blocks, num_classes=CLASSES, num_features=16, stem_size=8)
 
 
 WITH_BRANCHES: dict[str, tuple[Callable[[], nn.Module], int, tp.CodedPaths]] = {
@@ -37,7 +38,7 @@ WITH_BRANCHES: dict[str, tuple[Callable[[], nn.Module], int, tp.CodedPaths]] = {
     ),
     "timm/seresnext": (
         lambda: timm.models.resnet.ResNet(
-            timm.models.resnet.Bottleneck,
+            timm.models.resnet.Bottleneck,  # type: ignore[arg-type]
             (1, 1, 1, 1),
             num_classes=CLASSES,
             cardinality=4,

@@ -91,7 +91,12 @@ def test_laws_of_coded_paths(network: str) -> None:
         parameter.data.mul_(1.1)
     laws.check_all_that_repeats(net, tp.route(other, method, example=x), x)
     laws.check_cut_is_forced(net, x)
-    laws.check_compiled_is_eager(net.eval(), x)
+
+
+@pytest.mark.parametrize("network", ["own/resnext", "timm/efficientnet"])
+def test_coded_paths_compile_as_one_graph(network: str) -> None:
+    original, x, method = with_branches(network)
+    laws.check_compiled_is_eager(tp.route(original, method, example=x).eval(), x)
 
 
 @pytest.mark.parametrize("network", WITH_BRANCHES)
