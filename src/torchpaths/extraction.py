@@ -13,16 +13,17 @@ import enum
 import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from torchpaths.costs import evaluating
 from torchpaths.errors import PathError, RouteError
+from torchpaths.head import check_rows, head_of, with_rows
 from torchpaths.junction import Junction
 from torchpaths.path import Bools, Path
 from torchpaths.places.residual.along import copying, hands_on, is_chain, rectified_junctions
@@ -64,7 +65,9 @@ def plain(net: Routed, path: Path | None = None) -> nn.Module:
     return _Cutter(net, opened, _Form.SAFE).cut.module
 
 
-def extract(net: Routed, path: Path, *, example: Tensor | None = None) -> nn.Module:
+def extract(
+    net: Routed, path: Path, *, classes: Sequence[int] | None = None, example: Tensor | None = None
+) -> nn.Module:
     """The network along a path as a plain module of its own: the original library's classes, fewer weights.
 
     It shares nothing with ``net`` and contains nothing of torchpaths. Blocks of which nothing is left are taken out of
@@ -74,6 +77,7 @@ def extract(net: Routed, path: Path, *, example: Tensor | None = None) -> nn.Mod
     Args:
         net: a routed network in any mode, on any device; it is not changed.
         path: one for the whole batch that names every site.
+        classes: numbers of the classes whose scores are kept, in this order; the head keeps their rows. None: all.
         example: images to compare on, ``[batch, ...]``; None for two images of noise of ``net.example_shape``.
 
     Returns:
@@ -81,10 +85,10 @@ def extract(net: Routed, path: Path, *, example: Tensor | None = None) -> nn.Mod
 
     Raises:
         PathError: for a path that does not fit, that is per sample, or that leaves sites to decide.
-        RouteError: if the network does not take the example or gives values that are not finite, or if the cut network
-            does not give the same output.
+        RouteError: if the network does not take the example or gives values that are not finite, if it does not know
+            these classes or has no head of one layer, or if the cut network does not give the same output.
     """
-    return copy.deepcopy(cut_out(net, path, example).module)
+    return copy.deepcopy(cut_out(net, path, example, classes).module)
 
 
 @dataclass(frozen=True)
@@ -93,8 +97,8 @@ class Cut:
 
     Attributes:
         module: the plain network; it shares parameters and buffers with the routed one.
-        left: name of a block in the original -> what stands in its place now, for blocks with something closed that
-            were not taken out.
+        left: name of a block or layer in the original -> what stands in its place now, for those with something closed
+            that were not taken out.
         kept: name of an ``nn.Sequential`` or ``nn.ModuleList`` of blocks -> {name of each child now: its old name}.
     """
 
@@ -103,7 +107,7 @@ class Cut:
     kept: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
-def cut_out(net: Routed, path: Path, example: Tensor | None = None) -> Cut:
+def cut_out(net: Routed, path: Path, example: Tensor | None = None, classes: Sequence[int] | None = None) -> Cut:
     """What `extract` copies, in the smallest form that gives the same output. Arguments and errors as there."""
     opened = _choices(net, path)
     name = net.layout.network
@@ -114,9 +118,16 @@ def cut_out(net: Routed, path: Path, example: Tensor | None = None) -> Cut:
             f"the routed {name} gives values that are not finite for the example, so nothing can be compared; "
             "its weights have diverged, or the example holds such values: give another one or load other weights."
         )
+    head = None
+    if classes is not None:
+        with torch.no_grad(), evaluating(net):
+            head = head_of(net.model, lambda: net(x, path)[0])
+        expected = [y[:, check_rows(net.model, head, classes)] for y in expected]
     differences = []
     for form in _Form:
         cut = _Cutter(net, opened, form).cut
+        if head is not None and classes is not None:
+            cut.left[head] = with_rows(cut.module, _now(cut.module, net, head), classes)
         try:
             got = run(cut.module, x)
         except RouteError:
@@ -131,6 +142,12 @@ def cut_out(net: Routed, path: Path, example: Tensor | None = None) -> Cut:
         "so it is not returned. Something in it depends on more than its input: a hook, a cache, or chance in "
         "evaluation mode."
     )
+
+
+def _now(cut: nn.Module, net: Routed, name: str) -> str:
+    """What a layer of the original is called in a cut network, where those behind something taken out moved up."""
+    weight = net.model.get_submodule(name).weight
+    return next((n for n, layer in cut.named_modules() if getattr(layer, "weight", None) is weight), name)
 
 
 def _choices(net: Routed, path: Path) -> dict[str, Bools]:
@@ -178,13 +195,16 @@ class _Cutter:
         for name, child in list(parent.named_children()):
             module = child
             if isinstance(child, Junction):
+                block: nn.Module = child
+                while isinstance(block, Junction):
+                    block = block._place.block
                 while isinstance(module, Junction):
                     module = module._place.cut(self.opened, child in self.rectified)
                 empty = blocks[name] = hands_on(module)
                 if empty and self.form is _Form.SAFE and not (chain and owned):
                     module = copying(module)
                 setattr(parent, name, module)
-                if empty or isinstance(module, fx.GraphModule):
+                if empty or module is not block:
                     self.cut.left[prefix + name] = module
             self._inside(module, f"{prefix}{name}.", chain and owned)
             # What computes with parameters gives a new value, which only the next in the chain gets to see.

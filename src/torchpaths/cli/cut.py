@@ -11,7 +11,7 @@ from torchpaths.cli import OK
 from torchpaths.cli.options import OfRun, emit, parse, speaking
 from torchpaths.cli.tables import count
 from torchpaths.cuts import Spec, save_cut
-from torchpaths.errors import BudgetError, DataError
+from torchpaths.errors import BudgetError, DataError, RouteError, near
 from torchpaths.fronts import Front
 from torchpaths.models import source
 from torchpaths.path import Path
@@ -36,6 +36,11 @@ class Options(OfRun):
     least half of its images open."""
     budget_ms: float | None = None
     """Or the most accurate path of the run's front within so many milliseconds for a batch, see torchpaths front."""
+    classes: str | None = None
+    """Or what of a coded network works for these classes, by name or number with commas between, and their rows of the
+    head: for one class a binary classifier."""
+    without: str | None = None
+    """Or for all classes but these."""
     front: pathlib.Path | None = None
     """Choose the most accurate path within a budget from this front.json instead of the run's survey."""
 
@@ -47,7 +52,8 @@ def run(arguments: list[str]) -> int:
     budget = _budget(options)
     with speaking(options.json) as console:
         opened = options.open()
-        path, chosen = _choose(options, budget, opened)
+        keep = _kept(options, opened)
+        path, chosen = _choose(options, budget, opened, keep)
         channels = opened.net.example_shape[0]
         spec = save_cut(
             opened.net,
@@ -56,6 +62,7 @@ def run(arguments: list[str]) -> int:
             source(opened.recipe.model, len(opened.classes), channels=channels),
             method=opened.recipe.method,
             classes=opened.classes,
+            keep=keep,
             mean=opened.mean,
             std=opened.std,
         )
@@ -74,9 +81,13 @@ def _budget(options: Options) -> Budget | None:
     """
     given = {"macs": options.budget_macs, "open": options.budget_open, "ms": options.budget_ms}
     budgets = {name: value for name, value in given.items() if value is not None}
-    if options.path is not None:
-        if budgets or options.label is not None or options.front is not None:
-            raise BudgetError("--path says what to keep; leave out budgets, --label and --front.")
+    whole = {"path": options.path, "classes": options.classes, "without": options.without}
+    says = [f"--{name}" for name, value in whole.items() if value is not None]
+    if says:
+        if len(says) > 1 or budgets or options.label is not None or options.front is not None:
+            raise BudgetError(
+                f"{says[0]} says what to keep; leave out {', '.join([*says[1:], 'budgets'])}, --label and --front."
+            )
         return None
     if len(budgets) > 1:
         raise BudgetError(f"{' and '.join(f'--budget-{name}' for name in budgets)}: give one budget.")
@@ -87,8 +98,37 @@ def _budget(options: Options) -> Budget | None:
     return Budget(**budgets) if budgets else None
 
 
-def _choose(options: Options, budget: Budget | None, opened: Run) -> tuple[Path, str]:
+def _kept(options: Options, opened: Run) -> tuple[int, ...] | None:
+    """The classes whose scores are kept; None for all.
+
+    Raises:
+        DataError: for one that there is not, or if none is left.
+    """
+    asked = options.classes if options.classes is not None else options.without
+    if asked is None:
+        return None
+    named = tuple(_class(name.strip(), opened.classes) for name in asked.split(","))
+    kept = named if options.without is None else tuple(k for k in range(len(opened.classes)) if k not in named)
+    if not kept:
+        raise DataError(f"--without {asked}: no class is left; leave fewer out.")
+    return kept
+
+
+def _class(name: str, classes: tuple[str, ...]) -> int:
+    if name in classes:
+        return classes.index(name)
+    if name.isdecimal() and int(name) < len(classes):
+        return int(name)
+    raise DataError(f"there is no class {name!r} in this run. {near(name, classes)}")
+
+
+def _choose(options: Options, budget: Budget | None, opened: Run, keep: tuple[int, ...] | None) -> tuple[Path, str]:
     """The path, and what chose it, in words."""
+    if keep is not None:
+        if opened.recipe.method is None:
+            raise RouteError("this run has no method, so its classes have no paths; cut a coded network's.")
+        names = ", ".join(opened.classes[k] for k in keep[:3]) + (f" and {len(keep) - 3} more" if len(keep) > 3 else "")
+        return opened.recipe.method.path_of(opened.net, keep), f"the codewords of {names}"
     if options.path is not None:
         try:
             return Path.from_json(options.path.read_text()), str(options.path)

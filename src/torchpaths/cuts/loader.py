@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
-from torch import fx
+from torch import Tensor, fx, nn
 
-from torchpaths.cuts.code import OWN, Code, left
+from torchpaths.cuts.code import OWN, Code, call, left, value
 from torchpaths.cuts.spec import WEIGHTS
 from torchpaths.extraction import Cut
+from torchpaths.models.energy import EnergyConv2d
+from torchpaths.places.residual.along import hands_on
 
 _HEAD = '''\
 """{about}"""
@@ -28,6 +30,18 @@ def take_out(blocks, gone):
     blocks._modules.clear()
     blocks._modules.update(zip(names, left))
 '''
+
+_RESIZE = '''\
+def resize(layer, sizes, shapes):
+    """Give a layer other sizes; its weights are read later."""
+    vars(layer).update(sizes)
+    for name, shape in shapes.items():
+        old = getattr(layer, name)
+        new = torch.zeros(shape, dtype=old.dtype)
+        setattr(layer, name, torch.nn.Parameter(new) if isinstance(old, torch.nn.Parameter) else new)
+'''
+
+_SIZES = ("in_channels", "out_channels", "groups", "in_features", "out_features", "num_features")
 
 _LOAD = '''\
 def load():
@@ -58,13 +72,23 @@ def edited(original: Code, cut: Cut, children: Mapping[str, list[str]]) -> list[
     """
     lines = [f"model = {original.text}"]
     classes: dict[str, Code] = {}
+    imports = original.imports | {"import torch"}
+    resized = moved = False
     for name, module in cut.left.items():
-        made = "torch.nn.Identity()"
         if isinstance(module, fx.GraphModule):
             kind = _class(module, classes)
-            made = f"{kind}(model.get_submodule({name!r}))"
-        lines.append(f"model.set_submodule({name!r}, {made})")
-    moved = False
+            lines.append(f"model.set_submodule({name!r}, {kind}(model.get_submodule({name!r})))")
+        elif hands_on(module):
+            lines.append(f"model.set_submodule({name!r}, torch.nn.Identity())")
+        elif isinstance(module, EnergyConv2d):
+            numbers = (module.in_channels, module.out_channels, module.branches, module.of)
+            made = call(value(EnergyConv2d), numbers, {} if module.bias is not None else {"bias": False})
+            imports |= made.imports
+            lines.append(f"model.set_submodule({name!r}, {made.text})")
+        else:
+            resized = True
+            sizes, shapes = _sizes(module), {n: tuple(t.shape) for n, t in _tensors(module)}
+            lines.append(f"resize(model.get_submodule({name!r}), {sizes}, {shapes})")
     for name, kept in cut.kept.items():
         gone = [child for child in children[name] if child not in kept.values()]
         blocks = f"model.get_submodule({name!r})"
@@ -73,8 +97,20 @@ def edited(original: Code, cut: Cut, children: Mapping[str, list[str]]) -> list[
             lines.append(f"take_out({blocks}, {gone!r})")
         else:
             lines += [f"delattr({blocks}, {child!r})" for child in gone]
-    helpers = [Code(_TAKE_OUT)] if moved else []
-    return [*classes.values(), *helpers, _build([*lines, "return model"], original.imports | {"import torch"})]
+    helpers = [Code(text) for text, used in ((_TAKE_OUT, moved), (_RESIZE, resized)) if used]
+    return [*classes.values(), *helpers, _build([*lines, "return model"], imports)]
+
+
+def _sizes(layer: nn.Module) -> dict[str, int]:
+    """What a layer says of its own sizes."""
+    return {name: number for name, number in vars(layer).items() if name in _SIZES}
+
+
+def _tensors(layer: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Its parameters and buffers that have sizes."""
+    for name, tensor in (*layer._parameters.items(), *layer._buffers.items()):
+        if tensor is not None and tensor.dim() > 0:
+            yield name, tensor
 
 
 def _class(module: fx.GraphModule, classes: dict[str, Code]) -> str:

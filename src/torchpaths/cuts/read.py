@@ -39,7 +39,7 @@ def load_cut(folder: pathlib.Path | str) -> nn.Module:
     model = spec.source.make().to(dtype)
     try:
         net = route(model, spec.method, example=torch.zeros(2, *spec.shape, dtype=dtype))
-        module = extract(net, spec.path)
+        module = extract(net, spec.path, classes=spec.kept)
         module.load_state_dict(weights)
     except (PathError, RouteError, RuntimeError) as error:
         raise DataError(

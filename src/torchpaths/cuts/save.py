@@ -18,7 +18,7 @@ import pathlib
 import runpy
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -48,6 +48,7 @@ def save_cut(
     *,
     method: Method | None = None,
     classes: tuple[str, ...] = (),
+    keep: Sequence[int] | None = None,
     mean: tuple[float, ...] = (),
     std: tuple[float, ...] = (),
     example: Tensor | None = None,
@@ -63,7 +64,8 @@ def save_cut(
         folder: where to; made if absent, and it must be empty.
         source: how the original model of ``net`` is made; see `torchpaths.models.source`.
         method: with which ``net`` was routed.
-        classes: names by label.
+        classes: names by label, of all classes of ``net``.
+        keep: numbers of the classes whose scores are kept, see `torchpaths.extract`; None: all.
         mean: per channel, to be subtracted from images of 0 to 1.
         std: per channel, to divide by after that.
         example: images to compare on, as for `extract`.
@@ -78,7 +80,9 @@ def save_cut(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder} is there already and not empty; name a new folder, or remove it first.")
     x = (noise(net) if example is None else example).cpu()
-    cut = cut_out(net, path, example)
+    cut = cut_out(net, path, example, keep)
+    if keep is not None:
+        classes = tuple(classes[k] for k in keep) if classes else ()
     module = copy.deepcopy(cut.module).cpu().eval()
     fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
     with disk(folder, "nothing was written"):
@@ -105,6 +109,7 @@ def save_cut(
                 plain=net.layout.plain,
                 sha256=sha256,
                 method=method,
+                kept=None if keep is None else tuple(keep),
             )
             write_file(fresh / SPEC, (json.dumps(spec.to_json(), indent=1) + "\n").encode())
             sync_folder(fresh)

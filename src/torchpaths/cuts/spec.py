@@ -39,6 +39,7 @@ class Spec:
         cut: MACs of one image and parameters.
         plain: those of the original network.
         sha256: of the weights file.
+        kept: numbers, in the original, of the classes whose scores are kept; None for all.
     """
 
     source: Source
@@ -55,6 +56,7 @@ class Spec:
     plain: Cost
     sha256: str
     method: Method | None = None
+    kept: tuple[int, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As JSON data."""
@@ -68,6 +70,7 @@ class Spec:
             "method": encode(self.method),
             "input": {"shape": self.shape, "dtype": self.dtype, "mean": self.mean, "std": self.std},
             "classes": self.classes,
+            **({} if self.kept is None else {"kept": list(self.kept)}),
             "cut": dataclasses.asdict(self.cut),
             "plain": dataclasses.asdict(self.plain),
             "weights": {"file": WEIGHTS, "sha256": self.sha256},
@@ -101,6 +104,7 @@ class Spec:
                 plain=Cost(**data["plain"]),
                 sha256=data["weights"]["sha256"],
                 method=method,
+                kept=tuple(data["kept"]) if "kept" in data else None,
             )
         except RunError as error:
             raise DataError(f"{file}: {error}") from error

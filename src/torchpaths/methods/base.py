@@ -4,12 +4,13 @@ this."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from torchpaths.errors import RouteError
 from torchpaths.path import Path
 from torchpaths.places.plan import Plan
 from torchpaths.places.residual.find import ByHand
@@ -103,6 +104,22 @@ class Method(ABC):
         """
         logits, trace = net(x)
         yield {"task": task(logits, y), **terms(trace)}
+
+    def path_of(self, net: Routed, classes: Sequence[int]) -> Path:
+        """What of a network works for some classes, where the method says so before it is trained.
+
+        Args:
+            net: the routed network.
+            classes: their numbers.
+
+        Raises:
+            RouteError: for methods that give classes no paths.
+            PathError: for no class, or one that there is not.
+        """
+        raise RouteError(
+            f"{type(self).__name__} gives classes no paths of their own; choose one from a survey, which says what "
+            "their images open: survey(net, loader).path(label=...)."
+        )
 
     def paths(self, net: Routed) -> dict[str, Path]:
         """Paths, by name, whose accuracy says how training goes, beside that of the network's own decisions."""

@@ -153,7 +153,7 @@ class CodedPaths(Method):
         return {"code": weight * torch.stack(found).sum()} if found else {}
 
     def path(self, net: Routed, classes: Sequence[int]) -> Path:
-        """The branches that work for a class, or for one of several.
+        """The branches that work for a class, or for one of several: a binary classifier's (section 4.3).
 
         Args:
             net: a network routed with this method.
@@ -162,6 +162,10 @@ class CodedPaths(Method):
         Raises:
             PathError: for none, or one that there is not.
         """
+        return self.path_of(net, classes)
+
+    def path_of(self, net: Routed, classes: Sequence[int]) -> Path:
+        """See `path`."""
         wanted = list(classes)
         if not wanted:
             raise PathError("classes=[]: give the number of at least one class.")

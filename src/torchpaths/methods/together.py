@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +102,11 @@ class Together(Method):
         """Those of the method that runs the network its own way, else one pass. See `Method.passes`."""
         leader = next((m for m in self.methods if type(m).passes is not Method.passes), None)
         yield from super().passes(net, x, y, task, terms) if leader is None else leader.passes(net, x, y, task, terms)
+
+    def path_of(self, net: Routed, classes: Sequence[int]) -> Path:
+        """That of the method that has one, everything else open. See `Method.path_of`."""
+        own = next((m for m in self.methods if type(m).path_of is not Method.path_of), self.methods[0])
+        return own.path_of(net, classes) & Path.full(net)
 
     def paths(self, net: Routed) -> dict[str, Path]:
         """See `Method.paths`."""

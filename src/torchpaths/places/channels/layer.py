@@ -153,7 +153,7 @@ def computed(layer: Any, x: Tensor, kept: list[int], axis: int) -> Tensor:
         mean, var = taken.get("running_mean"), taken.get("running_var")
         weight, bias = taken.get("weight"), taken.get("bias")
         y = functional.batch_norm(x, mean, var, weight, bias, training=mean is None, eps=layer.eps)
-        return layer.act(layer.drop(y)) if _acts(layer) else y  # type: ignore[no-any-return]
+        return layer.act(layer.drop(y)) if _acts(layer) else y  # type: ignore[operator]
     bias = taken.get("bias", layer.bias)
     if forward is nn.Conv2d.forward and layer.padding_mode == "zeros":
         groups = _groups(layer, len(kept), axis)
