@@ -142,13 +142,14 @@ class CodedPaths(Method):
         return {name: code.words for name, code in coded_sites(net).items()}
 
     def terms(self, net: Routed, trace: Trace, y: Any, mean: Mean, heads: nn.Module | None) -> Losses:
-        """``code``: mu times the sum over blocks of eq. 5, means over the images that came to each block."""
+        """``code``: mu times the sum over blocks of eq. 5, means over the images; an image that did not come to a block
+        adds nothing."""
         found = []
         for name, code in coded_sites(net).items():
             if name in trace:
                 off = coding_loss(trace[name].response[ENERGIES], code.words[y], self.exponent)
                 came = running(net, trace, name)
-                found.append(off.mean() if came is None else (off * came).sum() / came.sum().clamp(min=1))
+                found.append((off if came is None else off * came).mean())
         weight = self.weight if self.weight is not None else (6.0 if self.classes <= 100 else 2.0)
         return {"code": weight * torch.stack(found).sum()} if found else {}
 
