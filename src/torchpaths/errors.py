@@ -35,6 +35,10 @@ class DataError(ValueError):
     """A data set, file or image that cannot be read as it stands."""
 
 
+class CodeError(ValueError):
+    """Codewords that cannot be made, or a table that is no coding scheme."""
+
+
 class RunError(RuntimeError):
     """A training run, run folder or checkpoint that cannot be used or continued."""
 
