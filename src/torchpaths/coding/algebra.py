@@ -58,7 +58,8 @@ def trace_code(m: int, terms: int) -> Packed | None:
     """
     rows = [np.ones(2**m, np.int64)]
     rows += [power(m, 2 * term + 1) >> bit & 1 for term in range(terms) for bit in range(m)]
-    basis = _independent(pack(np.array(rows, bool)))
+    packed = pack(np.array(rows, bool))
+    basis = packed[independent(packed)]
     if len(basis) > MOST_BITS:
         return None
     words = np.zeros((1, basis.shape[1]), np.uint64)
@@ -67,8 +68,8 @@ def trace_code(m: int, terms: int) -> Packed | None:
     return words
 
 
-def _independent(rows: Packed) -> Packed:
-    """Rows of ``[rows, blocks]`` that are no sums of earlier ones: where a coset is short, the bits of x^k depend."""
+def independent(rows: Packed) -> NDArray[np.int64]:
+    """Indices of rows of ``[rows, blocks]`` that are no sums, bit by bit, of earlier ones."""
     bits = unpack(rows, 64 * rows.shape[1])
     kept: list[int] = []
     reduced: list[tuple[int, Words]] = []
@@ -80,7 +81,7 @@ def _independent(rows: Packed) -> Packed:
         if left.any():
             reduced.append((int(left.argmax()), left))
             kept.append(i)
-    return rows[kept]
+    return np.array(kept, np.int64)
 
 
 def translations(m: int) -> Maps:

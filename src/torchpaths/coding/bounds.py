@@ -43,7 +43,7 @@ def distance_bound(classes: int, units: int, weight: int) -> tuple[int, str]:
         return best, theorem
     while best > 0 and most_words(units, best, weight) < classes:
         best, theorem = best - 2, JOHNSON
-    while best > 2 and _delsarte(units, best, weight) < classes:
+    while best > 2 and delsarte(units, best, weight) < classes:
         best, theorem = best - 2, DELSARTE
     return best, theorem
 
@@ -70,7 +70,7 @@ def most_words(units: int, distance: int, weight: int) -> int:
 
 
 @functools.cache
-def _delsarte(units: int, distance: int, weight: int) -> int:
+def delsarte(units: int, distance: int, weight: int) -> int:
     """An upper bound on A(units, distance, weight) by linear programming, proved in rational numbers.
 
     With ``c[i, k]`` the eigenvalues of the Johnson scheme, scaled to 1 at ``i = 0``, numbers ``y >= 0`` with

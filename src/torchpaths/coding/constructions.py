@@ -16,6 +16,7 @@ import numpy as np
 from torchpaths.coding import algebra
 from torchpaths.coding.bits import Packed, Words, every_word, pack, unpack
 from torchpaths.coding.bounds import distance_bound
+from torchpaths.coding.grids import grid
 from torchpaths.coding.orbits import Pool, candidates, groups, summing
 from torchpaths.coding.search import anneal, choose, distinct, drawn, level, lexicode, spread
 
@@ -26,7 +27,8 @@ LISTED = 200_000
 TURNED = 256
 """Up to so many units orbits are tried."""
 EXCHANGES = 10_000
-RESTARTS = 6
+ROUNDS = 300
+CHAINS = 3
 
 
 def construct(classes: int, units: int, active: int, effort: int = 1) -> Words:
@@ -64,10 +66,12 @@ class Attempts:
         self.active = active
         self.effort = effort
         self._pools: dict[int, Pool] = {}
+        self._grid = grid(classes, units, active)
 
     def at(self, distance: int) -> Iterator[Words]:
         """Schemes of at least this minimum distance, good columns or not; quick constructions first."""
         yield from self.from_field(distance)
+        yield from self.from_grid(distance)
         yield from self.from_exchanges(distance)
         yield from self.from_lexicode(distance)
         yield from self.from_orbits(distance)
@@ -98,6 +102,11 @@ class Attempts:
         firsts = firsts[firsts[:, 0]]
         pairs = self.classes // 2
         return np.concatenate([firsts[:pairs], ~firsts[:pairs], firsts[pairs : self.classes - pairs]])
+
+    def from_grid(self, distance: int) -> Iterator[Words]:
+        """From a code over a larger alphabet, where groups of units are a power of 2."""
+        if self._grid is not None and self._grid[0] >= distance:
+            yield self._grid[1]
 
     def from_exchanges(self, distance: int) -> Iterator[Words]:
         """From balanced tables, improved by exchanges, where classes are few."""
@@ -130,8 +139,9 @@ class Attempts:
             if number not in self._pools:
                 self._pools[number] = Pool(candidates(self.units, self.active, maps, number), maps)
             pool = self._pools[number]
-            for seed in range(RESTARTS * self.effort):
-                yield from self._of_orbits(pool.choose(distance, self.classes + len(maps), seed), distance)
+            for seed in range(CHAINS * self.effort):
+                for orbits in pool.improve(distance, self.classes, ROUNDS, seed):
+                    yield from self._of_orbits(orbits, distance)
 
     def _of_orbits(self, orbits: list[Packed], distance: int) -> Iterator[Words]:
         """From orbits that go together: some that are as many words as wanted, or else single words of them all."""

@@ -9,16 +9,22 @@ Trans. Inf. Theory 43, 1997.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from torchpaths.coding.algebra import Maps, exponent, rotations, semilinear, spirals, translations
-from torchpaths.coding.bits import Packed, Words, distances, every_word, order, pack, some_words
+from torchpaths.coding.bits import Packed, Words, distances, every_word, noise, order, pack, some_words
 
 MOST_WORDS = 50_000
 """Where there are more words of a weight, at most so many are drawn."""
 MOST_WORK = 300_000_000
 """Units of all words under all maps together, at most: fewer words are drawn for larger groups."""
+
+TRIAL = 15
+PATIENCE = 60
+"""Rounds after which a search that is far from its aim, or stands still, is given up."""
 
 
 def groups(units: int) -> list[Maps]:
@@ -81,20 +87,51 @@ class Pool:
         """The words of an orbit, each once: ``[words, blocks]``."""
         return np.unique(pack(self.words[index][self.maps]), axis=0)
 
-    def choose(self, distance: int, enough: int, seed: int) -> list[Packed]:
-        """Orbits whose words all differ in at least ``distance`` places: until ``enough`` words or no orbit is left."""
-        left = order(seed, len(self.words))
-        left = left[self.inner[left] >= distance]
-        chosen: list[Packed] = []
+    def choose(self, distance: int, enough: int, preferred: NDArray[np.int64]) -> dict[int, Packed]:
+        """Orbits whose words all differ in at least ``distance`` places.
+
+        Args:
+            distance: between any two words.
+            enough: stop at so many words.
+            preferred: indices of orbits to try, in this order.
+
+        Returns:
+            Index -> words of the orbits chosen, in order.
+        """
+        left = preferred[self.inner[preferred] >= distance]
+        chosen: dict[int, Packed] = {}
         count = 0
         while len(left) and count < enough:
             orbit = self.orbit(int(left[0]))
-            chosen.append(orbit)
+            chosen[int(left[0])] = orbit
             count += len(orbit)
             left = left[1:]
             for word in orbit:
                 left = left[distances(self._packed[left], word) >= distance]
         return chosen
+
+    def improve(self, distance: int, wanted: int, rounds: int, seed: int) -> Iterator[list[Packed]]:
+        """Choices of orbits, each of more words than the one before: half of one is given up, the rest filled anew.
+
+        Iterated greedy search (Ruiz and Stuetzle, Eur. J. Oper. Res. 177, 2007). It is given up where it is far below
+        the ``wanted`` number of words after some rounds, or has not improved for long.
+        """
+        kept: list[int] = []
+        best, last = 0, 0
+        for turn in range(rounds):
+            draw = 2 * (seed * rounds + turn)
+            mixed = order(draw, len(self.words))
+            halved = [i for i, coin in zip(kept, noise(draw + 1, len(kept)), strict=True) if coin < 2**63]
+            tried = np.array([*halved, *mixed[~np.isin(mixed, halved)]], np.int64)
+            chosen = self.choose(distance, wanted + len(self.maps), tried)
+            count = sum(map(len, chosen.values()))
+            if count >= best:
+                kept = list(chosen)
+            if count > best:
+                best, last = count, turn
+                yield list(chosen.values())
+            if turn - last > PATIENCE or (turn >= TRIAL and 4 * best < 3 * wanted):
+                return
 
 
 def _before(left: Packed, right: Packed) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:

@@ -52,22 +52,20 @@ def codes(classes: int, units: int, active: int, *, distance: int | None = None)
     wanted = None if distance is None else _whole("distance", distance)
     if wanted is not None and wanted < 1:
         raise CodeError(f"distance={wanted}: codewords of different classes differ, give 1 or more, or leave it out.")
-    words, reached = _found(classes, units, active)
-    if wanted is not None and wanted > reached:
+    words = _found(classes, units, active)
+    if wanted is not None and wanted > (reached := _distance(words)):
         raise CodeError(_too_far(classes, units, active, wanted, reached))
     return words.copy()
 
 
 @functools.lru_cache(maxsize=32)
-def _found(classes: int, units: int, active: int) -> tuple[Words, int]:
-    """A scheme for arguments that are possible, and its minimum distance."""
+def _found(classes: int, units: int, active: int) -> Words:
+    """A scheme for arguments that are possible."""
     mirrored = 2 * active > units
     words = shipped(classes, units, units - active if mirrored else active)
     if words is None:
-        words = construct(classes, units, active)
-    elif mirrored:
-        words = ~words[::-1]
-    return words, _distance(words)
+        return construct(classes, units, active)
+    return ~words[::-1] if mirrored else words
 
 
 def _distance(words: Words) -> int:
@@ -94,34 +92,39 @@ def _possible(classes: int, units: int, active: int) -> None:
     """Raise the error that says why there is no such scheme, and what there is."""
     if classes < 2:
         raise CodeError(f"classes={classes}: codewords tell classes apart, which takes classes=2 or more.")
+    remedy = _remedy(classes, units, active)
     if units < 2:
-        raise CodeError(
-            f"units={units}: classes are told apart by which units are left out, which takes units=2 or more."
-        )
+        raise CodeError(f"units={units}: classes are told apart by the units they leave out. Give {remedy}.")
     if active == units:
         raise CodeError(
             f"active={active} of units={units}: every unit works for every class, so the block is plain. Blocks with "
-            f"ratio 1 need no code: leave them out, or give active={units - 1} or less."
+            f"ratio 1 need no code: leave them out, or give {remedy}."
         )
     if not 1 <= active < units:
-        raise CodeError(f"active={active}: of {units} units, active can be 1 to {units - 1}.")
+        raise CodeError(f"active={active}: of {units} units, active can be 1 to {units - 1}. Give {remedy}.")
     there_are = math.comb(units, active)
     if there_are < classes:
         raise CodeError(
             f"classes={classes}: there are only {there_are} different codewords of units={units} with active={active}. "
-            f"{_remedy(classes, units, active)}"
+            f"Give {remedy}."
         )
 
 
 def _remedy(classes: int, units: int, active: int) -> str:
-    """The nearest numbers of ones and of units that give enough codewords."""
-    more = next(n for n in range(units + 1, classes + units + 1) if math.comb(n, active) >= classes)
+    """The nearest numbers of ones, or else of units, that give enough codewords, and how many."""
+    offers = []
     enough = [a for a in range(1, units) if math.comb(units, a) >= classes]
-    longer = f"units={more} ({math.comb(more, active)})"
-    if not enough:
-        return f"Give {longer}."
-    other = min(enough, key=lambda a: abs(a - active))
-    return f"Give active={other} ({math.comb(units, other)}) or {longer}."
+    if enough:
+        other = min(enough, key=lambda a: abs(a - active))
+        offers.append(f"active={other} ({math.comb(units, other)})")
+    if active < 1 and not offers:
+        offers.append(f"active=1 with units={classes} ({classes})")
+    if active >= 1:
+        more = max(units, active) + 1
+        while math.comb(more, active) < classes:
+            more += 1
+        offers.append(f"units={more} ({math.comb(more, active)})")
+    return " or ".join(offers)
 
 
 def _too_far(classes: int, units: int, active: int, wanted: int, reached: int) -> str:
