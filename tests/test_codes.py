@@ -322,7 +322,7 @@ def test_long_words_are_packed_and_unpacked_unchanged() -> None:
     assert np.array_equal(bits.distances(packed, packed[3]), (words != words[3]).sum(1))
 
 
-def test_every_shipped_scheme_is_quick_and_no_worse_than_a_search() -> None:
+def test_every_shipped_scheme_is_quick_and_what_codes_gives() -> None:
     file = ROOT / "src" / "torchpaths" / "coding" / "shipped" / "schemes.json"
     schemes = json.loads(file.read_text())
     assert "1000-32-8" in schemes

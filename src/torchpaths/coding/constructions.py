@@ -18,34 +18,34 @@ from torchpaths.coding.bits import Packed, Words, every_word, pack, unpack
 from torchpaths.coding.bounds import distance_bound
 from torchpaths.coding.grids import grid
 from torchpaths.coding.orbits import Pool, candidates, groups, summing
-from torchpaths.coding.search import anneal, choose, distinct, drawn, level, lexicode, spread
+from torchpaths.coding.search import LISTED, choose, distinct, drawn, exchange, level, lexicode, spread
 
 FEW = 160
 """Up to so many classes, tables are searched by exchanges."""
-LISTED = 200_000
-"""Up to so many words of a weight are put in order for a lexicode; of more, some are drawn."""
-TURNED = 256
-"""Up to so many units orbits are tried."""
+TURNED = 64
+"""Up to so many units orbits are tried; beyond, their groups are large and many distances would have to be tried."""
 EXCHANGES = 10_000
+TABLES = 2
+"""Exchanges of ones in a search among balanced tables, and how many such searches."""
 ROUNDS = 300
 CHAINS = 3
+"""Rounds of a search among orbits, and how many such searches."""
 
 
-def construct(classes: int, units: int, active: int, effort: int = 1) -> Words:
+def construct(classes: int, units: int, active: int) -> Words:
     """The scheme of the largest minimum distance that the constructions find.
 
     Args:
         classes: at least 2, and at most C(units, active).
         units: length of a codeword.
         active: ones in each, from 1 to units - 1.
-        effort: a factor for the steps of searches.
 
     Returns:
         Bool ``[classes, units]``, different rows, columns within 1, rows in order.
     """
     if 2 * active > units:  # complementing keeps all distances
-        return ~construct(classes, units, units - active, effort)[::-1]
-    attempts = Attempts(classes, units, active, effort)
+        return ~construct(classes, units, units - active)[::-1]
+    attempts = Attempts(classes, units, active)
     bound, _ = distance_bound(classes, units, active)
     found = (words for distance in range(bound, 2, -2) for words in attempts.at(distance) if spread(words) <= 1)
     words = next(found, None)
@@ -60,11 +60,10 @@ def ordered(words: Words) -> Words:
 class Attempts:
     """The constructions for one number of classes, units and ones; ``active`` is at most half of the units."""
 
-    def __init__(self, classes: int, units: int, active: int, effort: int):
+    def __init__(self, classes: int, units: int, active: int):
         self.classes = classes
         self.units = units
         self.active = active
-        self.effort = effort
         self._pools: dict[int, Pool] = {}
         self._grid = grid(classes, units, active)
 
@@ -91,7 +90,7 @@ class Attempts:
             slice_ = code[weights == self.active]
             if 2 * self.active == self.units and len(slice_) >= self.classes:
                 yield self._in_pairs(slice_)
-            elif len(slice_) >= self.classes:
+            elif len(slice_) >= self.classes and self.units <= TURNED:
                 pool = Pool(unpack(slice_, self.units), algebra.translations(m))
                 yield from self._of_orbits([pool.orbit(i) for i in range(len(pool.words))], distance)
             return
@@ -112,8 +111,8 @@ class Attempts:
         """From balanced tables, improved by exchanges, where classes are few."""
         if self.classes > FEW:
             return
-        for seed in range(2 * self.effort):
-            words = anneal(self.classes, self.units, self.active, distance, EXCHANGES * self.effort, seed)
+        for seed in range(TABLES):
+            words = exchange(self.classes, self.units, self.active, distance, EXCHANGES, seed)
             if words is not None:
                 yield words
 
@@ -139,7 +138,7 @@ class Attempts:
             if number not in self._pools:
                 self._pools[number] = Pool(candidates(self.units, self.active, maps, number), maps)
             pool = self._pools[number]
-            for seed in range(CHAINS * self.effort):
+            for seed in range(CHAINS):
                 for orbits in pool.improve(distance, self.classes, ROUNDS, seed):
                     yield from self._of_orbits(orbits, distance)
 

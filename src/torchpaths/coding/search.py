@@ -7,10 +7,30 @@ by moving one of their ones, and schemes of few classes are searched among balan
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
-from torchpaths.coding.bits import Packed, Words, distances, noise, order, overlaps, pack, some_words, unpack
+from torchpaths.coding.bits import (
+    Packed,
+    Words,
+    distances,
+    every_word,
+    noise,
+    order,
+    overlaps,
+    pack,
+    some_words,
+    unpack,
+)
+
+LISTED = 200_000
+"""Up to so many words of a weight are written out; of more, some are drawn."""
+COMPARED = 2_000_000
+"""Pairs of words compared for one move."""
+STEPS = 200
+"""Exchanges of one word for another, at most."""
 
 
 def lexicode(pool: Packed, distance: int, most: int) -> NDArray[np.int64]:
@@ -30,7 +50,7 @@ def spread(words: Words) -> int:
     return int(columns.max() - columns.min())
 
 
-def choose(pool: Words, count: int, seed: int, steps: int = 200) -> Words:
+def choose(pool: Words, count: int, seed: int) -> Words:
     """``count`` words of a pool with column sums as equal as exchanges of single words make them.
 
     The sum of squares of what columns lack is lowered by the best exchange of one chosen word for another, until every
@@ -38,22 +58,19 @@ def choose(pool: Words, count: int, seed: int, steps: int = 200) -> Words:
     """
     mixed = order(seed, len(pool))
     inside, outside = mixed[:count], mixed[count:]
-    apart = pool.astype(np.float32)
-    for _ in range(steps):
+    units, active = pool.shape[1], int(pool[0].sum())
+    for _ in range(STEPS):
         columns = pool[inside].sum(0)
         if len(outside) == 0 or columns.max() - columns.min() <= 1:
             break
-        tried = outside[: max(1, 2_000_000 // count)]
-        excess = columns.astype(np.float32) * pool.shape[1] - columns.sum()
-        scale = np.float32(pool.shape[1])
-        value = apart @ excess
-        gaps = 2 * (apart[inside[0]].sum() - overlaps(pool[inside], pool[tried]))
-        change = 2 * (value[tried][None, :] - value[inside][:, None]) + scale * gaps
+        tried = outside[: max(1, COMPARED // count)]
+        value = pool.astype(np.int64) @ (columns * units - columns.sum())
+        gaps = 2 * (active - overlaps(pool[inside], pool[tried]))
+        change = 2 * (value[tried][None, :] - value[inside][:, None]) + units * gaps
         out, into = np.unravel_index(int(change.argmin()), change.shape)
         if change[out, into] >= 0:
             break
-        place = int(np.flatnonzero(outside == tried[into])[0])
-        inside[out], outside[place] = outside[place], inside[out]
+        inside[out], outside[into] = outside[into], inside[out]
     return pool[np.sort(inside)]
 
 
@@ -100,7 +117,7 @@ def _absent(changed: Packed, packed: Packed) -> int | None:
 
 def _apart(changed: Packed, packed: Packed, rows: NDArray[np.int64], distance: int) -> int | None:
     """The first changed word that keeps the distance to all others; ``rows[k]`` is the word that it replaces."""
-    for k, word in enumerate(changed):
+    for k, word in enumerate(changed[: max(1, COMPARED // len(packed))]):
         gaps = distances(packed, word)
         gaps[rows[k]] = distance
         if gaps.min() >= distance:
@@ -110,6 +127,9 @@ def _apart(changed: Packed, packed: Packed, rows: NDArray[np.int64], distance: i
 
 def drawn(units: int, active: int, count: int) -> Words:
     """At least ``count`` different words as if drawn at random; there must be that many."""
+    if math.comb(units, active) <= LISTED:
+        every = every_word(units, active)
+        return every[order(0, len(every))]
     have = np.zeros((0, -(-units // 64)), np.uint64)
     at_once = max(1, 4_000_000 // units)
     seed = 0
@@ -125,12 +145,12 @@ def distinct(classes: int, units: int, active: int) -> Words:
     return level(drawn(units, active, classes)[:classes], 2)
 
 
-def anneal(classes: int, units: int, active: int, distance: int, steps: int, seed: int) -> Words | None:
+def exchange(classes: int, units: int, active: int, distance: int, steps: int, seed: int) -> Words | None:
     """A balanced table at ``distance``, by exchanges that keep rows and columns; None if it is not found.
 
     Rows a and b exchange a one in column i for one in column j. The cost is the sum over pairs of the squared number of
-    ones shared beyond ``active - distance / 2``. A worse table is accepted up to a threshold that goes to 0 in whole
-    numbers (Dueck and Scheuer, J. Comput. Phys. 90, 1990), so that no rounding of a machine can change the result.
+    ones shared beyond ``active - distance / 2``; exchanges that do not raise it are made, so the search drifts where
+    the cost is flat.
     """
     most = active - distance // 2
     words = _even(classes, units, active)
@@ -155,7 +175,7 @@ def anneal(classes: int, units: int, active: int, distance: int, steps: int, see
         rows[1, [a, b]] = shared[a, b], 0
         after = np.maximum(rows - most, 0) ** 2
         change = int(after.sum() - excess[a].sum() - excess[b].sum())
-        if change <= (steps - step) * 3 // steps - (step % 3 > 0):
+        if change <= 0:
             words[a, [i, j]] = False, True
             words[b, [i, j]] = True, False
             shared[[a, b]], shared[:, [a, b]] = rows, rows.T

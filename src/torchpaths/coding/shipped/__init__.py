@@ -1,4 +1,4 @@
-"""Schemes that take long to find, kept as a file: one hexadecimal number for each codeword.
+"""Schemes that take seconds to find, kept as a file: one hexadecimal number for each codeword.
 
 ``schemes.json`` is made by ``recipes/codes.py``, which finds the same words again. Its keys are
 ``classes-units-active``; the first unit is the highest bit, and the numbers stand side by side, padded with zeros to
