@@ -92,17 +92,13 @@ def test_other_schemes_reach_the_largest_possible_distance(shape: tuple[int, int
     assert found.balanced
 
 
-@pytest.mark.parametrize(("shape", "distance"), [((3000, 32, 16), 8), ((1000, 512, 128), 150), ((10, 512, 256), 260)])
+@pytest.mark.parametrize(("shape", "distance"), [((12000, 16, 8), 2), ((1000, 512, 128), 150), ((10, 512, 256), 260)])
 def test_large_schemes_are_made_within_a_minute(shape: tuple[int, int, int], distance: int) -> None:
     start = time.perf_counter()
     words = tp.codes(*shape)
     assert time.perf_counter() - start < 60
     obeys(words, *shape)
     assert tp.certificate(words).distance >= distance
-
-
-def test_the_classes_of_imagenet_21k_have_codewords_of_32_bits() -> None:
-    obeys(tp.codes(21841, 32, 16), 21841, 32, 16)
 
 
 @st.composite
@@ -338,7 +334,7 @@ def test_every_shipped_scheme_is_quick_and_what_codes_gives() -> None:
 
 
 def test_a_shipped_scheme_is_what_the_search_finds_again() -> None:
-    assert np.array_equal(construct(1000, 32, 8), tp.codes(1000, 32, 8))
+    assert np.array_equal(construct(1000, 16, 8), tp.codes(1000, 16, 8))
 
 
 def test_the_wheel_holds_the_shipped_schemes(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ clock, so the result is the same on every machine.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 
@@ -67,6 +68,13 @@ class Attempts:
         self._pools: dict[int, Pool] = {}
         self._grid = grid(classes, units, active)
 
+    @functools.cached_property
+    def _listed(self) -> Packed:
+        """All words of the weight in order, or some."""
+        if math.comb(self.units, self.active) <= LISTED:
+            return pack(every_word(self.units, self.active))
+        return pack(drawn(self.units, self.active, min(4 * self.classes, 50_000)))
+
     def at(self, distance: int) -> Iterator[Words]:
         """Schemes of at least this minimum distance, good columns or not; quick constructions first."""
         yield from self.from_field(distance)
@@ -118,11 +126,7 @@ class Attempts:
 
     def from_lexicode(self, distance: int) -> Iterator[Words]:
         """From the lexicode of all words, forwards and backwards, or of words drawn."""
-        if math.comb(self.units, self.active) <= LISTED:
-            pool = pack(every_word(self.units, self.active))
-        else:
-            pool = pack(drawn(self.units, self.active, min(4 * self.classes, 50_000)))
-        for listed in (pool, pool[::-1]):
+        for listed in (self._listed, self._listed[::-1]):
             kept = unpack(listed[lexicode(listed, distance, 4 * self.classes)], self.units)
             if len(kept) >= self.classes:
                 for seed in range(4):
