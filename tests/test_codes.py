@@ -92,7 +92,10 @@ def test_other_schemes_reach_the_largest_possible_distance(shape: tuple[int, int
     assert found.balanced
 
 
-@pytest.mark.parametrize(("shape", "distance"), [((12000, 16, 8), 2), ((1000, 512, 128), 150), ((10, 512, 256), 260)])
+@pytest.mark.parametrize(
+    ("shape", "distance"),
+    [((12000, 16, 8), 2), ((1000, 512, 128), 150), ((10, 512, 256), 260), ((1000, 2048, 512), 600)],
+)
 def test_large_schemes_are_made_within_a_minute(shape: tuple[int, int, int], distance: int) -> None:
     start = time.perf_counter()
     words = tp.codes(*shape)

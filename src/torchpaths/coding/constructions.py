@@ -19,12 +19,14 @@ from torchpaths.coding.bits import Packed, Words, every_word, pack, unpack
 from torchpaths.coding.bounds import distance_bound
 from torchpaths.coding.grids import grid
 from torchpaths.coding.orbits import Pool, candidates, groups, summing
-from torchpaths.coding.search import LISTED, choose, distinct, drawn, exchange, level, lexicode, spread
+from torchpaths.coding.search import LISTED, choose, distinct, drawn, exchange, level, lexicode, shuffled, spread
 
 FEW = 160
 """Up to so many classes, tables are searched by exchanges."""
 TURNED = 64
 """Up to so many units orbits are tried; beyond, their groups are large and many distances would have to be tried."""
+SEARCHED = 512
+"""Up to so many units there is a search at all; longer words are drawn."""
 EXCHANGES = 10_000
 TABLES = 2
 """Exchanges of ones in a search among balanced tables, and how many such searches."""
@@ -46,11 +48,15 @@ def construct(classes: int, units: int, active: int) -> Words:
     """
     if 2 * active > units:  # complementing keeps all distances
         return ~construct(classes, units, units - active)[::-1]
+    if units > SEARCHED:
+        words = shuffled(classes, units, active)
+        repeated = len(np.unique(pack(words), axis=0)) < classes
+        return ordered(distinct(classes, units, active) if repeated else words)
     attempts = Attempts(classes, units, active)
     bound, _ = distance_bound(classes, units, active)
     found = (words for distance in range(bound, 2, -2) for words in attempts.at(distance) if spread(words) <= 1)
-    words = next(found, None)
-    return ordered(distinct(classes, units, active) if words is None else words)
+    best = next(found, None)
+    return ordered(distinct(classes, units, active) if best is None else best)
 
 
 def ordered(words: Words) -> Words:

@@ -145,6 +145,20 @@ def distinct(classes: int, units: int, active: int) -> Words:
     return level(drawn(units, active, classes)[:classes], 2)
 
 
+def shuffled(classes: int, units: int, active: int) -> Words:
+    """Words with columns within 1 that are random otherwise: each takes the units that had the fewest, ties drawn.
+
+    Long random words are far apart without a search. Equal words are not ruled out.
+    """
+    words = np.zeros((classes, units), bool)
+    columns = np.zeros(units, np.int64)
+    for k in range(classes):
+        mixed = order(k, units)
+        words[k, mixed[np.argsort(columns[mixed], kind="stable")[:active]]] = True
+        columns += words[k]
+    return words
+
+
 def exchange(classes: int, units: int, active: int, distance: int, steps: int, seed: int) -> Words | None:
     """A balanced table at ``distance``, by exchanges that keep rows and columns; None if it is not found.
 
