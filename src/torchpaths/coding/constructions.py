@@ -25,6 +25,8 @@ FEW = 160
 """Up to so many classes, tables are searched by exchanges."""
 TURNED = 64
 """Up to so many units orbits are tried; beyond, their groups are large and many distances would have to be tried."""
+MANY = 4_000
+"""Of more classes a search among orbits is made once only, as each takes long."""
 SEARCHED = 512
 """Up to so many units there is a search at all; longer words are drawn."""
 EXCHANGES = 10_000
@@ -148,7 +150,7 @@ class Attempts:
             if number not in self._pools:
                 self._pools[number] = Pool(candidates(self.units, self.active, maps, number), maps)
             pool = self._pools[number]
-            for seed in range(CHAINS):
+            for seed in range(CHAINS if self.classes <= MANY else 1):
                 for orbits in pool.improve(distance, self.classes, ROUNDS, seed):
                     yield from self._of_orbits(orbits, distance)
 
