@@ -35,14 +35,17 @@ FILES = {
 TESTS = {
     "test_a_cut_network_compiles_as_one_graph_and_copies",
     "test_a_cut_network_is_opened_where_torchpaths_is_not_installed",
+    "test_a_shipped_scheme_is_what_the_search_finds_again",
     "test_compiled_as_one_graph_it_answers_as_eager",
-    "test_gated_imagenet_resnets_have_the_published_codes_parameters",
     "test_every_network_is_as_it_was_after_a_refusal_and_after_routing",
+    "test_gated_imagenet_resnets_have_the_published_codes_parameters",
+    "test_large_schemes_are_made_within_a_minute",
     "test_parameters_and_macs_are_those_of_the_authors_networks",
     "test_public_names_stay_what_they_are_when_every_module_has_been_imported",
     "test_resnet50_costs_what_it_is_known_to_and_an_eighth_of_it_always_runs",
     "test_surveys_on_record_are_of_the_networks_they_were_made_with",
     "test_the_papers_schedules_fit_torchvisions_networks",
+    "test_the_wheel_holds_the_shipped_schemes",
     "test_tools_that_trace_take_the_model_inside_as_any_other",
     "test_what_can_be_left_out_learns_to_refine",
 }

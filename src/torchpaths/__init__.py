@@ -12,6 +12,9 @@ from torchpaths.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from torchpaths.budget import Budget as Budget
+    from torchpaths.coding.certificates import Certificate as Certificate
+    from torchpaths.coding.certificates import certificate as certificate
+    from torchpaths.coding.schemes import codes as codes
     from torchpaths.costs import cost as cost
     from torchpaths.cuts.read import load_cut as load_cut
     from torchpaths.cuts.save import save_cut as save_cut
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
 _HOME = {
     "AdaptiveDepth": "methods.adaptive_depth",
     "Budget": "budget",
+    "Certificate": "coding.certificates",
     "Chance": "deciders.chance",
     "CodedPaths": "methods.coded_paths",
     "Cost": "layout",
@@ -85,6 +89,8 @@ _HOME = {
     "Together": "methods.together",
     "Trace": "trace",
     "Unit": "layout",
+    "certificate": "coding.certificates",
+    "codes": "coding.schemes",
     "compiled": "menus",
     "cost": "costs",
     "export": "exports",

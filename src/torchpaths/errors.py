@@ -23,10 +23,6 @@ class RouteError(ValueError):
     """A model, a pattern or a block that cannot be routed; nothing was swapped."""
 
 
-class CodeError(ValueError):
-    """A coding scheme that is impossible, or does not fit."""
-
-
 class CallError(RuntimeError):
     """A junction ran at a moment when its decision cannot be known."""
 
@@ -37,6 +33,10 @@ class MeasureError(ValueError):
 
 class DataError(ValueError):
     """A data set, file or image that cannot be read as it stands."""
+
+
+class CodeError(ValueError):
+    """Codewords that cannot be made, a table that is no coding scheme, or one that does not fit its block."""
 
 
 class RunError(RuntimeError):

@@ -21,6 +21,7 @@ VERBS = {
     "depths": "every depth of an adaptive-depth run: accuracy, MACs, norms and what its blocks look at",
     "front": "the menu of a trained run: sub-networks worth having, with accuracy, MACs and milliseconds",
     "measure": "MACs, time, gap and memory of a trained run beside the plain network, on this device",
+    "codes": "codewords for classes: which units shall work for which class, as far apart as possible",
 }
 
 HELP = f"""usage: torchpaths VERB ...
@@ -81,10 +82,10 @@ def _guarded(run: Callable[[list[str]], int], arguments: list[str]) -> int:
         errors.PathError,
         errors.BudgetError,
         errors.RouteError,
-        errors.CodeError,
         errors.CallError,
         errors.MeasureError,
         errors.DataError,
+        errors.CodeError,
         errors.RunError,
         OSError,
     )

@@ -1,30 +1,22 @@
-"""From arguments to a dataclass, with tyro; and the two ways of answering, for people and with ``--json``."""
+"""What verbs that run a trained run's network take."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import pathlib
-import sys
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import Annotated, Literal
 
-import tyro
-from rich.console import Console
 from tyro import conf
 
+from torchpaths.cli.arguments import Json as Json
+from torchpaths.cli.arguments import emit as emit
+from torchpaths.cli.arguments import parse as parse
+from torchpaths.cli.arguments import speaking as speaking
 from torchpaths.cli.methods import classes
 from torchpaths.data import ImageSet
 from torchpaths.deciders.gate import Inference
 from torchpaths.train.evaluate import Surveyed, images_for, open_run, survey_run
 from torchpaths.train.folder import Run, Weights
-
-T = TypeVar("T")
-
-Json: TypeAlias = Annotated[
-    bool, conf.FlagCreatePairsOff, conf.arg(help="Print one JSON object and nothing else on standard output.")
-]
 
 
 @dataclass(frozen=True)
@@ -68,28 +60,3 @@ class OfRun:
     def images(self, run: Run) -> ImageSet:
         """The images asked for, see `images_for`."""
         return images_for(run, data=self.data, split=self.split, skip_corrupt=self.skip_corrupt)
-
-
-def parse(kind: type[T], arguments: Sequence[str], verb: str, about: str) -> T:
-    """The arguments as an instance of ``kind``; prints help (status 0) or what is wrong (status 2) and exits.
-
-    Args:
-        kind: a dataclass; nested ones become ``--field.name``.
-        arguments: what follows the verb.
-        verb: for the usage line.
-        about: the first paragraph of the help.
-    """
-    config = (conf.AvoidSubcommands, conf.SuppressFixed)
-    return tyro.cli(kind, args=arguments, prog=f"torchpaths {verb}", description=about, config=config)
-
-
-@contextlib.contextmanager
-def speaking(as_json: bool) -> Iterator[Console]:
-    """The console to print tables on. With ``--json`` whatever is printed meanwhile goes to standard error."""
-    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        yield Console(stderr=as_json, highlight=False, emoji=False)
-
-
-def emit(result: dict[str, Any]) -> None:
-    """Print ``result`` as one JSON object on one line of standard output. NaN, which JSON cannot say, must be None."""
-    print(json.dumps(result, allow_nan=False), flush=True)

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torchpaths.coding.codes import codes
+from torchpaths.coding.schemes import codes
 from torchpaths.coding.decode import coded_sites
 from torchpaths.deciders.code import Code
 from torchpaths.errors import CodeError, PathError, RouteError
