@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torchpaths.coding.schemes import codes
 from torchpaths.coding.decode import coded_sites
+from torchpaths.coding.schemes import codes
 from torchpaths.deciders.code import Code
 from torchpaths.errors import CodeError, PathError, RouteError
 from torchpaths.methods.base import Losses, Mean, Method, running
