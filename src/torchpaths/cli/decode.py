@@ -203,7 +203,7 @@ def _tables(report: dict[str, Any]) -> Iterator[Table]:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD)
+    table = Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, min_width=64)
     for i, name in enumerate(columns):
         table.add_column(name, justify="right" if i else "left", no_wrap=True)
     return table

@@ -171,6 +171,10 @@ def _fitted(logits: NDArray[Any], labels: NDArray[np.int64], features: Floats, s
     return Scaling(bias, np.array(weights), centre, spread)
 
 
+FEATURES = ("agreeing", "margin")
+"""The columns of `features_of`."""
+
+
 def features_of(readings: Readings) -> Floats:
     """What early decoders add, ``[image, 2]``: the share that agrees with the prediction, and their mean margin."""
     share = readings.agreeing / len(readings.sites)
@@ -217,7 +221,8 @@ class Calibration:
             }
             for name, way in self.ways.items()
         }
-        return {"bins": BINS, "fitted_on": self.fitted_on, "measured_on": self.measured_on, **ways}
+        about = {"bins": BINS, "fitted_on": self.fitted_on, "measured_on": self.measured_on, "features": list(FEATURES)}
+        return {**about, **ways}
 
 
 def calibrate(readings: Readings, *, share: float = 0.5, seed: int = 0) -> Calibration:
