@@ -56,6 +56,13 @@ def test_precision_recall_and_f1_are_scikit_learns() -> None:
             assert (quality.precision[k], quality.recall[k], quality.f1[k]) == pytest.approx((p, r, f))
 
 
+def test_on_the_images_it_was_chosen_on_a_threshold_is_worth_its_f1() -> None:
+    train = random_scores(120, 6, 0)
+    for scores in (train, Scores(train.values.round(), train.labels)):  # without ties, and with many
+        found = classifiers(scores, scores)
+        assert found.test.f1 == pytest.approx(found.train_f1)
+
+
 def test_the_two_mean_f1_are_what_their_names_say() -> None:
     quality = Quality(np.array([1.0, 0.2]), np.array([0.5, 0.8]), np.array([2 / 3, 0.32]))
     assert quality.mean_f1 == pytest.approx((2 / 3 + 0.32) / 2)
