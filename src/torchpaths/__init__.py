@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from torchpaths.meter import measure_all as measure_all
     from torchpaths.methods.adaptive_depth import AdaptiveDepth as AdaptiveDepth
     from torchpaths.methods.base import Method as Method
+    from torchpaths.methods.branches import Branches as Branches
     from torchpaths.methods.coded_paths import CodedPaths as CodedPaths
     from torchpaths.methods.gated_blocks import GatedBlocks as GatedBlocks
     from torchpaths.methods.random_drop import RandomDrop as RandomDrop
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "AdaptiveDepth": "methods.adaptive_depth",
+    "Branches": "methods.branches",
     "Budget": "budget",
     "Certificate": "coding.certificates",
     "Chance": "deciders.chance",

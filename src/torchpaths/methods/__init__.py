@@ -1,9 +1,10 @@
-"""The four papers' methods, each a frozen dataclass of the paper's knobs, and their names for the command line."""
+"""The four papers' methods and controls, each a frozen dataclass of knobs, and their names for the command line."""
 
 from __future__ import annotations
 
 from torchpaths.methods.adaptive_depth import AdaptiveDepth
 from torchpaths.methods.base import Method
+from torchpaths.methods.branches import Branches
 from torchpaths.methods.coded_paths import CodedPaths
 from torchpaths.methods.gated_blocks import GatedBlocks
 from torchpaths.methods.random_drop import RandomDrop
@@ -11,6 +12,7 @@ from torchpaths.methods.together import Together
 
 METHODS: dict[str, type[Method] | None] = {
     "AdaptiveDepth": AdaptiveDepth,
+    "Branches": Branches,
     "CodedPaths": CodedPaths,
     "GatedBlocks": GatedBlocks,
     "RandomDrop": RandomDrop,
@@ -18,4 +20,4 @@ METHODS: dict[str, type[Method] | None] = {
 }
 """Name -> method; ``none`` is the plain network."""
 
-__all__ = ["METHODS", "AdaptiveDepth", "CodedPaths", "GatedBlocks", "Method", "RandomDrop", "Together"]
+__all__ = ["METHODS", "AdaptiveDepth", "Branches", "CodedPaths", "GatedBlocks", "Method", "RandomDrop", "Together"]

@@ -25,7 +25,7 @@ from torchpaths.deciders.code import Code
 from torchpaths.errors import CodeError, PathError, RouteError
 from torchpaths.methods.base import Losses, Mean, Method, running
 from torchpaths.path import Path
-from torchpaths.places.channels.branches import Branches, Search, find_branches, plan_branches
+from torchpaths.places.channels.branches import Branches, Search, find_branches, plan_branches, without
 from torchpaths.places.channels.energy import ENERGIES
 from torchpaths.places.plan import Plan
 from torchpaths.places.residual.find import ByHand
@@ -95,7 +95,7 @@ class CodedPaths(Method):
         """
         search = find_branches(model, example, self.branches)
         if not search.found:
-            raise RouteError(_none(model, search))
+            raise RouteError(without(model, search))
         if search.outputs not in (None, self.classes):
             raise RouteError(
                 f"{type(model).__name__} tells {search.outputs} classes apart, and there would be codewords for "
@@ -261,14 +261,3 @@ def _active(ratio: float, block: Branches, near: bool) -> int:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _none(model: nn.Module, search: Search) -> str:
-    name = type(model).__name__
-    if not search.refused:
-        return (
-            f"{name} has no grouped convolution, so its blocks have no branches; take a ResNeXt, such as "
-            "timm/resnext50_32x4d, or an inverted bottleneck with branches=16."
-        )
-    listed = [f"  {n}: {why}." for n, why in list(search.refused.items())[:5]]
-    return "\n".join([f"no block of {name} has branches to be coded; its grouped convolutions were tried:", *listed])

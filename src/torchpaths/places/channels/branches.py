@@ -93,6 +93,18 @@ def find_branches(model: nn.Module, example: Inputs, branches: int | None = None
     return Search(tuple(found), refused, seen.outputs)
 
 
+def without(model: nn.Module, search: Search) -> str:
+    """What to say of a model in which no branches were found."""
+    name = type(model).__name__
+    if not search.refused:
+        return (
+            f"{name} has no grouped convolution, so its blocks have no branches; take a ResNeXt, such as "
+            "timm/resnext50_32x4d, or an inverted bottleneck with branches=16."
+        )
+    listed = [f"  {n}: {why}." for n, why in list(search.refused.items())[:5]]
+    return "\n".join([f"no block of {name} has branches; its grouped convolutions were tried:", *listed])
+
+
 class _Seen:
     """What ran in a model, for one image."""
 
@@ -201,30 +213,34 @@ def _units(conv: nn.Conv2d, span: Span, branches: int | None) -> int:
     return units
 
 
-def plan_branches(model: nn.Module, example: Inputs, found: Sequence[tuple[Branches, Decider | None]]) -> list[Plan]:
+def plan_branches(
+    model: nn.Module, example: Inputs, found: Sequence[tuple[Branches, Decider | None]], normalised: bool = True
+) -> list[Plan]:
     """Places for the layers of blocks with branches.
 
     Args:
         model: the untouched model.
         example: a batch for it.
         found: the blocks, and who decides there.
+        normalised: measure the branches' energies and divide by their mean; else the branches are added as they are,
+            and with all of them open the network is the original bit for bit.
     """
     counted = _Seen(model, example).pixels
     plans: list[Plan] = []
     for block, decider in found:
         units = tuple(Unit(block.name, i, Cost(0, 0), KIND) for i in range(block.units))
         site = Site(block.name, units, (block.grouped,) * block.units, decider)
-        for layer, build, axis in _layers(block.span, site):
+        for layer, build, axis in _layers(block.span, site, normalised):
             covers = tuple(_covers(model, layer, site, axis, counted.get(layer, 0)))
             reference = None
-            if layer in block.span.consumers:
+            if normalised and layer in block.span.consumers:
                 covers += (_measuring(model, layer, site, counted[layer]),)
                 reference = partial(Explicit, branches=block.units)
             plans.append(Plan(layer, (site,), build, covers, reference=reference))
     return plans
 
 
-def _layers(span: Span, site: Site) -> Iterator[tuple[str, Callable[[nn.Module], Place], int]]:
+def _layers(span: Span, site: Site, normalised: bool) -> Iterator[tuple[str, Callable[[nn.Module], Place], int]]:
     """Every layer that has to do with a site, its place, and along which axis of its weights the units lie."""
     for name in (span.producer, *span.aligned):
         yield name, partial(Layer, site=site, role="makes"), 0
@@ -233,7 +249,7 @@ def _layers(span: Span, site: Site) -> Iterator[tuple[str, Callable[[nn.Module],
     for name in span.squeezes:
         yield name, partial(Layer, site=site, role="mixes", by_open=True), 1
     for name in span.consumers:
-        yield name, partial(Energies, site=site), 1
+        yield name, partial(Energies, site=site) if normalised else partial(Layer, site=site, role="mixes"), 1
 
 
 def _covers(model: nn.Module, name: str, site: Site, axis: int, places: int) -> Iterator[Cover]:

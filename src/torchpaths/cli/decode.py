@@ -1,0 +1,209 @@
+"""``torchpaths decode RUN``: what a coded run's branches, classes and early decoders are worth."""
+
+from __future__ import annotations
+
+import itertools
+import pathlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rich import box
+from rich.table import Table
+from torch import Tensor
+
+from torchpaths.cli import OK
+from torchpaths.cli.options import OfRun, emit, parse, speaking
+from torchpaths.data import ImageSet, Loader, open_data
+from torchpaths.decoding import decode_report
+from torchpaths.errors import DataError, RunError
+from torchpaths.extraction import plain
+from torchpaths.methods import Branches, CodedPaths, Together
+from torchpaths.routed import Routed
+from torchpaths.routing import route
+from torchpaths.train.evaluate import images_for, open_run
+from torchpaths.train.folder import Run, write_json
+
+BATCH = 256
+
+WHO = {
+    "paths": "class paths",
+    "whole": "whole network",
+    "twin": "twin’s class paths",
+    "twin_whole": "whole twin",
+}
+
+
+@dataclass(frozen=True)
+class Options(OfRun):
+    """What the verb takes."""
+
+    ood: pathlib.Path | None = None
+    """An image set of other classes and the same image size, as negatives out of distribution."""
+    twin: pathlib.Path | None = None
+    """Run folder of the same model trained without codes, to be cut by the same codewords."""
+    train_images: int | None = None
+    """Choose thresholds on about so many training images, drawn by the run's seed; by default on all."""
+    site: str | None = None
+    """The block from which branches are removed; by default the last of the first coding scheme."""
+    repeats: int = 3
+    """How often the branches to be removed are drawn."""
+    out: pathlib.Path | None = None
+    """Folder for decode.json and the figures; the run folder by default."""
+
+
+class Part:
+    """The first batches of a loader, as often as they are asked for."""
+
+    def __init__(self, loader: Loader, images: int) -> None:
+        self.loader = loader
+        self.count = min(len(loader), -(-images // loader.batch_size))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return itertools.islice(iter(self.loader), self.count)
+
+
+def run(arguments: list[str]) -> int:
+    """Measure, save, draw and print. Returns the exit status, see `torchpaths.cli.main`."""
+    about = "Branches removed, classifiers of single classes, early decoders and calibration of a coded run."
+    options = parse(Options, arguments, "decode", about)
+    with speaking(options.json) as console:
+        opened = options.open()
+        method = _coded(opened)
+        images = options.images(opened)
+        train = images_for(opened, data=options.data, split="train", skip_corrupt=options.skip_corrupt)
+        out = options.out or options.run
+        report = decode_report(
+            opened.net,
+            method,
+            _training(train, opened, options.train_images),
+            _loader(images, opened),
+            None if options.ood is None else _loader(_foreign(options, opened, images), opened),
+            None if options.twin is None else _twin(options.twin, opened, method),
+            site=options.site,
+            repeats=options.repeats,
+            seed=opened.recipe.seed,
+            classes=opened.classes,
+            title=f"{opened.recipe.model} on {images.name}",
+            folder=out / "figures",
+            progress=True,
+        )
+        file = out / "decode.json"
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(file, {name: value for name, value in report.items() if name != "files"})
+        for table in _tables(report):
+            console.print(table)
+        console.print(
+            "\n".join(f"wrote {written}" for written in (file, *report["files"])), markup=False, soft_wrap=True
+        )
+    if options.json:
+        emit({"folder": str(options.run), **report, "files": [str(file), *report["files"]]})
+    return OK
+
+
+def _coded(opened: Run) -> CodedPaths:
+    """The method by which the run's classes have codewords.
+
+    Raises:
+        RunError: if it has none.
+    """
+    method = opened.recipe.method
+    for one in method.methods if isinstance(method, Together) else (method,):
+        if isinstance(one, CodedPaths):
+            return one
+    raise RunError(
+        f"the run {opened.folder} has no codewords to decode; train with CodedPaths, for example torchpaths train "
+        "cifar10_coded_paths --method CodedPaths."
+    )
+
+
+def _loader(images: ImageSet, opened: Run) -> Loader:
+    return Loader(images, BATCH, mean=opened.mean, std=opened.std)
+
+
+def _training(images: ImageSet, opened: Run, most: int | None) -> Loader | Part:
+    if most is None:
+        return _loader(images, opened)
+    if most < 1:
+        raise DataError(f"--train-images {most}: give at least one, or leave it out for all.")
+    size = min(BATCH, most)
+    shuffled = Loader(images, size, mean=opened.mean, std=opened.std, shuffle=True, seed=opened.recipe.seed)
+    return Part(shuffled, most)
+
+
+def _foreign(options: Options, opened: Run, images: ImageSet) -> ImageSet:
+    """The images out of distribution.
+
+    Raises:
+        DataError: for images of another size or mode.
+    """
+    assert options.ood is not None
+    found = open_data(
+        options.ood, "test", options.skip_corrupt, opened.recipe.size, channels=3 if images.shape[2] == 3 else 1
+    )
+    if found.shape != images.shape:
+        raise DataError(
+            f"the images of {found.name} are {found.shape} (height, width, channels), those of {images.name} "
+            f"{images.shape}; give images of that size and mode."
+        )
+    return found
+
+
+def _twin(folder: pathlib.Path, opened: Run, method: CodedPaths) -> Routed:
+    """The plain twin with places for its branches.
+
+    Raises:
+        RunError: for a run of another model or other classes.
+    """
+    other = open_run(folder)
+    if (other.recipe.model, other.classes) != (opened.recipe.model, opened.classes) or other.recipe.method is not None:
+        raise RunError(
+            f"the run {folder} is no plain twin of {opened.folder}; train the same model on the same classes with "
+            "--method none."
+        )
+    device = next(other.net.parameters()).device
+    model = plain(other.net)
+    return route(model, Branches(method.branches), example=_example(other.net).to(device))
+
+
+def _example(net: Routed) -> Tensor:
+    return torch.randn(2, *net.example_shape, generator=torch.Generator().manual_seed(0))
+
+
+def _tables(report: dict[str, Any]) -> Iterator[Table]:
+    table = _table(
+        "classifiers of single classes, means over the classes", "", "negatives", "precision", "recall", "F1"
+    )
+    table.add_column("F1 of the means", justify="right")
+    for name, text in WHO.items():
+        for split, negatives in (("test", "test images"), ("foreign", "other data")):
+            found = report["classifiers"].get(name, {}).get(split)
+            if found is not None:
+                values = [found[key] for key in ("precision", "recall", "mean_f1", "f1_of_means")]
+                table.add_row(text, negatives, *(f"{value:.1%}" for value in values))
+    yield table
+    table = _table(f"early decoders; the network itself {report['accuracy']:.2%}", "block", "accuracy")
+    for site, value in report["early"]["decoders"].items():
+        table.add_row(site, "–" if value is None else f"{value:.2%}")
+    yield table
+    table = _table("by how many decoders agree with the network", "decoders", "images", "accuracy")
+    for row in report["early"]["agreement"]:
+        accuracy = row["accuracy"]
+        table.add_row(row["decoders"], f"{row['images']:,}", "–" if accuracy is None else f"{accuracy:.2%}")
+    yield table
+    table = _table("calibration", "", "ECE", "NLL")
+    for name in ("unscaled", "temperature", "decoders"):
+        way = report["calibration"][name]
+        table.add_row(name, f"{way['ece']:.2%}", f"{way['nll']:.4f}")
+    yield table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, min_width=64)
+    for i, name in enumerate(columns):
+        table.add_column(name, justify="right" if i else "left", no_wrap=True)
+    return table
