@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import torchpaths as tp
-from torchpaths.coding.codes import codes
+from torchpaths.coding.schemes import codes
 from torchpaths.decoding import Readings
 from torchpaths.models.resnext import ResNeXt
 

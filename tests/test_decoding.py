@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 import torchpaths as tp
 from decoding_toys import METHOD, coded, exact, images, made_up, resnext
-from torchpaths.coding.codes import codes
 from torchpaths.coding.decode import decoders
+from torchpaths.coding.schemes import codes
 from torchpaths.decoding import (
     Readings,
     calibrate,
