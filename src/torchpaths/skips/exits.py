@@ -43,8 +43,8 @@ class Exits:
 
     Attributes:
         exit: who decides.
-        behind: coded site -> MACs of one image that lie behind its block and that no unit closes: shortcuts, blocks
-            without units, the head, deciders.
+        behind: the sites where images may leave, in order of execution -> MACs of one image that lie behind and that no
+            unit closes: shortcuts, blocks without units, the head, deciders.
         forced: in place of decisions the numbers of the sites where images leave, long ``[batch]``, for trials.
     """
 

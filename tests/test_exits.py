@@ -1,0 +1,513 @@
+"""Early exit: images that are done leave the batch, nothing behind runs for them, and the others see nothing of it."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+import threading
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import torchpaths as tp
+from laws import close, random_path
+from skip_laws import always, macs_beside_deciders
+from torchpaths.coding.decode import decoders, distances
+from torchpaths.costs import count_macs
+from torchpaths.deciders.exit import Heard, confidence
+from torchpaths.errors import BudgetError, CallError, DataError, RouteError
+from torchpaths.methods.base import Method
+from torchpaths.models.resnext import ResNeXt
+from torchpaths.places.channels.energy import ENERGIES
+from torchpaths.skips.network import Skipping
+from torchpaths.surveys.exits import Curve, calibrated, exit_curve
+
+NEVER = tp.Exit(1, 2.0)
+SOME = tp.Exit(2, 0.1)
+FIRST = tp.Exit(1, 0.0)
+
+
+class Toy(ResNeXt):
+    """Five blocks, of which the last four are coded; ten classes."""
+
+    def __init__(self, channels: int = 3) -> None:
+        super().__init__((1, 2, 2), 10, 2, 8, 16, False, 10, channels)
+
+
+def coded(model: nn.Module | None = None, more: tuple[Method, ...] = ()) -> tuple[tp.Routed, Tensor]:
+    """A network whose blocks tell different classes, more or less sure of themselves, and 12 images."""
+    torch.manual_seed(0)
+    model = Toy() if model is None else model
+    for name, parameter in model.named_parameters():
+        if "bn" in name and name.endswith("weight"):  # blocks start as their shortcuts, their norms at zero
+            nn.init.uniform_(parameter, 0.3, 2.0)
+        elif "bn" in name:
+            nn.init.normal_(parameter)
+    x = images(12)
+    net = tp.route(model.eval(), [tp.CodedPaths(classes=10), *more], example=x).eval()
+    for decider in net.deciders.values():
+        if isinstance(decider, tp.Gate):
+            nn.init.normal_(decider.fc2.weight, std=8.0)
+    return net, x
+
+
+def images(count: int, seed: int = 0) -> Tensor:
+    """Blotches that differ in size, contrast and tint."""
+    draw = torch.Generator().manual_seed(seed)
+    sides = [(1 + i % 5 * 2, 1 + i % 4 * 2, 0.5 + i % 3) for i in range(count)]
+    blotches = [functional.interpolate(torch.randn(1, 3, h, w, generator=draw) * c, size=(16, 16)) for h, w, c in sides]
+    return torch.cat(blotches) + 2 * torch.randn(count, 3, 1, 1, generator=draw)
+
+
+@pytest.fixture(scope="module")
+def toy() -> tuple[tp.Routed, Tensor]:
+    return coded()
+
+
+def stops_at_each(net: tp.Routed, x: Tensor) -> tuple[Skipping, Tensor]:
+    """A threshold at which images stop at several blocks, and some at none."""
+    curve = exit_curve(net, [(x, torch.zeros(len(x), dtype=torch.long))], agree=1)
+    spread = [i for i, row in enumerate(curve.shares) if (row > 0).sum() >= 3 and row[-1] > 0]
+    assert spread
+    fast = tp.skipping(net, exit=tp.Exit(1, float(curve.thresholds[spread[-1]])))
+    return fast, curve.shares[spread[-1]]
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients() -> Any:
+    with torch.no_grad():
+        yield
+
+
+# who decides
+
+
+def test_confidence_is_one_on_a_codeword_and_zero_between_two() -> None:
+    words = torch.tensor([[1, 1, 0, 0], [0, 0, 1, 1], [1, 0, 1, 0]]).bool()
+    energies = torch.tensor([[2.0, 2.0, 0, 0], [1, 1, 1, 1], [1.8, 2.2, 0, 0]])
+    sure = confidence(distances(energies, words))
+    assert sure[0] == 1
+    assert sure[1] == 0
+    assert 0.5 < sure[2] < 1
+
+
+def test_an_image_is_done_once_enough_decoders_in_a_row_agree_and_the_last_is_sure() -> None:
+    def away(label: int, sure: float) -> Tensor:
+        d = torch.ones(1, 3)
+        d[0, label] = 1 - sure
+        return d
+
+    told = [(0, 0.9), (1, 0.9), (1, 0.2), (1, 0.6)]
+    done = {(1, 0.5): [True, True, False, True], (2, 0.5): [False, False, False, True]}
+    done |= {(2, 0.1): [False, False, True, True], (3, 0.1): [False, False, False, True]}
+    for (agree, threshold), expected in done.items():
+        heard, found = Heard.nothing(1), []
+        for label, sure in told:
+            heard = heard.then(away(label, sure))
+            found.append(bool(tp.Exit(agree, threshold)(heard)))
+        assert found == expected, (agree, threshold)
+
+
+def test_a_block_that_did_not_run_for_an_image_neither_stops_it_nor_interrupts_the_others() -> None:
+    near = torch.tensor([[0.0, 1, 1], [0, 1, 1]])
+    heard = Heard.nothing(2).then(near)
+    other = heard.then(near.flip(1), torch.tensor([True, False]))
+    assert tp.Exit(1, 0.0)(other).tolist() == [True, False]
+    assert tp.Exit(2, 0.0)(other.then(near)).tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"agree": 0}, "agree=0"),
+        ({"agree": True}, "agree=True"),
+        ({"threshold": -0.1}, r"from 0.*to 1; above 1"),
+        ({"threshold": math.nan}, "threshold=nan"),
+        ({"threshold": "0.9"}, "threshold='0.9'"),
+    ],
+)
+def test_values_out_of_range_are_refused(wrong: dict[str, Any], text: str) -> None:
+    with pytest.raises(RouteError, match=text):
+        tp.Exit(**wrong)
+    tp.Exit(1, 0.0)
+    tp.Exit(1, 2.0)  # what the remedies say
+
+
+# what runs
+
+
+def test_if_nobody_is_done_it_is_skipping_bit_for_bit(toy: tuple[tp.Routed, Tensor]) -> None:
+    net, x = toy
+    fast, plain = tp.skipping(net, exit=NEVER), tp.skipping(net)
+    for path in (None, random_path(net), random_path(net, len(x))):
+        for batch in (1, len(x)):
+            part = path if path is None or path.batch is None or batch > 1 else path[0:1]
+            (y, trace), (expected, known) = fast(x[:batch], part), plain(x[:batch], part)
+            assert torch.equal(y, expected)
+            assert list(trace) == list(known)
+            for name, decision in trace.items():
+                assert torch.equal(decision.open, known[name].open)
+                assert decision.whole == known[name].whole
+                assert decision.ran is None
+            assert fast.stopped(trace).tolist() == [-1] * batch
+            assert torch.equal(fast.macs(trace), plain.macs(known))
+
+
+@pytest.mark.parametrize("batch", [1, 12])
+def test_if_all_are_done_at_the_first_coded_block_nothing_behind_runs(
+    toy: tuple[tp.Routed, Tensor], batch: int
+) -> None:
+    net, x = toy
+    fast = tp.skipping(net, exit=FIRST)
+    ran: list[str] = []
+    for name, module in fast.model.named_modules():
+        if next(module.children(), None) is None:
+            module.register_forward_pre_hook(lambda module, args, name=name: ran.append(name))
+    y, trace = fast(x[:batch])
+    assert "layer2.0.conv3" in ran
+    assert not [name for name in ran if name.startswith(("layer2.1", "layer3", "avgpool", "flatten", "fc"))]
+    assert list(trace) == ["layer2.0.branches"]
+    energies = tp.skipping(net)(x[:batch])[1]["layer2.0.branches"].response[ENERGIES]
+    away = distances(energies, fast.sites["layer2.0.branches"].decider.words)  # type: ignore[union-attr, arg-type]
+    close(y, functional.log_softmax(-away, 1))
+    assert fast.stopped(trace).tolist() == [0] * batch
+
+
+def test_images_stop_at_several_blocks_and_the_others_are_answered_as_without(toy: tuple[tp.Routed, Tensor]) -> None:
+    net, x = toy
+    fast, shares = stops_at_each(net, x)
+    expected, full = net(x)
+    y, trace = fast(x)
+    stopped = fast.stopped(trace)
+    assert [(stopped == i).float().mean() for i in (0, 1, 2, 3, -1)] == pytest.approx(shares)
+    assert torch.equal(y.isfinite().all(1), torch.ones(len(x), dtype=torch.bool))
+    close(y[stopped < 0], expected[stopped < 0])
+    told = torch.stack([functional.log_softmax(-away, 1) for away in decoders(net, full).values()])
+    early = stopped >= 0
+    close(y[early], told[stopped[early], early.nonzero().flatten()])
+    for number, decision in enumerate(trace.values()):
+        there = (stopped < 0) | (stopped >= number)
+        ran = torch.ones_like(there) if decision.ran is None else decision.ran
+        assert torch.equal(ran, there)
+        assert not decision.open[~there].any()
+        assert decision.open[there].all()
+        assert not decision.response[ENERGIES][~there].any()
+
+
+def test_a_batch_is_its_images_one_by_one(toy: tuple[tp.Routed, Tensor]) -> None:
+    net, x = toy
+    fast, _ = stops_at_each(net, x)
+    y, trace = fast(x)
+    for i, image in enumerate(x.split(1)):
+        one, own = fast(image)
+        close(one[0], y[i])
+        assert int(fast.stopped(own)) == int(fast.stopped(trace)[i])
+        assert float(fast.macs(own)) == float(fast.macs(trace)[i])
+
+
+def test_what_runs_is_counted_as_what_is_claimed(toy: tuple[tp.Routed, Tensor]) -> None:
+    net, x = toy
+    for fast in (stops_at_each(net, x)[0], tp.skipping(net, exit=FIRST), tp.skipping(net, exit=NEVER)):
+        for part in (x, x[:1], x[-1:]):
+            _, trace = fast(part)
+            assert count_macs(partial(fast, part)) == int(fast.macs(trace).sum())
+    early = tp.skipping(net, exit=FIRST)
+    assert float(early.macs(early(x)[1]).mean()) < 0.5 * net.layout.plain.macs
+
+
+def test_a_path_from_outside_holds(toy: tuple[tp.Routed, Tensor]) -> None:
+    net, x = toy
+    fast, plain = stops_at_each(net, x)[0], tp.skipping(net)
+    for seed in range(4):
+        for path in (random_path(net, seed=seed), random_path(net, len(x), seed)):
+            (y, trace), (expected, _) = fast(x, path), plain(x, path)
+            stopped = fast.stopped(trace)
+            assert torch.allclose(y[stopped < 0], expected[stopped < 0], rtol=1e-4, atol=1e-4)
+            for number, (name, decision) in enumerate(trace.items()):
+                there = (stopped < 0) | (stopped >= number)
+                chosen = torch.as_tensor(path[name]).expand(len(x), -1)
+                assert torch.equal(decision.open, chosen & there.unsqueeze(1))
+            if path.batch is None:
+                assert count_macs(partial(fast, x, path)) == int(fast.macs(trace).sum())
+    early = tp.skipping(net, exit=FIRST)
+    assert list(early(x, tp.Path.full(net))[1]) == ["layer2.0.branches"], "what a path names may lie behind the exit"
+
+
+def test_a_block_without_energy_says_nothing(toy: tuple[tp.Routed, Tensor]) -> None:
+    net, x = toy
+    closed = tp.Path({"layer2.0.branches": [False] * 10})
+    fast = tp.skipping(net, exit=FIRST)
+    assert fast.stopped(fast(x, closed)[1]).tolist() == [1] * len(x)
+
+
+def test_blocks_may_have_gates_as_well() -> None:
+    net, x = coded(more=(tp.GatedBlocks(),))
+    net.eval()
+    for site in net.sites.values():
+        if isinstance(site.decider, tp.Gate):
+            score = net(x)[1][site.name].score
+            assert score is not None
+            site.decider.threshold = float(score.flatten().sort().values[5:7].mean())
+    plain = tp.skipping(net)
+    expected, known = always(plain)(x)
+    assert any(bool((~d.open).any()) and bool(d.open.any()) for d in known.values()), "gates decide image by image"
+    fast = always(tp.skipping(net, exit=tp.Exit(1, 0.05)))
+    y, trace = fast(x)
+    stopped = fast.stopped(trace)
+    assert len(stopped.unique()) >= 3
+    assert (stopped < 0).any()
+    close(y[stopped < 0], expected[stopped < 0])
+    names = list(net.sites)
+    for name, decision in trace.items():
+        there = (stopped < 0) | (stopped >= names.index(name))
+        opened = known[name].open if name in known else torch.zeros_like(decision.open)
+        assert torch.equal(decision.open, opened & there.unsqueeze(1))
+    for i in range(len(x)):
+        one, own = fast(x[i : i + 1])
+        close(one[0], y[i])
+        assert int(fast.stopped(own)) == int(stopped[i])
+        deciders = sum(1 for n in own if isinstance(net.sites[n].decider, tp.Gate))
+        gates = {n: d for n, d in net.deciders.items() if isinstance(d, tp.Gate)}
+        asked = sum(
+            m.in_features * m.out_features
+            for d in list(gates.values())[:deciders]
+            for m in d.modules()
+            if isinstance(m, nn.Linear)
+        )
+        assert macs_beside_deciders(fast, x[i : i + 1], None) + asked == int(fast.macs(own))
+    dear = tp.skipping(net, exit=tp.Exit(1, 0.05))
+    dear.prices.limit = lambda kind, batch, for_all, gathering: 0  # type: ignore[method-assign]
+    assert torch.equal(dear.stopped(dear(x)[1]), stopped), (
+        "a block that ran for all says nothing of images it is closed for"
+    )
+
+
+def test_where_the_sum_is_outside_of_the_block_images_leave_behind_it() -> None:
+    import torchvision
+
+    torch.manual_seed(0)
+    settings = [[1, 16, 1, 1], [6, 24, 2, 2], [6, 32, 2, 2]]
+    model = torchvision.models.MobileNetV2(num_classes=8, inverted_residual_setting=settings).eval()
+    x = torch.randn(6, 3, 32, 32)
+    net = tp.route(model, tp.CodedPaths(classes=8, branches=8, ratios=(0.5, 0.5, 0.25)), example=x).eval()
+    fast = tp.skipping(net, exit=FIRST)
+    y, trace = fast(x)
+    assert fast.stopped(trace).tolist() == [1] * 6, "the first block's branches begin in the module before it"
+    assert len(fast.exits.behind) == 4  # type: ignore[union-attr]
+    assert count_macs(partial(fast, x)) == int(fast.macs(trace).sum())
+    expected, _ = net(x)
+    close(tp.skipping(net, exit=NEVER)(x)[0], expected)
+    assert len(trace) == 2
+    assert y.shape == (6, 8)
+
+
+# nothing is left
+
+
+def test_nothing_is_left_after_a_call_or_an_exception(toy: tuple[tp.Routed, Tensor]) -> None:
+    net, x = toy
+    fast, _ = stops_at_each(net, x)
+    expected, trace = fast(x)
+
+    def fail(module: nn.Module, args: Any) -> None:
+        raise KeyError("here")
+
+    handle = fast.model.get_submodule("layer3.1.bn1").register_forward_pre_hook(fail)
+    with pytest.raises(KeyError, match="here"):
+        fast(x)
+    handle.remove()
+    assert not fast.slot.running
+    assert all(j._place.call is None for j in fast.junctions)
+    again, after = fast(x)
+    assert torch.equal(again, expected)
+    assert torch.equal(fast.stopped(after), fast.stopped(trace))
+    tp.skipping(net, exit=FIRST)(x)
+    close(net(x)[0], tp.skipping(net)(x)[0])
+    assert torch.equal(fast.model(x[:2]), tp.skipping(net).model(x[:2])), "outside any call nobody leaves"
+
+
+def test_threads_may_share_it(toy: tuple[tp.Routed, Tensor]) -> None:
+    net, x = toy
+    fast, _ = stops_at_each(net, x)
+    parts = [x[:7], x[5:]]
+    expected = [fast(part)[0] for part in parts]
+    same: list[bool] = []
+
+    def work(part: Tensor, wanted: Tensor) -> None:
+        same.extend(torch.equal(fast(part)[0], wanted) for _ in range(20))
+
+    threads = [threading.Thread(target=work, args=pair) for pair in zip(parts, expected, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert same == [True] * 40
+
+
+def test_copies_and_pickles_let_images_leave(toy: tuple[tp.Routed, Tensor]) -> None:
+    net, x = toy
+    fast, _ = stops_at_each(net, x)
+    y, trace = fast(x)
+    for other in (copy.deepcopy(fast), pickle.loads(pickle.dumps(fast))):
+        again, own = other(x)
+        assert torch.equal(again, y)
+        assert torch.equal(other.stopped(own), fast.stopped(trace))
+        assert other.exit == fast.exit
+
+
+# who is refused
+
+
+class Remembering(Toy):
+    """Adds what the first block gave to what the last gave, pooled."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = first = self.layer1(x)  # type: ignore[operator]
+        x = self.flatten(self.avgpool(self.layer3(self.layer2(x))))  # type: ignore[operator]
+        return self.fc(x) + first.mean((1, 2, 3)).unsqueeze(1)  # type: ignore[no-any-return]
+
+
+class Mixing(Toy):
+    """Subtracts the batch's mean before the head."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer3(self.layer2(self.layer1(self.relu(self.bn1(self.conv1(x))))))  # type: ignore[operator]
+        x = self.flatten(self.avgpool(x))
+        return self.fc(x - x.mean(0))  # type: ignore[no-any-return]
+
+
+class Listing(Toy):
+    """Gives logits and features."""
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.layer3(self.layer2(self.layer1(self.relu(self.bn1(self.conv1(x))))))  # type: ignore[operator]
+        x = self.flatten(self.avgpool(x))
+        return self.fc(x), x
+
+
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [(Remembering, "holds the whole batch"), (Mixing, "touch each other"), (Listing, "a score for each class")],
+)
+def test_networks_that_images_cannot_leave_are_refused(model: type[Toy], text: str) -> None:
+    net, x = coded(model())
+    with pytest.raises(CallError, match=text) as caught:
+        tp.skipping(net, exit=SOME)
+    assert "Call skipping(net) without exit" in str(caught.value)
+    y, expected = tp.skipping(net)(x)[0], net(x)[0]  # the remedy
+    close(y[0] if isinstance(y, tuple) else y, expected[0] if isinstance(expected, tuple) else expected)
+
+
+def test_networks_of_other_methods_are_refused(toy: tuple[tp.Routed, Tensor]) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 16, 16)
+    gated = tp.route(Toy().eval(), tp.GatedBlocks(), example=x)
+    with pytest.raises(CallError, match=r"no coded blocks.*CodedPaths"):
+        tp.skipping(gated, exit=SOME)
+    both = tp.route(Toy().eval(), [tp.CodedPaths(classes=10), tp.AdaptiveDepth()], example=x)
+    with pytest.raises(CallError, match=r"decides for .* modules at once"):
+        tp.skipping(both, exit=SOME)
+    with pytest.raises(CallError, match=r"exit=0\.9: .*exit=Exit\(agree=2, threshold=0\.5\)"):
+        tp.skipping(toy[0], exit=0.9)  # type: ignore[arg-type]
+    fast = tp.skipping(toy[0], exit=tp.Exit(agree=2, threshold=0.5))
+    with pytest.raises(CallError, match="already"):
+        tp.skipping(fast)
+    with pytest.raises(CallError, match="evaluation only"):
+        fast.train()
+
+
+# which threshold
+
+
+def labelled(net: tp.Routed) -> list[tuple[Tensor, Tensor]]:
+    """120 images in batches of several sizes, whose labels the network and its decoders often hit."""
+    draw = torch.Generator().manual_seed(2)
+    x = images(120, seed=1)
+    _, trace = net(x)
+    told = torch.stack([d.argmin(1) for d in decoders(net, trace).values()], 1)
+    y = told[torch.arange(120), torch.randint(4, (120,), generator=draw)]
+    return list(zip(x.split([50, 1, 69]), y.split([50, 1, 69]), strict=True))
+
+
+@pytest.fixture(scope="module")
+def curve(toy: tuple[tp.Routed, Tensor]) -> Curve:
+    return exit_curve(toy[0], labelled(toy[0]), agree=1)
+
+
+def test_the_curve_is_what_comes_of_running_at_each_threshold(toy: tuple[tp.Routed, Tensor], curve: Curve) -> None:
+    net, _ = toy
+    rows = np.linspace(0, len(curve.thresholds) - 1, 7).astype(int)
+    assert len(curve.thresholds) > 20
+    for row in rows.tolist():
+        fast = tp.skipping(net, exit=tp.Exit(1, float(curve.thresholds[row])))
+        right, stopped, macs = [], [], []
+        for x, y in labelled(net):
+            scores, trace = fast(x)
+            right.append(scores.argmax(1) == y)
+            stopped.append(fast.stopped(trace))
+            macs.append(fast.macs(trace))
+        hit, where = torch.cat(right), torch.cat(stopped)
+        assert curve.accuracy[row] == pytest.approx(float(hit.double().mean()))
+        assert curve.macs[row] == pytest.approx(float(torch.cat(macs).mean()))
+        assert curve.shares[row] == pytest.approx([float((where == i).double().mean()) for i in (0, 1, 2, 3, -1)])
+        if row:
+            assert curve.exited[row] == pytest.approx(float(hit[where >= 0].double().mean()))
+        assert curve.at(float(curve.thresholds[row])) == row
+    assert math.isnan(curve.exited[0])
+
+
+def test_calibration_reaches_its_target_with_the_lowest_threshold_and_is_monotone(
+    toy: tuple[tp.Routed, Tensor], curve: Curve
+) -> None:
+    best = float(np.nanmax(curve.exited))
+    targets = [target for target in (0.0, 0.3, 0.5, best) if target <= best]
+    thresholds = [curve.exit(accuracy=target).threshold for target in targets]
+    assert thresholds == sorted(thresholds)
+    assert thresholds[0] < thresholds[-1]
+    for target, threshold in zip(targets, thresholds, strict=True):
+        row = curve.at(threshold)
+        assert curve.exited[row] >= target
+        assert not (curve.exited[row + 1 :] >= target).any(), "no lower threshold would do"
+    losses = [curve.exit(loss=loss) for loss in (0.0, 0.02, 0.5)]
+    assert [e.threshold for e in losses] == sorted((e.threshold for e in losses), reverse=True)
+    for loss, exit in zip((0.0, 0.02, 0.5), losses, strict=True):
+        row = curve.at(exit.threshold)
+        assert curve.accuracy[row] >= curve.accuracy[0] - loss - 1e-9
+        assert not (curve.accuracy[row + 1 :] >= curve.accuracy[0] - loss).any()
+    assert calibrated(toy[0], labelled(toy[0]), agree=1, accuracy=best) == curve.exit(accuracy=best)
+
+
+def test_requests_that_cannot_be_met_say_what_can(toy: tuple[tp.Routed, Tensor], curve: Curve) -> None:
+    net, x = toy
+    if np.nanmax(curve.exited) < 1:
+        with pytest.raises(BudgetError, match=r"reach 0\.\d+ at best.*loss=0\.01"):
+            curve.exit(accuracy=1.0)
+    assert curve.exit(loss=0.01)  # the remedy
+    for both in ({}, {"accuracy": 0.9, "loss": 0.1}):
+        with pytest.raises(BudgetError, match="either accuracy"):
+            curve.exit(**both)
+    with pytest.raises(BudgetError, match=r"loss=2.*from 0 to 1"):
+        curve.exit(loss=2)
+    nobody = exit_curve(net, [(x, torch.zeros(12, dtype=torch.long))], agree=5)
+    assert len(nobody.thresholds) == 1
+    with pytest.raises(BudgetError, match="take a smaller agree"):
+        nobody.exit(accuracy=0.0)
+    assert nobody.exit(loss=0.0).threshold == math.inf
+    with pytest.raises(DataError, match="no images"):
+        exit_curve(net, [])
+
+
+def test_a_curve_is_json(curve: Curve) -> None:
+    import json
+
+    data = json.loads(json.dumps(curve.to_json(), allow_nan=False))
+    assert data["thresholds"][0] is None
+    assert data["sites"] == list(curve.sites)
+    assert len(data["shares"][0]) == 5
