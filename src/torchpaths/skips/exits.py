@@ -30,7 +30,7 @@ from torchpaths.skips.prices import Prices
 from torchpaths.trace import Call, Site, Trace
 
 STOPPED = "stopped"
-"""Under which the response of a coded site's decision holds the images that stopped there, bool ``[batch]``."""
+"""Under which the response of a coded site's decision holds the images that stopped there, bool ``[batch]``, if any."""
 
 NO_CHAIN = "something outside the coded blocks holds the whole batch, or the forward is no chain of modules"
 REMEDY = "Call skipping(net) without exit, or make the model a chain of modules that hand on one tensor each."
@@ -170,10 +170,10 @@ class ExitingCall(SkippingCall):
         number = self.numbers[site.name]
         forced = self.exits.forced
         done = self.exits.exit(self.heard) if forced is None else (forced if rows is None else forced[rows]) == number
-        self.note(site, STOPPED, done)
         gone = done.nonzero().flatten()
         if len(gone) == 0:
             return y
+        self.note(site, STOPPED, done)
         there = torch.arange(self.batch, device=self.device) if rows is None else rows
         self.stopped[there[gone]] = number
         self.scores.append((there[gone], functional.log_softmax(-away[gone], 1)))
@@ -222,7 +222,11 @@ class ExitingCall(SkippingCall):
         trace = super().finish(inside)
         if self.scores:
             for name, made in list(trace.items()):
-                trace[name] = made.only((self.stopped < 0) | (self.stopped >= self.numbers[name]))
+                there = made.only((self.stopped < 0) | (self.stopped >= self.numbers[name]))
+                if bool(there.ran.any()):  # type: ignore[union-attr]
+                    trace[name] = there
+                else:  # computed for images for which a unit around it is closed
+                    del trace[name]
         return trace
 
 

@@ -127,10 +127,10 @@ class Skipping(HasExits):
                 numbered = enumerate(zip(names, panel.deciders, strict=True))
                 own = self._columns[panel] = {name: (joined, i, decider) for i, (name, decider) in numbered}
             columns.update(own)
-        call = self._call(path, batch, device, columns)
         slot, local = self.slot, self.slot.local
         before = local.call
         with torch.inference_mode(False), torch.no_grad():  # in inference mode tensors have no version
+            call = self._call(path, batch, device, columns)
             try:
                 slot.running[id(call)] = None
                 local.call = call
