@@ -466,12 +466,15 @@ def curve(toy: tuple[tp.Routed, Tensor]) -> Curve:
     return exit_curve(toy[0], labelled(toy[0]), agree=1)
 
 
-def test_the_curve_is_what_comes_of_running_at_each_threshold(toy: tuple[tp.Routed, Tensor], curve: Curve) -> None:
+@pytest.mark.parametrize("agree", [1, 2])
+def test_the_curve_is_what_comes_of_running_at_each_threshold(toy: tuple[tp.Routed, Tensor], agree: int) -> None:
     net, _ = toy
-    rows = np.linspace(0, len(curve.thresholds) - 1, 7).astype(int)
+    curve = exit_curve(net, labelled(net), agree=agree)
+    rows = np.linspace(0, len(curve.thresholds) - 1, 5).astype(int)
     assert len(curve.thresholds) > 20
+    assert (curve.shares > 0).any(0).sum() >= 3, "images stop at several blocks"
     for row in rows.tolist():
-        fast = tp.skipping(net, exit=tp.Exit(1, float(curve.thresholds[row])))
+        fast = tp.skipping(net, exit=tp.Exit(agree, float(curve.thresholds[row])))
         right, stopped, macs = [], [], []
         for x, y in labelled(net):
             scores, trace = fast(x)
