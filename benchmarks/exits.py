@@ -79,8 +79,13 @@ def main(options: Options) -> None:
     for batch in options.batch:
         for label, exit in exits.items():
             measured = _measure(options, net, images, label, exit, batch)
-            row = {"network": options.network, "exit": label, "agree": exit.agree, "threshold": str(exit.threshold)}
-            row |= {**measured.to_json(), "threads": options.threads, "batch": batch}
+            row: dict[str, Any] = {
+                "network": options.network,
+                "exit": label,
+                "agree": exit.agree,
+                "threshold": str(exit.threshold),
+            }
+            row = {**measured.to_json(), **row}
             if tested is not None and label != "all":  # which has another agree than the curve
                 at = tested.at(exit.threshold)
                 row |= {"accuracy": tested.accuracy[at], "without": tested.accuracy[0], "test_macs": tested.macs[at]}
