@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import math
-import pickle
-import threading
 from functools import partial
 from typing import Any
 
@@ -16,67 +13,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import torchpaths as tp
+from exit_toys import FIRST, NEVER, coded, stops_at_each
 from laws import close, random_path
 from skip_laws import always, macs_beside_deciders
 from torchpaths.coding.decode import decoders, distances
 from torchpaths.costs import count_macs
 from torchpaths.deciders.exit import Heard, confidence
-from torchpaths.errors import BudgetError, CallError, DataError, RouteError
-from torchpaths.methods.base import Method
-from torchpaths.models.resnext import ResNeXt
+from torchpaths.errors import RouteError
 from torchpaths.places.channels.energy import ENERGIES
-from torchpaths.skips.network import Skipping
-from torchpaths.surveys.exits import Curve, calibrated, exit_curve
-
-NEVER = tp.Exit(1, 2.0)
-SOME = tp.Exit(2, 0.1)
-FIRST = tp.Exit(1, 0.0)
-
-
-class Toy(ResNeXt):
-    """Five blocks, of which the last four are coded; ten classes."""
-
-    def __init__(self, channels: int = 3) -> None:
-        super().__init__((1, 2, 2), 10, 2, 8, 16, False, 10, channels)
-
-
-def coded(model: nn.Module | None = None, more: tuple[Method, ...] = ()) -> tuple[tp.Routed, Tensor]:
-    """A network whose blocks tell different classes, more or less sure of themselves, and 12 images."""
-    torch.manual_seed(0)
-    model = Toy() if model is None else model
-    for name, parameter in model.named_parameters():
-        if "bn" in name and name.endswith("weight"):  # blocks start as their shortcuts, their norms at zero
-            nn.init.uniform_(parameter, 0.3, 2.0)
-        elif "bn" in name:
-            nn.init.normal_(parameter)
-    x = images(12)
-    net = tp.route(model.eval(), [tp.CodedPaths(classes=10), *more], example=x).eval()
-    for decider in net.deciders.values():
-        if isinstance(decider, tp.Gate):
-            nn.init.normal_(decider.fc2.weight, std=8.0)
-    return net, x
-
-
-def images(count: int, seed: int = 0) -> Tensor:
-    """Blotches that differ in size, contrast and tint."""
-    draw = torch.Generator().manual_seed(seed)
-    sides = [(1 + i % 5 * 2, 1 + i % 4 * 2, 0.5 + i % 3) for i in range(count)]
-    blotches = [functional.interpolate(torch.randn(1, 3, h, w, generator=draw) * c, size=(16, 16)) for h, w, c in sides]
-    return torch.cat(blotches) + 2 * torch.randn(count, 3, 1, 1, generator=draw)
 
 
 @pytest.fixture(scope="module")
 def toy() -> tuple[tp.Routed, Tensor]:
     return coded()
-
-
-def stops_at_each(net: tp.Routed, x: Tensor) -> tuple[Skipping, Tensor]:
-    """A threshold at which images stop at several blocks, and some at none."""
-    curve = exit_curve(net, [(x, torch.zeros(len(x), dtype=torch.long))], agree=1)
-    spread = [i for i, row in enumerate(curve.shares) if (row > 0).sum() >= 3 and row[-1] > 0]
-    assert spread
-    fast = tp.skipping(net, exit=tp.Exit(1, float(curve.thresholds[spread[-1]])))
-    return fast, curve.shares[spread[-1]]
 
 
 @pytest.fixture(autouse=True)
@@ -330,212 +279,3 @@ def test_a_survey_sees_what_ran(toy: tuple[tp.Routed, Tensor]) -> None:
     assert rates == pytest.approx(np.repeat(there, 10))
     with torch.inference_mode():
         assert torch.equal(fast(x)[0], fast(x + 0)[0])
-
-
-# nothing is left
-
-
-def test_nothing_is_left_after_a_call_or_an_exception(toy: tuple[tp.Routed, Tensor]) -> None:
-    net, x = toy
-    fast, _ = stops_at_each(net, x)
-    expected, trace = fast(x)
-
-    def fail(module: nn.Module, args: Any) -> None:
-        raise KeyError("here")
-
-    handle = fast.model.get_submodule("layer3.1.bn1").register_forward_pre_hook(fail)
-    with pytest.raises(KeyError, match="here"):
-        fast(x)
-    handle.remove()
-    assert not fast.slot.running
-    assert all(j._place.call is None for j in fast.junctions)
-    again, after = fast(x)
-    assert torch.equal(again, expected)
-    assert torch.equal(fast.stopped(after), fast.stopped(trace))
-    tp.skipping(net, exit=FIRST)(x)
-    close(net(x)[0], tp.skipping(net)(x)[0])
-    assert torch.equal(fast.model(x[:2]), tp.skipping(net).model(x[:2])), "outside any call nobody leaves"
-
-
-def test_threads_may_share_it(toy: tuple[tp.Routed, Tensor]) -> None:
-    net, x = toy
-    fast, _ = stops_at_each(net, x)
-    parts = [x[:7], x[5:]]
-    expected = [fast(part)[0] for part in parts]
-    same: list[bool] = []
-
-    def work(part: Tensor, wanted: Tensor) -> None:
-        same.extend(torch.equal(fast(part)[0], wanted) for _ in range(20))
-
-    threads = [threading.Thread(target=work, args=pair) for pair in zip(parts, expected, strict=True)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert same == [True] * 40
-
-
-def test_copies_and_pickles_let_images_leave(toy: tuple[tp.Routed, Tensor]) -> None:
-    net, x = toy
-    fast, _ = stops_at_each(net, x)
-    y, trace = fast(x)
-    for other in (copy.deepcopy(fast), pickle.loads(pickle.dumps(fast))):
-        again, own = other(x)
-        assert torch.equal(again, y)
-        assert torch.equal(other.stopped(own), fast.stopped(trace))
-        assert other.exit == fast.exit
-
-
-# who is refused
-
-
-class Remembering(Toy):
-    """Adds what the first block gave to what the last gave, pooled."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.relu(self.bn1(self.conv1(x)))
-        x = first = self.layer1(x)  # type: ignore[operator]
-        x = self.flatten(self.avgpool(self.layer3(self.layer2(x))))  # type: ignore[operator]
-        return self.fc(x) + first.mean((1, 2, 3)).unsqueeze(1)  # type: ignore[no-any-return]
-
-
-class Mixing(Toy):
-    """Subtracts the batch's mean before the head."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.layer3(self.layer2(self.layer1(self.relu(self.bn1(self.conv1(x))))))  # type: ignore[operator]
-        x = self.flatten(self.avgpool(x))
-        return self.fc(x - x.mean(0))  # type: ignore[no-any-return]
-
-
-class Listing(Toy):
-    """Gives logits and features."""
-
-    def forward(self, x: Tensor) -> Any:
-        x = self.layer3(self.layer2(self.layer1(self.relu(self.bn1(self.conv1(x))))))  # type: ignore[operator]
-        x = self.flatten(self.avgpool(x))
-        return self.fc(x), x
-
-
-@pytest.mark.parametrize(
-    ("model", "text"),
-    [(Remembering, "holds the whole batch"), (Mixing, "touch each other"), (Listing, "a score for each class")],
-)
-def test_networks_that_images_cannot_leave_are_refused(model: type[Toy], text: str) -> None:
-    net, x = coded(model())
-    with pytest.raises(CallError, match=text) as caught:
-        tp.skipping(net, exit=SOME)
-    assert "Call skipping(net) without exit" in str(caught.value)
-    y, expected = tp.skipping(net)(x)[0], net(x)[0]  # the remedy
-    close(y[0] if isinstance(y, tuple) else y, expected[0] if isinstance(expected, tuple) else expected)
-
-
-def test_networks_of_other_methods_are_refused(toy: tuple[tp.Routed, Tensor]) -> None:
-    torch.manual_seed(0)
-    x = torch.randn(2, 3, 16, 16)
-    gated = tp.route(Toy().eval(), tp.GatedBlocks(), example=x)
-    with pytest.raises(CallError, match=r"no coded blocks.*CodedPaths"):
-        tp.skipping(gated, exit=SOME)
-    both = tp.route(Toy().eval(), [tp.CodedPaths(classes=10), tp.AdaptiveDepth()], example=x)
-    with pytest.raises(CallError, match=r"decides for .* modules at once"):
-        tp.skipping(both, exit=SOME)
-    with pytest.raises(CallError, match=r"exit=0\.9: .*exit=Exit\(agree=2, threshold=0\.5\)"):
-        tp.skipping(toy[0], exit=0.9)  # type: ignore[arg-type]
-    fast = tp.skipping(toy[0], exit=tp.Exit(agree=2, threshold=0.5))
-    with pytest.raises(CallError, match="already"):
-        tp.skipping(fast)
-    with pytest.raises(CallError, match="evaluation only"):
-        fast.train()
-
-
-# which threshold
-
-
-def labelled(net: tp.Routed) -> list[tuple[Tensor, Tensor]]:
-    """120 images in batches of several sizes, whose labels the network and its decoders often hit."""
-    draw = torch.Generator().manual_seed(2)
-    x = images(120, seed=1)
-    _, trace = net(x)
-    told = torch.stack([d.argmin(1) for d in decoders(net, trace).values()], 1)
-    y = told[torch.arange(120), torch.randint(4, (120,), generator=draw)]
-    return [(x[i:j], y[i:j]) for i, j in ((0, 50), (50, 51), (51, 120))]
-
-
-@pytest.fixture(scope="module")
-def curve(toy: tuple[tp.Routed, Tensor]) -> Curve:
-    return exit_curve(toy[0], labelled(toy[0]), agree=1)
-
-
-@pytest.mark.parametrize("agree", [1, 2])
-def test_the_curve_is_what_comes_of_running_at_each_threshold(toy: tuple[tp.Routed, Tensor], agree: int) -> None:
-    net, _ = toy
-    curve = exit_curve(net, labelled(net), agree=agree)
-    rows = np.linspace(0, len(curve.thresholds) - 1, 5).astype(int)
-    assert len(curve.thresholds) > 20
-    assert (curve.shares > 0).any(0).sum() >= 3, "images stop at several blocks"
-    for row in rows.tolist():
-        fast = tp.skipping(net, exit=tp.Exit(agree, float(curve.thresholds[row])))
-        right, stopped, macs = [], [], []
-        for x, y in labelled(net):
-            scores, trace = fast(x)
-            right.append(scores.argmax(1) == y)
-            stopped.append(fast.stopped(trace))
-            macs.append(fast.macs(trace))
-        hit, where = torch.cat(right), torch.cat(stopped)
-        assert curve.accuracy[row] == pytest.approx(float(hit.double().mean()))
-        assert curve.macs[row] == pytest.approx(float(torch.cat(macs).mean()))
-        assert curve.shares[row] == pytest.approx([float((where == i).double().mean()) for i in (0, 1, 2, 3, -1)])
-        if row:
-            assert curve.exited[row] == pytest.approx(float(hit[where >= 0].double().mean()))
-        assert curve.at(float(curve.thresholds[row])) == row
-    assert math.isnan(curve.exited[0])
-
-
-def test_calibration_reaches_its_target_with_the_lowest_threshold_and_is_monotone(
-    toy: tuple[tp.Routed, Tensor], curve: Curve
-) -> None:
-    best = float(np.nanmax(curve.exited))
-    targets = [target for target in (0.0, 0.3, 0.5, best) if target <= best]
-    thresholds = [curve.exit(accuracy=target).threshold for target in targets]
-    assert thresholds == sorted(thresholds)
-    assert thresholds[0] < thresholds[-1]
-    for target, threshold in zip(targets, thresholds, strict=True):
-        row = curve.at(threshold)
-        assert curve.exited[row] >= target
-        assert not (curve.exited[row + 1 :] >= target).any(), "no lower threshold would do"
-    losses = [curve.exit(loss=loss) for loss in (0.0, 0.02, 0.5)]
-    assert [e.threshold for e in losses] == sorted((e.threshold for e in losses), reverse=True)
-    for loss, exit in zip((0.0, 0.02, 0.5), losses, strict=True):
-        row = curve.at(exit.threshold)
-        assert curve.accuracy[row] >= curve.accuracy[0] - loss - 1e-9
-        assert not (curve.accuracy[row + 1 :] >= curve.accuracy[0] - loss).any()
-    assert calibrated(toy[0], labelled(toy[0]), agree=1, accuracy=best) == curve.exit(accuracy=best)
-
-
-def test_requests_that_cannot_be_met_say_what_can(toy: tuple[tp.Routed, Tensor], curve: Curve) -> None:
-    net, x = toy
-    if np.nanmax(curve.exited) < 1:
-        with pytest.raises(BudgetError, match=r"reach 0\.\d+ at best.*loss=0\.01"):
-            curve.exit(accuracy=1.0)
-    assert curve.exit(loss=0.01)  # the remedy
-    for both in ({}, {"accuracy": 0.9, "loss": 0.1}):
-        with pytest.raises(BudgetError, match="either accuracy"):
-            curve.exit(**both)
-    with pytest.raises(BudgetError, match=r"loss=2.*from 0 to 1"):
-        curve.exit(loss=2)
-    nobody = exit_curve(net, [(x, torch.zeros(12, dtype=torch.long))], agree=5)
-    assert len(nobody.thresholds) == 1
-    with pytest.raises(BudgetError, match="take a smaller agree"):
-        nobody.exit(accuracy=0.0)
-    assert nobody.exit(loss=0.0).threshold == math.inf
-    with pytest.raises(DataError, match="no images"):
-        exit_curve(net, [])
-
-
-def test_a_curve_is_json(curve: Curve) -> None:
-    import json
-
-    data = json.loads(json.dumps(curve.to_json(), allow_nan=False))
-    assert data["thresholds"][0] is None
-    assert data["sites"] == list(curve.sites)
-    assert len(data["shares"][0]) == 5
