@@ -49,7 +49,7 @@ def open_network(network: str, dtype: str, order: Order, data: str | None) -> tu
         shape = (3, 224, 224)
         net = tp.route(torchvision.models.resnet50().eval(), tp.GatedBlocks(), example=torch.randn(1, *shape))
     if data is None:
-        images = _noise(shape)
+        images = noise(shape)
     else:
         mean, std = (run.mean, run.std) if trained else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
         images = next(iter(Loader(open_data(data, "test", False, shape[1]), POOL, mean=mean, std=std)))[0]
@@ -71,7 +71,7 @@ def read_rows(file: pathlib.Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
 
 
-def _noise(shape: tuple[int, ...]) -> Tensor:
+def noise(shape: tuple[int, ...]) -> Tensor:
     """Images of blotches whose size, contrast and tint differ."""
     images = []
     for i in range(POOL):

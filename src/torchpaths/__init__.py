@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torchpaths.cuts.read import load_cut as load_cut
     from torchpaths.cuts.save import save_cut as save_cut
     from torchpaths.deciders.chance import Chance as Chance
+    from torchpaths.deciders.exit import Exit as Exit
     from torchpaths.deciders.gate import Gate as Gate
     from torchpaths.deciders.switch import Switch as Switch
     from torchpaths.exports import Exported as Exported
@@ -69,6 +70,7 @@ _HOME = {
     "Cost": "layout",
     "Decider": "trace",
     "Decision": "trace",
+    "Exit": "deciders.exit",
     "Exported": "exports",
     "Front": "fronts",
     "Gate": "deciders.gate",

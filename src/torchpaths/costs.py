@@ -18,6 +18,7 @@ from torchpaths.errors import PathError
 from torchpaths.layout import Cost
 from torchpaths.path import Path
 from torchpaths.routed import Routed
+from torchpaths.trace import Decider
 
 
 def count_macs(run: Callable[[], Any]) -> int:
@@ -56,6 +57,12 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 def count_params(module: nn.Module) -> int:
     """Parameters, shared ones once."""
     return sum(p.numel() for p in module.parameters())
+
+
+def decider_cost(decider: Decider) -> Cost:
+    """MACs of the decider's linear layers for one image, and its parameters."""
+    linear = [m for m in decider.modules() if isinstance(m, nn.Linear)]
+    return Cost(sum(m.in_features * m.out_features for m in linear), count_params(decider))
 
 
 def cost(net: Routed, x: Tensor, path: Path | None = None) -> Cost:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from torchpaths.costs import count_macs, count_params, evaluating
+from torchpaths.costs import count_macs, count_params, decider_cost, evaluating
 from torchpaths.errors import RouteError
 from torchpaths.extraction import difference
 from torchpaths.junction import Junction, junctions
@@ -31,7 +31,7 @@ from torchpaths.places.plan import Plan
 from torchpaths.places.residual.find import ByHand
 from torchpaths.places.untouched import Untouched
 from torchpaths.routed import Routed
-from torchpaths.trace import Decider, Inputs, Site, extent
+from torchpaths.trace import Inputs, Site, extent
 
 
 def route(
@@ -192,12 +192,6 @@ def _covers(plans: list[Plan], sites: Iterable[Site]) -> list[Cover]:
     first = {cover.site: cover for cover in reversed(covers) if not cover.added}
     for site in sites:
         if site.decider is not None and site.name in first:
-            cost = _decider_cost(site.decider)
+            cost = decider_cost(site.decider)
             covers.append(replace(first[site.name], cost=cost, added=True, decides=True))
     return covers
-
-
-def _decider_cost(decider: Decider) -> Cost:
-    """MACs of the decider's linear layers for one image, and its parameters."""
-    linear = [m for m in decider.modules() if isinstance(m, nn.Linear)]
-    return Cost(sum(m.in_features * m.out_features for m in linear), count_params(decider))

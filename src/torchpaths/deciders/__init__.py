@@ -6,6 +6,7 @@
 | `chance` | `Chance` | nothing: it draws |
 | `switch` | `Switch` | nothing: it is set from outside |
 | `code` | `Code` | nothing: branches are given to classes from outside |
+| `exit` | `Exit` | what the blocks of a coded network have said so far: whether an image is done |
 | `gradients` | | how a hard decision gets a gradient |
 """
 
@@ -13,7 +14,8 @@ from __future__ import annotations
 
 from torchpaths.deciders.chance import Chance
 from torchpaths.deciders.code import Code
+from torchpaths.deciders.exit import Exit
 from torchpaths.deciders.gate import Gate, Inference
 from torchpaths.deciders.switch import Switch
 
-__all__ = ["Chance", "Code", "Gate", "Inference", "Switch"]
+__all__ = ["Chance", "Code", "Exit", "Gate", "Inference", "Switch"]

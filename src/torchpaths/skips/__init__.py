@@ -5,6 +5,8 @@
 | `network` | `skipping` and the network it makes |
 | `call` | a call that knows what the last junction gave |
 | `residual` | a residual block that runs its branches for the images that open them |
+| `exits` | a call that images leave early |
+| `doors` | where they may, tried out |
 | `panel` | several gates as one |
 | `direct` | layers called past the search for hooks |
 | `prices` | from how many images on gathering does not pay |

@@ -16,25 +16,29 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from functools import partial
 from itertools import chain, groupby
 from typing import Any
 
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from torchpaths.deciders.exit import Exit
 from torchpaths.errors import CallError
 from torchpaths.path import Path
 from torchpaths.places.residual.place import ResidualPlace
 from torchpaths.routed import Routed
 from torchpaths.skips.call import Column, SkippingCall
 from torchpaths.skips.direct import Watch
+from torchpaths.skips.doors import open_exits
+from torchpaths.skips.exits import ExitingCall, HasExits
 from torchpaths.skips.panel import Panel
 from torchpaths.skips.prices import Prices
 from torchpaths.skips.residual import SkippingResidual
 from torchpaths.trace import Inputs, Site, Trace, extent
 
 
-class Skipping(Routed):
+class Skipping(HasExits):
     """A routed network that does only opened work: ``(x, path=None) -> (y, trace)``, for evaluation, without gradients.
 
     Made by `skipping`. Shares parameters and buffers with the network it was made of. Threads may share it. What it
@@ -45,10 +49,11 @@ class Skipping(Routed):
         prices: from how many open images on gathering does not pay, by block and batch; measured when first met.
     """
 
-    def __init__(self, net: Routed) -> None:
+    def __init__(self, net: Routed, exit: Exit | None = None) -> None:
         """
         Args:
             net: a network of its own structure (junctions, deciders), which this one takes over.
+            exit: see `skipping`.
         """
         for junction in net.junctions:
             if type(junction._place) is ResidualPlace:
@@ -68,6 +73,8 @@ class Skipping(Routed):
                 f"{batched!r} is in training mode, in which the images of a batch touch each other, so none can be "
                 "left out; call net.eval() before skipping(net)."
             )
+        if exit is not None:
+            open_exits(self, exit)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_watch": None, "_columns": {}}  # of these very modules
@@ -120,35 +127,48 @@ class Skipping(Routed):
                 numbered = enumerate(zip(names, panel.deciders, strict=True))
                 own = self._columns[panel] = {name: (joined, i, decider) for i, (name, decider) in numbered}
             columns.update(own)
-        call = SkippingCall(path, batch, device, columns, self.prices)
         slot, local = self.slot, self.slot.local
         before = local.call
         with torch.inference_mode(False), torch.no_grad():  # in inference mode tensors have no version
+            call = self._call(path, batch, device, columns)
             try:
                 slot.running[id(call)] = None
                 local.call = call
-                y = self.model(x, *inputs, **more)
+                y = call.run(partial(self.model, x, *inputs, **more))
             finally:
                 local.call = before
                 slot.running.pop(id(call), None)
             return y, self._finished(call)
 
+    def _call(self, path: Path | None, batch: int, device: torch.device, columns: dict[str, Column]) -> SkippingCall:
+        if self.exits is None:
+            return SkippingCall(path, batch, device, columns, self.prices)
+        numbers = {name: number for number, name in enumerate(self.sites)}
+        return ExitingCall(path, batch, device, columns, self.prices, self.exits, numbers, self.layout.inside)
 
-def skipping(net: Routed) -> Skipping:
+
+def skipping(net: Routed, *, exit: Exit | None = None) -> Skipping:
     """A network that answers as ``net`` does in evaluation and does only opened work, at any batch size.
 
     Args:
         net: a routed network; it stays as it is. Parameters and buffers are shared, so training goes on in ``net``.
+        exit: when an image is done before the network has finished, for networks with coded blocks. It leaves the batch
+            behind the block at which it is, and its row of the output is ``log_softmax(-distances)`` of that block's
+            distances to the codewords (`torchpaths.coding.decode`); rows of the others are the network's own. Where
+            each stopped, and what it cost, say ``fast.stopped(trace)`` and ``fast.macs(trace)``. None: nobody stops.
 
     Returns:
         ``fast(x, path=None) -> (y, trace)``. Its modules are copies: whoever replaces a layer or sets a hook does so on
         ``fast.model``, or calls `skipping` again.
 
     Raises:
-        CallError: for a batch norm that was left in training mode while the network is in evaluation.
+        CallError: for a batch norm that was left in training mode while the network is in evaluation; with ``exit``,
+            for a network that images cannot leave, which is tried out here, or that has exits already.
     """
+    if isinstance(net, Skipping) and net.exits is not None:
+        raise CallError("images leave this network early already; call skipping on the network that it was made of.")
     tensors = chain(net.parameters(), net.buffers())
-    return Skipping(copy.deepcopy(net, {id(t): t for t in tensors}))
+    return Skipping(copy.deepcopy(net, {id(t): t for t in tensors}), exit)
 
 
 def _panels(sites: Iterable[Site]) -> list[tuple[Panel, tuple[str, ...]]]:
