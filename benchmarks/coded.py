@@ -61,25 +61,27 @@ def main(options: Options) -> None:
     rows: list[dict[str, Any]] = []
     for name in options.networks:
         classes, settings = TRAINING[name]
-        if "training" in options.parts:
-            rows += [training(name, classes, batch, side, options) for batch, side in settings]
+        for batch, side in settings if "training" in options.parts else ():
+            rows.append(shown(training(name, classes, batch, side, options)))
         if "cut" in options.parts:
-            rows.append(cutting(name, classes, SIDES.get(name, 32), options))
+            rows.append(shown(cutting(name, classes, SIDES.get(name, 32), options)))
     setting = f"{device_name(torch.device('cpu'))}, {options.threads} thread(s), fp32, torch {torch.__version__}"
     made = Table(title=setting)
     for column in ("network", "what", "batch", "side", "ratio", "MACs", "gap", "memory"):
         made.add_column(column, justify="left" if column in ("network", "what") else "right")
     for row in rows:
-        made.add_row(*(str(row.get(column, "")) for column in made_of(row)))
+        ratio = "{:.3f} ({:.3f} to {:.3f})".format(*row["ratio"])
+        rest = (str(row.get(name, "")) for name in ("macs_ratio", "gap", "memory_ratio"))
+        made.add_row(row["network"], row["what"], str(row["batch"]), str(row["side"]), ratio, *rest)
     Console(stderr=True, width=140).print(made)
     json.dump({"setting": setting, "channels_last": options.channels_last, "rows": rows}, sys.stdout)
     print()
 
 
-def made_of(row: dict[str, Any]) -> list[str]:
-    """The names under which a row has what the table's columns show."""
-    row["shown"] = "{:.3f} ({:.3f} to {:.3f})".format(*row["ratio"])
-    return ["network", "what", "batch", "side", "shown", "macs_ratio", "gap", "memory_ratio"]
+def shown(row: dict[str, Any]) -> dict[str, Any]:
+    """Print a row as soon as it is there: all of them take minutes."""
+    print(json.dumps(row), file=sys.stderr, flush=True)
+    return row
 
 
 def training(name: str, classes: int, batch: int, side: int, options: Options) -> dict[str, Any]:
@@ -144,7 +146,6 @@ def cutting(name: str, classes: int, side: int, options: Options) -> dict[str, A
         "macs_ratio": round(macs_ratio, 4),
         "gap": round(against_plain[0] / macs_ratio, 3),
         "parameters": params,
-        "memory_ratio": "",
     }
 
 

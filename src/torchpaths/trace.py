@@ -133,6 +133,7 @@ class Decider(nn.Module, ABC):
         threshold: that score.
         draws: whether chance decides in evaluation.
         constant: what it decides for everything, without being asked, where it looks at nothing; else None.
+        disturbed: whether it is asked all the same, because chance is added to it in training.
         looks: whether it looks at features; one that does not is given ``[batch, 0]``.
         reads: the site, of those before, whose decision it is given beside the features: ``forward(features, before)``,
             with None for one that did not run.
@@ -142,6 +143,7 @@ class Decider(nn.Module, ABC):
     threshold: float = 0.0
     draws: bool = False
     constant: Bools | None = None
+    disturbed: bool = False
     looks: bool = True
     reads: str | None = None
 
@@ -234,7 +236,7 @@ class Call:
             return x, self._sampled(choice) if isinstance(choice, Tensor) else self.whole(choice)
         if site.decider is None:
             return x, self.whole((True,) * len(site.units))
-        if site.decider.constant is not None:
+        if site.decider.constant is not None and not site.decider.disturbed:
             return x, self.whole(site.decider.constant)
         x, features = pool(x) if site.decider.looks else (x, x.new_empty(x.shape[0], 0))
         if site.decider.reads is None:

@@ -54,9 +54,14 @@ class Code(Decider):
         return int(self.words[0].sum())
 
     @property
-    def constant(self) -> Bools | None:  # type: ignore[override]
-        """See `Decider.constant`: nothing is dropped in evaluation."""
-        return None if self.training and self.drop else (True,) * self.units
+    def constant(self) -> Bools:  # type: ignore[override]
+        """See `Decider.constant`: everything is open."""
+        return (True,) * self.units
+
+    @property
+    def disturbed(self) -> bool:  # type: ignore[override]
+        """See `Decider.disturbed`: nothing is dropped in evaluation."""
+        return self.training and self.drop > 0
 
     def forward(self, features: Tensor, before: Decision | None = None) -> Decision:
         """
