@@ -108,6 +108,29 @@ def test_classes_that_make_no_sense_are_named(
     assert not (tmp_path / "cut").exists()
 
 
+def test_a_single_class_is_told_from_which_score_on_it_says_yes(run: Path, tmp_path: Path, capsys: Any) -> None:
+    status, said = command(capsys, run, "--classes", "3", "--out", tmp_path / "before")
+    assert status == 0
+    assert f"torchpaths decode {run}" in said
+    report = {"schema": "torchpaths.decode/1", "classifiers": {"paths": {"thresholds": [k + 0.25 for k in range(10)]}}}
+    write_json(run / "decode.json", report)
+    try:
+        status, said = command(capsys, run, "--classes", "3", "--out", tmp_path / "after")
+        assert "from a score of 3.250 on" in said
+        write_json(run / "decode.json", {"schema": "torchpaths.decode/1"})
+        status, said = command(capsys, run, "--classes", "3", "--out", tmp_path / "damaged")
+        assert status == 1
+        assert "edited or cut short" in said
+    finally:
+        (run / "decode.json").unlink()
+
+
+def test_a_survey_of_a_coded_network_chooses_nothing_blindly(run: Path, tmp_path: Path, capsys: Any) -> None:
+    status, said = command(capsys, run, "--label", "3", "--budget-macs", "0.8", "--out", tmp_path / "cut")
+    assert status == 1
+    assert "torchpaths cut RUN --classes" in said
+
+
 def test_a_run_whose_method_gives_classes_no_paths_says_what_to_do(run: Path, tmp_path: Path, capsys: Any) -> None:
     other = tmp_path / "gated"
     other.mkdir()

@@ -12,6 +12,7 @@ from torchpaths.cli.options import OfRun, emit, parse, speaking
 from torchpaths.cli.tables import count
 from torchpaths.cuts import Spec, save_cut
 from torchpaths.errors import BudgetError, DataError, RouteError, near
+from torchpaths.files.document import read_document
 from torchpaths.fronts import Front
 from torchpaths.models import source
 from torchpaths.path import Path
@@ -66,7 +67,7 @@ def run(arguments: list[str]) -> int:
             mean=opened.mean,
             std=opened.std,
         )
-        rows = [f"chosen by {chosen}", *_rows(spec, path), f"wrote {options.out}"]
+        rows = [f"chosen by {chosen}", *_rows(spec, path), *_threshold(options, keep), f"wrote {options.out}"]
         console.print("\n".join(rows), markup=False, soft_wrap=True)
     if options.json:
         emit({"folder": str(options.run), "out": str(options.out), **spec.to_json()})
@@ -92,7 +93,10 @@ def _budget(options: Options) -> Budget | None:
     if len(budgets) > 1:
         raise BudgetError(f"{' and '.join(f'--budget-{name}' for name in budgets)}: give one budget.")
     if not budgets and (options.label is None or options.front is not None):
-        raise BudgetError("nothing says what to keep; give --path FILE, --budget-macs 0.6, or --label CLASS.")
+        raise BudgetError(
+            "nothing says what to keep; give --path FILE, --budget-macs 0.6 or --label CLASS, or --classes CLASS of a "
+            "coded network."
+        )
     if options.label is not None and (options.front is not None or "ms" in budgets):
         raise BudgetError("--label: a front knows no classes, only a survey does; give --budget-macs or --budget-open.")
     return Budget(**budgets) if budgets else None
@@ -120,6 +124,21 @@ def _class(name: str, classes: tuple[str, ...]) -> int:
     if name.isdecimal() and int(name) < len(classes):
         return int(name)
     raise DataError(f"there is no class {name!r} in this run. {near(name, classes)}")
+
+
+def _threshold(options: Options, keep: tuple[int, ...] | None) -> list[str]:
+    """From which score on a single class's classifier says yes, in words, if the run was decoded."""
+    if keep is None or len(keep) > 1:
+        return []
+    file = options.run / "decode.json"
+    if not file.is_file():
+        return [f"from which score on it says yes is told by: torchpaths decode {options.run}"]
+    report = read_document(file, "torchpaths.decode/1", "decode report", f"torchpaths decode {options.run}")
+    try:
+        threshold = float(report["classifiers"]["paths"]["thresholds"][keep[0]])
+    except (KeyError, TypeError, IndexError, ValueError) as error:
+        raise DataError(f"{file} was edited or cut short; make it anew with torchpaths decode.") from error
+    return [f"it says yes from a score of {threshold:.3f} on, the best F1 on training images ({file})"]
 
 
 def _choose(options: Options, budget: Budget | None, opened: Run, keep: tuple[int, ...] | None) -> tuple[Path, str]:

@@ -42,7 +42,8 @@ class Options(OfRun):
     ood: pathlib.Path | None = None
     """An image set of other classes and the same image size, as negatives out of distribution."""
     twin: pathlib.Path | None = None
-    """Run folder of the same model trained without codes, to be cut by the same codewords."""
+    """Run folder of the same model trained without codes, to be cut by the same codewords; by default the twin that
+    the run was trained with, if there is one."""
     train_images: int | None = None
     """Choose thresholds on about so many training images, drawn by the run's seed; by default on all."""
     site: str | None = None
@@ -77,13 +78,15 @@ def run(arguments: list[str]) -> int:
         images = options.images(opened)
         train = images_for(opened, data=options.data, split="train", skip_corrupt=options.skip_corrupt)
         out = options.out or options.run
+        own = options.run / "plain"
+        twin = own if options.twin is None and (own / "summary.json").is_file() else options.twin
         report = decode_report(
             opened.net,
             method,
             _training(train, opened, options.train_images),
             _loader(images, opened),
             None if options.ood is None else _loader(_foreign(options, opened, images), opened),
-            None if options.twin is None else _twin(options.twin, opened, method),
+            None if twin is None else _twin(twin, opened, method),
             site=options.site,
             repeats=options.repeats,
             seed=opened.recipe.seed,
@@ -145,6 +148,11 @@ def _foreign(options: Options, opened: Run, images: ImageSet) -> ImageSet:
     found = open_data(
         options.ood, "test", options.skip_corrupt, opened.recipe.size, channels=3 if images.shape[2] == 3 else 1
     )
+    if found.name == images.name or set(found.classes) == set(images.classes):
+        raise DataError(
+            f"--ood {options.ood} has the classes of {images.name} itself, whose images are no strangers; give another "
+            "data set."
+        )
     if found.shape != images.shape:
         raise DataError(
             f"the images of {found.name} are {found.shape} (height, width, channels), those of {images.name} "

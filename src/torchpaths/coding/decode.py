@@ -1,4 +1,4 @@
-"""Early decoding: the class whose codeword a block's energies are nearest to (Coded ResNeXt, section 4.3)."""
+"""Early decoding: the class whose codeword a block's energies are nearest to (Coded ResNeXt, section 4.4)."""
 
 from __future__ import annotations
 

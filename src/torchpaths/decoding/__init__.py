@@ -1,11 +1,12 @@
-"""What a coded network has learnt of its classes: the analyses of Coded ResNeXt, sections 4.2 to 4.4 and appendix C.
+"""What a coded network has learnt of its classes: the analyses of Coded ResNeXt, sections 4.2 to 4.4, and
+calibration.
 
 | file | question | of the paper |
 |---|---|---|
 | `removal` | what does removing branches of an image's own class cost, and what of the others? | figure 2a |
 | `binary` | how well do the branches of one class tell it from all others? | figures 2b, 2c and 3 |
 | `early` | how early do the energies tell the class, and what is agreement worth? | figure 4, table 3 |
-| `calibration` | does the confidence say how often the network is right? | appendix C |
+| `calibration` | does the confidence say how often the network is right? | ours; appendix C was not at hand |
 | `draw_classes`, `draw_confidence` | all of it drawn | |
 | `report` | all of it measured, as JSON and figures | |
 

@@ -25,8 +25,8 @@ from torchpaths.surveys.checks import batches, check_logits, class_numbers
 Floats: TypeAlias = NDArray[np.float64]
 
 NEGATIVES = 9.0
-"""Negatives for each positive in the paper where there are more than ten classes (footnote 4), as many as CIFAR-10
-has."""
+"""Negatives for each positive where there are more than ten classes; the paper has nine on ImageNet (footnote 4), as
+many as CIFAR-10 has."""
 REPEATS = 10
 """How often they are drawn, from the authors' code; results are means over the draws."""
 

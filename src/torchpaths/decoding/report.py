@@ -1,4 +1,4 @@
-"""``decode_report``: everything that the paper measures of a coded network, as JSON values and figures."""
+"""``decode_report``: all analyses of a coded network, as JSON values and figures."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ def decode_report(
         test_loader: others, on which everything is measured.
         ood_loader: images of another data set, which are no class of this one; labels are not looked at.
         twin: the same model trained without codes, routed with `torchpaths.Branches`.
-        site: the block from which branches are removed; None: the last of the first coding scheme, as in figure 2a.
+        site: the block from which branches are removed; None: the last of the first coding scheme, which
+            is figure 2a's for CIFAR.
         repeats: draws of removal.
         seed: of all draws.
         classes: their names; their numbers where None.

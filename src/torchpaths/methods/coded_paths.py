@@ -41,7 +41,7 @@ class CodedPaths(Method):
     """Coded ResNeXt, on any network whose blocks have branches.
 
     Attributes:
-        classes: of the task, K.
+        classes: of the task, K; None: as many as the network tells apart.
         ratios: share of the branches that work for each class, ``r`` of eq. 4, of each stage that has branches; 1
             leaves a stage as it is. None: the paper's (Table 1) where the network has as many stages and branches; else
             the first half of the stages as it is, and from there 1/2 down to 1/4.
@@ -57,7 +57,7 @@ class CodedPaths(Method):
         CodeError: for codewords that are none.
     """
 
-    classes: int = 1000
+    classes: int | None = None
     ratios: tuple[float, ...] | None = None
     schemes: tuple[tuple[str, ...], ...] | None = None
     branches: int | None = None
@@ -66,7 +66,9 @@ class CodedPaths(Method):
     drop: float = 0.1
 
     def __post_init__(self) -> None:
-        for name, value in (("classes", self.classes), ("branches", 2 if self.branches is None else self.branches)):
+        for name, value in (("classes", self.classes), ("branches", self.branches)):
+            if value is None:
+                continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 2:
                 raise RouteError(f"{name}={value!r}: a whole number of at least 2.")
         for name, number, least in (("weight", self.weight or 0.0, 0), ("exponent", self.exponent, 1)):
@@ -81,7 +83,7 @@ class CodedPaths(Method):
                 raise RouteError(f"ratios={self.ratios!r}: shares of branches, each above 0 and at most 1.")
             object.__setattr__(self, "ratios", tuple(float(r) for r in self.ratios))
         if self.schemes is not None:
-            object.__setattr__(self, "schemes", tuple(written(words, self.classes) for words in self.schemes))
+            object.__setattr__(self, "schemes", tuple(_alike([written(words, self.classes) for words in self.schemes])))
         if all(r == 1 for r in self.ratios or (0,)) or not any(self.schemes or (True,)):
             raise RouteError("every stage would stay as it is; give one a ratio below 1, or a scheme.")
 
@@ -96,11 +98,6 @@ class CodedPaths(Method):
         search = find_branches(model, example, self.branches)
         if not search.found:
             raise RouteError(without(model, search))
-        if search.outputs not in (None, self.classes):
-            raise RouteError(
-                f"{type(model).__name__} tells {search.outputs} classes apart, and there would be codewords for "
-                f"{self.classes}; give CodedPaths(classes={search.outputs}), or the model a head of {self.classes}."
-            )
         plans: list[tuple[Branches, Code]] = []
         run: tuple[Tensor, str] | None = None  # the scheme of the block before, and where its branches are drawn
         for block, words in zip(search.found, self._words(search), strict=True):
@@ -116,9 +113,18 @@ class CodedPaths(Method):
         """The codewords for each block, None for one that stays as it is.
 
         Raises:
-            RouteError: if ratios or schemes do not fit.
+            RouteError: if classes, ratios or schemes do not fit.
         """
         blocks = search.found
+        given_words = next((len(words) for words in self.schemes or () if words), None)
+        classes = self.classes or given_words or search.outputs
+        if classes is None:
+            raise RouteError("the model gives no scores [batch, class], so say CodedPaths(classes=...).")
+        if search.outputs not in (None, classes):
+            raise RouteError(
+                f"the model tells {search.outputs} classes apart, and there would be codewords for {classes}; give "
+                f"CodedPaths(classes={search.outputs}), or the model a head of {classes}."
+            )
         stages = blocks[-1].stage + 1
         ratios = self.ratios or _ratios(stages, blocks[-1].units)
         given = len(self.schemes or ratios)
@@ -133,7 +139,7 @@ class CodedPaths(Method):
         near = self.ratios is None and (stages, blocks[-1].units) not in _TABLE_1
         actives = [_active(ratios[block.stage], block, near) for block in blocks]
         return [
-            None if active == block.units else torch.from_numpy(codes(self.classes, block.units, active))
+            None if active == block.units else torch.from_numpy(codes(classes, block.units, active))
             for block, active in zip(blocks, actives, strict=True)
         ]
 
@@ -145,12 +151,14 @@ class CodedPaths(Method):
         """``code``: mu times the sum over blocks of eq. 5, means over the images; an image that did not come to a block
         adds nothing."""
         found = []
+        classes = 0
         for name, code in coded_sites(net).items():
+            classes = len(code.words)
             if name in trace:
                 off = coding_loss(trace[name].response[ENERGIES], code.words[y], self.exponent)
                 came = running(net, trace, name)
                 found.append((off if came is None else off * came).mean())
-        weight = self.weight if self.weight is not None else (6.0 if self.classes <= 100 else 2.0)
+        weight = self.weight if self.weight is not None else (6.0 if classes <= 100 else 2.0)
         return {"code": weight * torch.stack(found).sum()} if found else {}
 
     def path(self, net: Routed, classes: Sequence[int]) -> Path:
@@ -170,11 +178,13 @@ class CodedPaths(Method):
         wanted = list(classes)
         if not wanted:
             raise PathError("classes=[]: give the number of at least one class.")
-        wrong = next((k for k in wanted if isinstance(k, bool) or not 0 <= k < self.classes), None)
+        words = self.words(net)
+        count = min((len(word) for word in words.values()), default=0)
+        wrong = next((k for k in wanted if isinstance(k, bool) or not 0 <= k < count), None)
         if wrong is not None:
-            raise PathError(f"there is no class {wrong!r}; classes are numbered from 0 to {self.classes - 1}.")
-        words = {name: word[wanted].any(0).tolist() for name, word in self.words(net).items()}
-        return Path(words, net.layout.fingerprint)
+            raise PathError(f"there is no class {wrong!r}; classes are numbered from 0 to {count - 1}.")
+        opened = {name: word[wanted].any(0).tolist() for name, word in words.items()}
+        return Path(opened, net.layout.fingerprint)
 
 
 def coding_loss(energies: Tensor, words: Tensor, exponent: float = 4.0) -> Tensor:
@@ -192,12 +202,24 @@ def coding_loss(energies: Tensor, words: Tensor, exponent: float = 4.0) -> Tenso
     return (wanted.mean(1, keepdim=True) * energies - wanted).abs().pow(exponent).mean(1)
 
 
-def written(words: Any, classes: int) -> tuple[str, ...]:
+def _alike(schemes: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Schemes, if all have words for as many classes.
+
+    Raises:
+        CodeError: if they have not.
+    """
+    counts = sorted({len(words) for words in schemes if words})
+    if len(counts) > 1:
+        raise CodeError(f"schemes of {counts[0]} and of {counts[-1]} codewords; give one for each class in all.")
+    return schemes
+
+
+def written(words: Any, classes: int | None) -> tuple[str, ...]:
     """Codewords as texts of 0 and 1; nothing for nothing.
 
     Args:
         words: texts, or an array ``[class, unit]`` of bools or of 0 and 1.
-        classes: how many there are to be.
+        classes: how many there are to be; None: as many as are given.
 
     Raises:
         CodeError: if they are not, or differ in length or in their number of ones.
@@ -206,7 +228,7 @@ def written(words: Any, classes: int) -> tuple[str, ...]:
     texts = tuple(row if isinstance(row, str) else "".join(str(int(bit)) for bit in row) for row in rows)
     if not texts:
         return ()
-    if len(texts) != classes:
+    if classes not in (None, len(texts)):
         raise CodeError(f"a scheme of {len(texts)} codewords for {classes} classes; give one for each.")
     for text in texts:
         if set(text) - {"0", "1"} or len(text) != len(texts[0]):

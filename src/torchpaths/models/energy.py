@@ -10,8 +10,8 @@ paper computes all ``t_n``, N times the block's output. Nothing but linear maps 
     E(t_n) = <W_n^T W_n, sum_p u_n u_n^T> / (C P)
 
 needs d x d products only, and the sum of all branches is one ordinary convolution of the scaled ``u``. Values and
-gradients are those of the paper's form, up to rounding. An epsilon, which the paper lacks, keeps a block without energy
-at zero.
+gradients are those of the paper's form, up to rounding and an epsilon, which the paper lacks: it keeps a block without
+energy at zero.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 EPS = 1e-8
-"""Added to the mean energy, which is about 1 where a block starts."""
+"""Added to the mean energy, which is about d / C where training starts: 0.016 to 0.043 in the paper's networks."""
 
 
 def gram(weight: Tensor, branches: int) -> Tensor:

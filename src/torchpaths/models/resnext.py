@@ -6,8 +6,10 @@ Of torchpaths, and complete in itself: a copy of this file goes with networks th
 A block is the aggregated bottleneck of Xie et al., "Aggregated Residual Transformations for Deep Neural Networks"
 (2017), Fig. 3c: 1x1 convolution to N x d channels, 3x3 in N groups with the stride, 1x1 to C channels, each with batch
 normalisation. torchvision has its ImageNet form, with four stages and a bias in the last layer; the paper has three on
-CIFAR and no bias anywhere. Modules are named as in torchvision. As in the authors' code convolutions start He-normal by
-their outputs, and the last norm of each block at zero: a block starts as its shortcut.
+CIFAR, and the authors' code no bias anywhere. Modules are named as in torchvision. As in that code convolutions start
+He-normal by their outputs, and the last norm of each block at zero: a block starts as its shortcut. There the last
+convolution of a coded block is grouped, so its weights start smaller by the root of N; the energy normalisation hides
+that from the forward pass, but SGD turns such weights N times faster at the start.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from torchpaths.budget import Budget
-from torchpaths.errors import PathError, near
+from torchpaths.errors import BudgetError, PathError, near
 from torchpaths.layout import Layout
 from torchpaths.path import Path
 from torchpaths.surveys import files
@@ -50,8 +50,15 @@ class Survey(Counts):
 
         Raises:
             PathError: for an unknown class, or one without images.
-            BudgetError: for a budget that no path meets, or one in milliseconds.
+            BudgetError: for a budget that no path meets, or one in milliseconds; and where nothing is decided and all
+                units are as open, so that any choice would be blind.
         """
+        if not self.decided and len(np.unique(self.rates)) == 1:
+            raise BudgetError(
+                f"every image opens the same units of {self.layout.network}, so a survey cannot say which of them to "
+                "keep. Give a path of your own, or, if its classes have codewords, the classes: "
+                "method.path(net, classes=[...]), torchpaths cut RUN --classes CLASS."
+            )
         if label is None:
             return choose(self.layout, self.rates, budget)
         number = self.label(label)

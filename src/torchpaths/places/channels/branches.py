@@ -1,7 +1,7 @@
 """The branches of a network, found: groups of channels between a convolution that makes them and a 1x1 convolution that
 adds them up, with a grouped convolution on the way (Coded ResNeXt, Fig. 1).
 
-In a ResNeXt block the branches are the groups of the 3x3 convolution. In an inverted bottleneck (appendix E) that
+In a ResNeXt block the branches are the groups of the 3x3 convolution. In an inverted bottleneck (section 4.3.1) that
 convolution is depthwise, and branches are as many equal groups of channels as one likes.
 """
 
