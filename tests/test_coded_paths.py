@@ -12,6 +12,7 @@ import torch
 import torchvision
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.nn.utils import prune
 
 import torchpaths as tp
 from coded_toys import CODED, GROUPED, PAIRS, WITH_BRANCHES
@@ -88,17 +89,18 @@ def test_the_loss_is_mu_times_the_sum_over_coded_blocks(exponent: float) -> None
     assert float(found["code"]) == pytest.approx(by_hand, rel=1e-5)
 
 
-def test_mu_is_the_papers_unless_it_is_given() -> None:
-    for classes, mu in ((10, 6.0), (100, 6.0), (1000, 2.0)):
-        words = ("10",) * classes
-        method = tp.CodedPaths(classes=classes, schemes=(words,), branches=2, drop=0.0)
-        torch.manual_seed(0)
-        net = tp.route(ResNeXt((1,), 2, 2, 4, 8, False, classes, 3), method, example=torch.randn(2, 3, 8, 8)).train()
-        x, y = torch.randn(2, 3, 8, 8), torch.tensor([1, 0])
-        got = losses(method, net, x, y, cross_entropy, lambda _, local: local)["code"]
-        [decision] = net(x)[1].values()
-        off = coding_loss(decision.response["energies"], torch.tensor([[True, False]] * 2)).mean()
-        assert float(got) == pytest.approx(mu * float(off))
+@pytest.mark.parametrize(("classes", "units", "mu"), [(10, 6, 6.0), (100, 10, 6.0), (101, 10, 2.0)])
+def test_mu_is_the_papers_unless_it_is_given(classes: int, units: int, mu: float) -> None:
+    words = tp.codes(classes, units, 4)
+    method = tp.CodedPaths(classes=classes, schemes=(words,), branches=units, drop=0.0)  # type: ignore[arg-type]
+    torch.manual_seed(0)
+    model = ResNeXt((1,), units, 1, 4, 8, False, classes, 3)
+    net = tp.route(model, method, example=torch.randn(2, 3, 8, 8)).train()
+    x, y = torch.randn(2, 3, 8, 8), torch.tensor([1, 0])
+    got = losses(method, net, x, y, cross_entropy, lambda _, local: local)["code"]
+    [decision] = net(x)[1].values()
+    off = coding_loss(decision.response["energies"], torch.from_numpy(words)[y]).mean()
+    assert float(got) == pytest.approx(mu * float(off))
 
 
 def test_consecutive_blocks_of_one_scheme_drop_the_same_branches_image_by_image() -> None:
@@ -224,6 +226,11 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     (lambda: tp.CodedPaths(classes=6, schemes=((), PAIRS)), CodeError, "5 codewords for 6 classes"),
     (lambda: tp.CodedPaths(classes=2, schemes=(("10", "1x"),)), CodeError, "'1x'"),
     (lambda: tp.CodedPaths(classes=2, schemes=(("100", "110"),)), CodeError, "has 2 ones of 3, the first 1"),
+    (lambda: tp.CodedPaths(schemes=(("10", "01", "10"),)), CodeError, "classes 0 and 2 have one codeword"),
+    (lambda: tp.CodedPaths(schemes=(PAIRS, PAIRS[:3])), CodeError, "of 3 and of 5 codewords"),
+    (lambda: tp.CodedPaths(schemes=((11, 22),)), CodeError, "a text of 0 and 1 for each class"),  # type: ignore[arg-type]
+    (lambda: tp.CodedPaths(schemes=5), RouteError, "schemes=5: give one for each stage"),  # type: ignore[arg-type]
+    (lambda: tp.CodedPaths(ratios=0.5), RouteError, "ratios=0.5: give one for each stage"),  # type: ignore[arg-type]
 ]
 
 
@@ -264,13 +271,22 @@ def _model(network: str, method: tp.CodedPaths) -> tuple[nn.Module, tp.CodedPath
 
 def test_classes_that_there_are_not_are_named() -> None:
     net, _, method = coded()
-    for classes, message in (([], "at least one"), ([5], "no class 5; .* from 0 to 4"), ([-1], "no class -1")):
+    path = method.path(net, [0])
+    wrong: list[tuple[Any, str]] = [
+        ([], "at least one"),
+        ([5], "no class 5; .* from 0 to 4"),
+        ([-1], "no class -1"),
+        *((given, "a list of numbers of classes") for given in ([0, 0], [True], [1.0], "1", ["1"], 3, None, [[1]])),
+    ]
+    for classes, message in wrong:
         with pytest.raises(PathError, match=message):
             method.path(net, classes)
-    path = method.path(net, [0])
-    for rows in ([], [5], [0, 0], [True]):
-        with pytest.raises(RouteError, match="each once"):
-            tp.extract(net, path, classes=rows)
+        if classes is not None:
+            with pytest.raises(PathError, match=message):
+                tp.extract(net, path, classes=classes)
+    for same in (np.array([1, 2]), torch.tensor([1, 2]), (1, np.int64(2)), range(1, 3)):
+        assert method.path(net, same) == method.path(net, [1, 2])  # type: ignore[arg-type]
+        assert tp.extract(net, path, classes=same)(torch.zeros(1, 3, 12, 12)).shape == (1, 2)  # type: ignore[arg-type]
     with pytest.raises(RouteError, match="gives classes no paths"):
         tp.GatedBlocks().path_of(net, [0])
 
@@ -332,6 +348,88 @@ def test_what_evaluation_keeps_of_the_weights_follows_a_training_step() -> None:
         got = net(x)[0]
         fresh = copy.deepcopy(net)(x)[0]
     assert torch.equal(got, fresh)
+
+
+class Between(nn.Module):
+    """A block whose channels pass something between their convolutions."""
+
+    def __init__(self, between: nn.Module | None = None, mean: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(8, 16, 1), nn.Conv2d(16, 16, 3, padding=1, groups=4)
+        self.between = nn.Identity() if between is None else between
+        self.conv3 = nn.Conv2d(16, 8, 1)
+        self.mean = mean
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        u = self.between(self.conv2(self.conv1(x)))
+        if self.mean:
+            u = u * u.mean(self.mean, keepdim=True).sigmoid()
+        y: torch.Tensor = x + self.conv3(u)
+        return y
+
+
+def within(block: nn.Module) -> nn.Module:
+    torch.manual_seed(0)
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+    return nn.Sequential(nn.Conv2d(3, 8, 1), block, head).eval()
+
+
+MIXING = {
+    "two groups": (lambda: Between(nn.Conv2d(16, 16, 3, padding=1, groups=2)), "its 2 groups are not 4"),
+    "mean of channels": (lambda: Between(mean=(1,)), "read by"),
+    "mean of everything": (lambda: Between(mean=(1, 2, 3)), "read by"),
+    "pooled channels": (lambda: Between(nn.AdaptiveAvgPool3d((16, 6, 6))), "read by"),
+    "softmax": (lambda: Between(nn.Softmax(1)), "read by"),
+}
+
+
+@pytest.mark.parametrize(("block", "why"), MIXING.values(), ids=MIXING)
+def test_what_mixes_branches_on_the_way_is_no_place_for_them(block: Any, why: str) -> None:
+    method = tp.CodedPaths(classes=5, schemes=(PAIRS,), branches=4)
+    with pytest.raises(RouteError, match=why):
+        tp.route(within(block()), method, example=torch.randn(2, 3, 6, 6))
+    tp.route(within(Between(nn.Conv2d(16, 16, 3, padding=1, groups=8))), method, example=torch.randn(2, 3, 6, 6))
+    tp.route(within(Between(mean=(2, 3))), method, example=torch.randn(2, 3, 6, 6))
+
+
+def test_weights_that_are_computed_are_refused_with_a_remedy_that_works() -> None:
+    method, x = tp.CodedPaths(classes=5, schemes=(PAIRS,)), torch.randn(2, 3, 6, 6)
+    for name in ("conv1", "conv2", "conv3"):
+        block = Between()
+        prune.l1_unstructured(block.get_submodule(name), "weight", amount=0.5)  # type: ignore[no-untyped-call]
+        with pytest.raises(RouteError, match=rf"{name}' are computed .*prune.remove"):
+            tp.route(within(block), method, example=x)
+        prune.remove(block.get_submodule(name), "weight")  # type: ignore[no-untyped-call]
+        tp.route(within(block), method, example=x)
+
+
+def test_grouped_convolutions_that_stay_as_they_are_are_told() -> None:
+    model = within(nn.Sequential(Between(), Between(nn.Softmax(1))))
+    with pytest.warns(UserWarning, match=r"1 grouped convolutions .*1\.1\.conv2.*read by"):
+        tp.route(model, tp.CodedPaths(classes=5, schemes=(PAIRS,)), example=torch.randn(2, 3, 6, 6))
+
+
+def test_labels_of_other_kinds_count_as_cross_entropy_takes_them() -> None:
+    net, x, method = coded(drop=0.0)
+    net.train()
+    y = torch.tensor([1, 2, 3, 4])
+    _, trace = net(x)
+
+    def code(y: torch.Tensor) -> float:
+        return float(method.terms(net, trace, y, lambda _, local: local, None)["code"])
+
+    assert code(y.to(torch.uint8)) == pytest.approx(code(y))
+    ignored = torch.tensor([1, -100, 3, -100])
+    kept = {n: Decision(d.open[::2], d.z[::2], response={"energies": d.response["energies"][::2]})
+            for n, d in trace.items()}  # fmt: skip
+    expected = method.terms(net, kept, y[::2], lambda _, local: local, None)["code"]
+    assert code(ignored) == pytest.approx(float(expected))
+
+
+def test_the_network_says_how_many_classes_there_are() -> None:
+    model, x, _ = with_branches("own/resnext")
+    net = tp.route(model, method := tp.CodedPaths(ratios=(1, 0.5)), example=x)
+    assert {len(words) for words in method.words(net).values()} == {5}
 
 
 def test_coded_is_written_and_read_with_its_schemes() -> None:

@@ -319,3 +319,10 @@ def test_the_command_explains_what_is_impossible(capsys: pytest.CaptureFixture[s
     said = complaint(capsys, "codes", "--classes", 100, "--units", 8, "--active", 4)
     assert "only 70 different codewords" in said
     assert "Give units=9 (126)." in said
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(("classes", "units", "active"), [(10**9, 40, 1), (10, 20_000, 0), (10**30, 100, 3)])
+def test_impossible_shapes_of_any_size_are_refused_at_once(classes: int, units: int, active: int) -> None:
+    with pytest.raises(CodeError, match="Give "):
+        tp.codes(classes, units, active)

@@ -138,3 +138,89 @@ def test_an_exported_program_answers_as_the_module() -> None:
     conv, x = energy_conv()
     program = torch.export.export(conv, (x,)).module()
     torch.testing.assert_close(program(x), conv(x))
+
+
+def test_second_derivatives_are_those_of_the_n_fold_form() -> None:
+    u, conv = inputs(torch.float64)
+    weight = conv.weight.detach().requires_grad_()
+
+    def ours(u: Tensor, weight: Tensor) -> Tensor:
+        v, energies = normalise(u, gram(weight, BRANCHES), OUTPUTS, BRANCHES)
+        return functional.conv2d(v, weight).tanh().sum() + energies.pow(3).sum()
+
+    def theirs(u: Tensor, weight: Tensor) -> Tensor:
+        each = weight.reshape(OUTPUTS, BRANCHES, EACH, 1, 1).transpose(0, 1).flatten(0, 1)
+        t = functional.conv2d(u, each, groups=BRANCHES).view(len(u), BRANCHES, OUTPUTS, *u.shape[2:])
+        energies = t.square().mean((2, 3, 4))
+        root = torch.rsqrt(energies.mean(1, keepdim=True) + 1e-8)
+        return (t * root[..., None, None, None]).sum(1).tanh().sum() + (energies * root.square()).pow(3).sum()
+
+    torch.manual_seed(2)
+    along = torch.randn_like(u), torch.randn_like(weight)
+    found = [torch.autograd.functional.vhp(f, (u.detach(), weight.detach()), along)[1] for f in (ours, theirs)]  # type: ignore[no-untyped-call]
+    for a, b in zip(*found, strict=True):
+        assert (a - b).abs().max() <= 1e-10 * b.abs().max()
+        assert b.abs().max() > 1e-3
+
+
+def test_torch_func_differentiates_and_maps_it() -> None:
+    u, conv = inputs(torch.float64)
+    u = u.detach()
+    weight = conv.weight.detach()
+
+    def loss(weight: Tensor, u: Tensor) -> Tensor:
+        v, energies = normalise(u[None], gram(weight, BRANCHES), OUTPUTS, BRANCHES)
+        return functional.conv2d(v, weight).square().sum() + energies.pow(3).sum()
+
+    each = torch.func.vmap(torch.func.grad(loss), (None, 0))(weight, u)
+    for i in range(len(u)):
+        torch.testing.assert_close(each[i], torch.func.grad(loss)(weight, u[i]))
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_large_maps_in_half_precision_keep_their_energies(kind: torch.dtype) -> None:
+    u, conv = inputs(torch.float32)
+    large = u.detach().repeat(1, 1, 12, 12) * 6
+    exact, energies = normalise(large, gram(conv.weight, BRANCHES), OUTPUTS, BRANCHES)
+    v, half = normalise(large.to(kind), gram(conv.weight, BRANCHES), OUTPUTS, BRANCHES)
+    torch.testing.assert_close(half, energies, rtol=0.02, atol=0.02)
+    torch.testing.assert_close(v.float(), exact, rtol=0.05, atol=0.05)
+
+
+def test_a_batch_of_no_images_passes() -> None:
+    u, conv = inputs(torch.float32)
+    v, energies = normalise(u[:0], gram(conv.weight, BRANCHES), OUTPUTS, BRANCHES)
+    assert v.shape == u[:0].shape
+    assert energies.shape == (0, BRANCHES)
+
+
+@torch.no_grad()
+def test_weights_that_come_to_lie_where_others_lay_are_seen() -> None:
+    conv, x = energy_conv()
+
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(1, BRANCHES * EACH, 1, 1))
+
+        def forward(self, weight: Tensor) -> Tensor:
+            return weight * self.scale
+
+    nn.utils.parametrize.register_parametrization(conv, "weight", scaled := Scaled())
+    for seed in range(30):
+        scaled.scale.copy_(torch.rand(1, BRANCHES * EACH, 1, 1, generator=torch.Generator().manual_seed(seed)))
+        torch.testing.assert_close(conv(x), right(conv, x))
+
+
+def test_an_optimizer_whose_steps_torch_does_not_count_leaves_nothing_stale() -> None:
+    conv, x = energy_conv()
+    optimizer = torch.optim.Adam(conv.parameters(), lr=0.1, fused=True)
+    for _ in range(3):
+        conv(x).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        with torch.no_grad():
+            torch.testing.assert_close(conv(x), right(conv, x))
+    program = torch.export.export(conv, (x,), dynamic_shapes=({0: torch.export.Dim("batch", max=64)},)).module()
+    torch.testing.assert_close(program(x), conv(x))
+    torch.testing.assert_close(program(x.repeat(3, 1, 1, 1)), conv(x.repeat(3, 1, 1, 1)))

@@ -6,13 +6,14 @@ layer that is is seen by running the network: the one whose output is what the n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, SupportsIndex
 
 from torch import Tensor, nn
 
-from torchpaths.errors import RouteError
+from torchpaths.errors import PathError, RouteError
 from torchpaths.places.channels.layer import smaller
 from torchpaths.places.channels.spans import is_mixing
 
@@ -59,7 +60,7 @@ def with_rows(model: nn.Module, name: str, classes: Sequence[int]) -> nn.Module:
         classes: rows to keep.
 
     Raises:
-        RouteError: for no class, one given twice, or one that there is not.
+        PathError: for no class, one given twice, or one that there is not.
     """
     made = smaller(model.get_submodule(name), check_rows(model, name, classes), 0)
     model.set_submodule(name, made)
@@ -69,10 +70,29 @@ def with_rows(model: nn.Module, name: str, classes: Sequence[int]) -> nn.Module:
 def check_rows(model: nn.Module, name: str, classes: Sequence[int]) -> list[int]:
     """Numbers of classes as they are. Arguments and errors as `with_rows`."""
     weight: Any = model.get_submodule(name).weight
-    count, wanted = len(weight), list(classes)
-    wrong = [k for k in wanted if isinstance(k, bool) or not isinstance(k, int) or not 0 <= k < count]
-    if wrong or not wanted or len(set(wanted)) < len(wanted):
-        raise RouteError(
-            f"classes={wanted!r}: give numbers of classes, each once; the head {name!r} has rows 0 to {count - 1}."
-        )
-    return wanted
+    return class_numbers(classes, len(weight))
+
+
+def class_numbers(classes: Iterable[SupportsIndex], count: int) -> list[int]:
+    """Numbers of classes as plain integers.
+
+    Args:
+        classes: Python's, NumPy's or torch's integers.
+        count: how many classes there are.
+
+    Raises:
+        PathError: for none, one given twice, or what is no number of a class.
+    """
+    try:
+        if isinstance(classes, (str, bytes)):
+            raise TypeError
+        given: list[SupportsIndex] = list(classes)
+        numbers = [operator.index(k) for k in given if "bool" not in type(k).__name__]
+    except (TypeError, ValueError):
+        given, numbers = [], []
+    if not numbers or len(numbers) < len(given) or len(set(numbers)) < len(numbers):
+        raise PathError(f"classes={classes!r}: give a list of numbers of classes, at least one and each once.")
+    wrong = next((k for k in numbers if not 0 <= k < count), None)
+    if wrong is not None:
+        raise PathError(f"there is no class {wrong}; classes are numbered from 0 to {count - 1}.")
+    return numbers

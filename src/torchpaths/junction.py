@@ -33,10 +33,12 @@ class Place(ABC):
         first: the name of its forward's first argument, by which its input may be given.
         calls: whether `run` calls the block as such, whose hooks then fire there; otherwise the junction fires them.
         rectifies: whether its output is known to be the output of a ReLU, along every path.
+        kept: of the block's weights, from call to call; forgotten on the way from training to evaluation and back.
     """
 
     calls: bool = False
     rectifies: bool = False
+    kept: Any = None
 
     def __init__(self, block: nn.Module, sites: tuple[Site, ...]) -> None:
         """
@@ -309,6 +311,7 @@ class Junction(nn.Module):
 
     def train(self, mode: bool = True) -> Junction:
         """As the block's own, which may keep parts of itself in evaluation."""
+        self._place.kept = None
         for module in (self._place.block, *self._place.more.values()):
             module.train(mode)
         return self

@@ -111,7 +111,10 @@ def _kept(options: Options, opened: Run) -> tuple[int, ...] | None:
     asked = options.classes if options.classes is not None else options.without
     if asked is None:
         return None
-    named = tuple(_class(name.strip(), opened.classes) for name in asked.split(","))
+    names = [name.strip() for name in asked.split(",")]
+    if not all(names):
+        raise DataError(f"{asked!r}: names or numbers of classes, with commas between.")
+    named = tuple(_class(name, opened.classes) for name in names)
     kept = named if options.without is None else tuple(k for k in range(len(opened.classes)) if k not in named)
     if not kept:
         raise DataError(f"--without {asked}: no class is left; leave fewer out.")

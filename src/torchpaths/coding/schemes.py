@@ -92,39 +92,64 @@ def _possible(classes: int, units: int, active: int) -> None:
     """Raise the error that says why there is no such scheme, and what there is."""
     if classes < 2:
         raise CodeError(f"classes={classes}: codewords tell classes apart, which takes classes=2 or more.")
-    remedy = _remedy(classes, units, active)
     if units < 2:
-        raise CodeError(f"units={units}: classes are told apart by the units they leave out. Give {remedy}.")
+        raise CodeError(
+            f"units={units}: classes are told apart by the units they leave out. "
+            f"Give {_remedy(classes, units, active)}."
+        )
     if active == units:
         raise CodeError(
             f"active={active} of units={units}: every unit works for every class, so the block is plain. Blocks with "
-            f"ratio 1 need no code: leave them out, or give {remedy}."
+            f"ratio 1 need no code: leave them out, or give {_remedy(classes, units, active)}."
         )
     if not 1 <= active < units:
-        raise CodeError(f"active={active}: of {units} units, active can be 1 to {units - 1}. Give {remedy}.")
-    there_are = math.comb(units, active)
-    if there_are < classes:
         raise CodeError(
-            f"classes={classes}: there are only {there_are} different codewords of units={units} with active={active}. "
-            f"Give {remedy}."
+            f"active={active}: of {units} units, active can be 1 to {units - 1}. "
+            f"Give {_remedy(classes, units, active)}."
+        )
+    if not _enough(units, active, classes):
+        raise CodeError(
+            f"classes={classes}: there are only {_counted(units, active)} different codewords of units={units} with "
+            f"active={active}. Give {_remedy(classes, units, active)}."
         )
 
 
 def _remedy(classes: int, units: int, active: int) -> str:
     """The nearest numbers of ones, or else of units, that give enough codewords, and how many."""
     offers = []
-    enough = [a for a in range(1, units) if math.comb(units, a) >= classes]
-    if enough:
-        other = min(enough, key=lambda a: abs(a - active))
-        offers.append(f"active={other} ({math.comb(units, other)})")
+    least = next((a for a in range(1, units // 2 + 1) if _enough(units, a, classes)), None)
+    if least is not None:  # and then every number up to units - least does
+        other = min(max(active, least), units - least)
+        offers.append(f"active={other} ({_counted(units, other)})")
     if active < 1 and not offers:
         offers.append(f"active=1 with units={classes} ({classes})")
     if active >= 1:
-        more = max(units, active) + 1
-        while math.comb(more, active) < classes:
-            more += 1
-        offers.append(f"units={more} ({math.comb(more, active)})")
+        below = max(units, active)
+        above = below + 1
+        while not _enough(above, active, classes):
+            below, above = above, 2 * above
+        while above - below > 1:
+            middle = (below + above) // 2
+            below, above = (below, middle) if _enough(middle, active, classes) else (middle, above)
+        offers.append(f"units={above} ({_counted(above, active)})")
     return " or ".join(offers)
+
+
+def _enough(units: int, active: int, classes: int) -> bool:
+    """Whether there are so many codewords, without counting many more."""
+    count = 1
+    for i in range(min(active, units - active)):
+        count = count * (units - i) // (i + 1)
+        if count >= classes:
+            return True
+    return count >= classes and active <= units
+
+
+def _counted(units: int, active: int) -> str:
+    """How many codewords there are, as text that can be read."""
+    if _enough(units, active, 10**12):
+        return "over 10^12"
+    return str(math.comb(units, active))
 
 
 def _too_far(classes: int, units: int, active: int, wanted: int, reached: int) -> str:

@@ -82,6 +82,7 @@ def save_cut(
     x = (noise(net) if example is None else example).cpu()
     cut = cut_out(net, path, example, keep)
     if keep is not None:
+        keep = [int(k) for k in keep]
         classes = tuple(classes[k] for k in keep) if classes else ()
     module = copy.deepcopy(cut.module).cpu().eval()
     fresh = folder.with_name(f".{folder.name}.{os.getpid()}")

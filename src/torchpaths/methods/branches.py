@@ -13,7 +13,7 @@ from torch import nn
 
 from torchpaths.errors import RouteError
 from torchpaths.methods.base import Method
-from torchpaths.places.channels.branches import find_branches, plan_branches, without
+from torchpaths.places.channels.branches import find_branches, plan_branches, warn_of, without
 from torchpaths.places.plan import Plan
 from torchpaths.places.residual.find import ByHand
 from torchpaths.trace import Inputs
@@ -48,4 +48,5 @@ class Branches(Method):
         search = find_branches(model, example, self.branches)
         if not search.found:
             raise RouteError(without(model, search))
+        warn_of(search)
         return plan_branches(model, example, [(block, None) for block in search.found], normalised=False)

@@ -22,10 +22,18 @@ from torch import Tensor, nn
 from torchpaths.coding.decode import coded_sites
 from torchpaths.coding.schemes import codes
 from torchpaths.deciders.code import Code
-from torchpaths.errors import CodeError, PathError, RouteError
+from torchpaths.errors import CodeError, RouteError
+from torchpaths.head import class_numbers
 from torchpaths.methods.base import Losses, Mean, Method, running
 from torchpaths.path import Path
-from torchpaths.places.channels.branches import Branches, Search, find_branches, plan_branches, without
+from torchpaths.places.channels.branches import (
+    Branches,
+    Search,
+    find_branches,
+    plan_branches,
+    warn_of,
+    without,
+)
 from torchpaths.places.channels.energy import ENERGIES
 from torchpaths.places.plan import Plan
 from torchpaths.places.residual.find import ByHand
@@ -76,6 +84,9 @@ class CodedPaths(Method):
                 raise RouteError(f"{name}={number!r}: a number of at least {least}.")
         if not _is_number(self.drop) or not 0 <= self.drop < 1:
             raise RouteError(f"drop={self.drop!r}: the probability of dropping a branch is at least 0 and below 1.")
+        for name, several in (("ratios", self.ratios), ("schemes", self.schemes)):
+            if several is not None and (isinstance(several, str) or not isinstance(several, Sequence)):
+                raise RouteError(f"{name}={several!r}: give one for each stage that has branches, in order.")
         if self.ratios is not None:
             if self.schemes is not None:
                 raise RouteError("ratios and schemes both say which branches work; give one of them.")
@@ -98,6 +109,7 @@ class CodedPaths(Method):
         search = find_branches(model, example, self.branches)
         if not search.found:
             raise RouteError(without(model, search))
+        warn_of(search)
         plans: list[tuple[Branches, Code]] = []
         run: tuple[Tensor, str] | None = None  # the scheme of the block before, and where its branches are drawn
         for block, words in zip(search.found, self._words(search), strict=True):
@@ -152,12 +164,14 @@ class CodedPaths(Method):
         adds nothing."""
         found = []
         classes = 0
+        y = y.long()
+        counts = y >= 0  # cross-entropy passes over labels of -100
         for name, code in coded_sites(net).items():
             classes = len(code.words)
             if name in trace:
-                off = coding_loss(trace[name].response[ENERGIES], code.words[y], self.exponent)
+                off = coding_loss(trace[name].response[ENERGIES], code.words[y.clamp(min=0)], self.exponent) * counts
                 came = running(net, trace, name)
-                found.append((off if came is None else off * came).mean())
+                found.append((off if came is None else off * came).sum() / counts.sum().clamp(min=1))
         weight = self.weight if self.weight is not None else (6.0 if classes <= 100 else 2.0)
         return {"code": weight * torch.stack(found).sum()} if found else {}
 
@@ -175,14 +189,8 @@ class CodedPaths(Method):
 
     def path_of(self, net: Routed, classes: Sequence[int]) -> Path:
         """See `path`."""
-        wanted = list(classes)
-        if not wanted:
-            raise PathError("classes=[]: give the number of at least one class.")
         words = self.words(net)
-        count = min((len(word) for word in words.values()), default=0)
-        wrong = next((k for k in wanted if isinstance(k, bool) or not 0 <= k < count), None)
-        if wrong is not None:
-            raise PathError(f"there is no class {wrong!r}; classes are numbered from 0 to {count - 1}.")
+        wanted = class_numbers(classes, min((len(word) for word in words.values()), default=0))
         opened = {name: word[wanted].any(0).tolist() for name, word in words.items()}
         return Path(opened, net.layout.fingerprint)
 
@@ -225,9 +233,18 @@ def written(words: Any, classes: int | None) -> tuple[str, ...]:
         CodeError: if they are not, or differ in length or in their number of ones.
     """
     rows = words.tolist() if hasattr(words, "tolist") else words
-    texts = tuple(row if isinstance(row, str) else "".join(str(int(bit)) for bit in row) for row in rows)
+    try:
+        texts = tuple(row if isinstance(row, str) else "".join(str(int(bit)) for bit in row) for row in rows)
+    except (TypeError, ValueError) as error:
+        raise CodeError(
+            f"{words!r}: a scheme is a text of 0 and 1 for each class, or an array [class, branch]."
+        ) from error
     if not texts:
         return ()
+    if len(set(texts)) < len(texts):
+        twice = next(text for text in texts if texts.count(text) > 1)
+        i, j = [number for number, text in enumerate(texts) if text == twice][:2]
+        raise CodeError(f"classes {i} and {j} have one codeword, {twice[:40]!r}; give each class its own.")
     if classes not in (None, len(texts)):
         raise CodeError(f"a scheme of {len(texts)} codewords for {classes} classes; give one for each.")
     for text in texts:

@@ -16,6 +16,7 @@ energy at zero.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -64,8 +65,8 @@ def normalise(
     opened = opened.to(kind)
     z = opened if z is None else opened * z
     with torch.autocast(u.device.type, enabled=False):
-        both: tuple[Tensor, Tensor] = _Normalise.apply(u, products, opened, z, outputs * u[0, 0].numel(), of)
-        return both
+        scaled, energies, *_ = _Normalise.apply(u, products, opened, z, outputs * u.shape[2] * u.shape[3], of)
+    return scaled, energies
 
 
 class EnergyConv2d(nn.Conv2d):
@@ -90,7 +91,7 @@ class EnergyConv2d(nn.Conv2d):
         self.branches = branches
         self.of = of
         self.register_buffer("gram", torch.empty(0), persistent=False)
-        self._made_of: tuple[object, ...] | None = None
+        self._made_of: Seen | None = None
         if not self.weight.is_meta:
             self.settle()
 
@@ -113,7 +114,7 @@ class EnergyConv2d(nn.Conv2d):
         """Make `gram` for the weights as they are now."""
         with torch.no_grad():
             self.gram = gram(self.weight, self.branches)
-        self._made_of = version(self.weight)
+        self._made_of = Seen.of(self.weight)
 
     def train(self, mode: bool = True) -> EnergyConv2d:
         """As any module; on the way to evaluation `gram` is made anew."""
@@ -124,12 +125,11 @@ class EnergyConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, inputs, H, W]`` -> ``[B, outputs, H / stride, W / stride]``."""
-        if torch.compiler.is_exporting():  # the weights of a program stay as they are
-            products = self.gram
-        elif torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            self._made_of = None  # optimizers may write into weights without torch counting it
             products = gram(self.weight, self.branches)
         else:
-            if self._made_of != version(self.weight):
+            if self._made_of is None or not self._made_of.holds(self.weight):
                 self.settle()
             products = self.gram
         y: Tensor = super().forward(normalise(x, products, self.out_channels, self.of)[0])
@@ -140,25 +140,46 @@ class EnergyConv2d(nn.Conv2d):
         return f"{own}, energies of {self.branches} of {self.of} branches"
 
 
-def version(weight: Tensor) -> tuple[object, ...] | None:
-    """Differs once a tensor was written into or replaced; None where that is not counted, which is like nothing else.
+@dataclass(frozen=True)
+class Seen:
+    """Weights as they were once, to tell whether they were written into or replaced since.
 
-    Writing through ``weight.data`` is not counted by torch.
+    The tensor itself is kept: another one may come to lie where it lay. Writing through ``weight.data``, and what fused
+    optimizers do, is not counted by torch.
     """
-    if weight.is_inference():
-        return None
-    return id(weight), weight.data_ptr(), weight._version, weight.dtype
+
+    weight: Tensor
+    version: int
+    place: int
+
+    @classmethod
+    def of(cls, weight: Tensor) -> Seen | None:
+        """None where changes are not counted, as in inference mode and inside ``torch.func``."""
+        try:
+            return None if weight.is_inference() else cls(weight, weight._version, weight.data_ptr())
+        except RuntimeError:
+            return None
+
+    def holds(self, weight: Tensor) -> bool:
+        """Whether these are the same, unchanged."""
+        now = Seen.of(weight)
+        return now is not None and now.weight is self.weight and (now.version, now.place) == (self.version, self.place)
 
 
 class _Gram(torch.autograd.Function):
     """With one product in the backward pass where autograd has two, since the result is symmetric."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, branches: int) -> Tensor:
-        ctx.save_for_backward(weight)
-        ctx.branches = branches
+    def forward(weight: Tensor, branches: int) -> Tensor:
         rows = _rows(weight, branches)
         return torch.bmm(rows, rows.transpose(1, 2))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        weight, ctx.branches = inputs
+        ctx.save_for_backward(weight)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
@@ -170,28 +191,37 @@ class _Gram(torch.autograd.Function):
 def _rows(weight: Tensor, branches: int) -> Tensor:
     """``[C, N d, 1, 1]`` as ``[N, d, C]``, contiguous, float32 or better."""
     flat = weight.flatten(1).t().to(torch.promote_types(weight.dtype, torch.float32))
-    return flat.reshape(branches, -1, len(weight)).contiguous()
+    return flat.reshape(branches, -1, weight.shape[0]).contiguous()
 
 
 class _Normalise(torch.autograd.Function):
-    """See `normalise`. By hand, since the gradient of ``u`` is then made in three passes over it instead of six."""
+    """See `normalise`. By hand, since the gradient of ``u`` is then made in three passes over it instead of six.
+
+    What is measured on the way is given out too, for the backward pass alone. For second derivatives that pass measures
+    again: they go through what was measured.
+    """
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(
-        ctx: Any, u: Tensor, products: Tensor, opened: Tensor, z: Tensor, values: int, of: int
-    ) -> tuple[Tensor, Tensor]:
-        seen = _seen(u, len(products))
-        energy = (seen * products).sum((2, 3)) / values * opened
-        root = torch.rsqrt(energy.sum(1, keepdim=True) / of + EPS)
-        ctx.save_for_backward(u, products, opened, z, seen, energy, root)
-        ctx.sizes = values, of
-        return _scaled(u, z * root), energy * root.square()
+    def forward(u: Tensor, products: Tensor, opened: Tensor, z: Tensor, values: int, of: int) -> tuple[Tensor, ...]:
+        seen, energy, root = _measured(u, products, opened, values, of)
+        return _scaled(u, z * root), energy * root.square(), seen, energy, root
 
     @staticmethod
-    def backward(ctx: Any, into: Tensor, into_energy: Tensor) -> tuple[Tensor | None, ...]:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        u, products, opened, z, *ctx.sizes = inputs
+        measured = output[2:]
+        ctx.mark_non_differentiable(*measured)
+        ctx.save_for_backward(u, products, opened, z, *measured)
+
+    @staticmethod
+    def backward(ctx: Any, into: Tensor, into_energy: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         u, products, opened, z, seen, energy, root = ctx.saved_tensors
         values, of = ctx.sizes
-        factors = _dot(into, u, len(products)).to(root.dtype)
+        if torch.is_grad_enabled():
+            seen, energy, root = _measured(u, products, opened, values, of)
+        factors = _dot(into, u, products.shape[0]).to(root.dtype)
         whole = (factors * z + 2 * root * energy * into_energy).sum(1, keepdim=True)
         # Of each energy: its own way out, and the way through the mean of all.
         own = opened * (into_energy * root.square() - whole * root**3 / (2 * of)) / values
@@ -202,19 +232,28 @@ class _Normalise(torch.autograd.Function):
         return gradient, of_products, None, factors * root, None, None
 
 
+def _measured(u: Tensor, products: Tensor, opened: Tensor, values: int, of: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What was seen of ``u``, the energies ``[B, N]``, and one by the root of their mean ``[B, 1]``."""
+    seen = _seen(u, products.shape[0])
+    energy = (seen * products).sum((2, 3)) / values * opened
+    return seen, energy, torch.rsqrt(energy.sum(1, keepdim=True) / of + EPS)
+
+
 def _last(u: Tensor) -> bool:
     """Whether channels lie innermost in memory."""
-    return u.is_contiguous(memory_format=torch.channels_last) and not u.is_contiguous()
+    return u.stride(1) == 1 and not u.is_contiguous()
 
 
 def _seen(u: Tensor, branches: int) -> Tensor:
     """``sum over pixels of u_n u_n^T``, ``[B, N, d, d]``, float32 or better."""
-    each = u.shape[1] // branches
+    batch, each = u.shape[0], u.shape[1] // branches
+    if u.dtype == torch.float16:  # whose range sums over pixels leave
+        u = u.float()
     if _last(u):
-        rows = u.permute(0, 2, 3, 1).reshape(len(u), -1, branches, each).transpose(1, 2).contiguous()
+        rows = u.permute(0, 2, 3, 1).reshape(batch, -1, branches, each).transpose(1, 2).contiguous()
         found = torch.matmul(rows.transpose(2, 3), rows)
     else:
-        rows = u.reshape(len(u), branches, each, -1)
+        rows = u.reshape(batch, branches, each, u.shape[2] * u.shape[3])
         found = torch.matmul(rows, rows.transpose(2, 3))
     return found.to(torch.promote_types(u.dtype, torch.float32))
 
@@ -223,8 +262,9 @@ def _turned(u: Tensor, products: Tensor) -> Tensor:
     """``products[n] u_n`` for all images and branches, ``[B, N d, H, W]``."""
     products = products.to(u.dtype)
     if _last(u):
-        return functional.conv2d(u, products.flatten(0, 1)[..., None, None], groups=len(products))
-    return torch.matmul(products, u.reshape(len(u), *products.shape[:2], -1)).view_as(u)
+        return functional.conv2d(u, products.flatten(0, 1)[..., None, None], groups=products.shape[0])
+    rows = u.reshape(u.shape[0], *products.shape[:2], u.shape[2] * u.shape[3])
+    return torch.matmul(products, rows).reshape(u.shape)
 
 
 def _scaled(u: Tensor, factors: Tensor) -> Tensor:
@@ -236,4 +276,4 @@ def _scaled(u: Tensor, factors: Tensor) -> Tensor:
 def _dot(a: Tensor, b: Tensor, branches: int) -> Tensor:
     """``sum over channels and pixels of a b`` of each branch, ``[B, N]``."""
     sums = (a * b).sum((2, 3), dtype=torch.promote_types(a.dtype, torch.float32))
-    return sums.view(len(a), branches, -1).sum(2)
+    return sums.reshape(a.shape[0], branches, -1).sum(2)

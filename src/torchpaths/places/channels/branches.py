@@ -7,6 +7,7 @@ convolution is depthwise, and branches are as many equal groups of channels as o
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +22,7 @@ from torchpaths.junction import Place
 from torchpaths.layout import Cost, Unit
 from torchpaths.places.channels.energy import Energies, Explicit
 from torchpaths.places.channels.layer import Layer, pixels
-from torchpaths.places.channels.spans import Region, Span, is_mixing
+from torchpaths.places.channels.spans import OUTSIDE, Region, Span, is_mixing
 from torchpaths.places.covers import Cover
 from torchpaths.places.plan import Plan
 from torchpaths.trace import Decider, Inputs, Site
@@ -79,7 +80,8 @@ def find_branches(model: nn.Module, example: Inputs, branches: int | None = None
         try:
             region, span = _span(seen, regions, name)
             consumer = _consumer(model, span)
-            units = _units(conv, span, branches)
+            units = _units(model, conv, span, branches)
+            _check_weights(model, span)
         except RouteError as error:
             refused[name] = str(error)
             continue
@@ -103,6 +105,14 @@ def without(model: nn.Module, search: Search) -> str:
         )
     listed = [f"  {n}: {why}." for n, why in list(search.refused.items())[:5]]
     return "\n".join([f"no block of {name} has branches; its grouped convolutions were tried:", *listed])
+
+
+def warn_of(search: Search) -> None:
+    """Say which grouped convolutions stay as they are, but for those whose block has no convolution before them."""
+    odd = {name: why for name, why in search.refused.items() if OUTSIDE not in why}
+    if odd:
+        listed = "; ".join(f"{name}: {why}" for name, why in list(odd.items())[:3])
+        warnings.warn(f"{len(odd)} grouped convolutions have no branches and stay as they are: {listed}.", stacklevel=5)
 
 
 class _Seen:
@@ -174,7 +184,7 @@ def _span(seen: _Seen, regions: dict[str, Region], name: str) -> tuple[str, Span
         try:
             span = regions[region].span_of(name.removeprefix(prefix))
         except RouteError as error:
-            if "outside" in str(error) and region:
+            if OUTSIDE in str(error) and region:
                 continue
             raise
         return region, span.within(prefix)
@@ -191,12 +201,12 @@ def _consumer(model: nn.Module, span: Span) -> nn.Conv2d:
         raise RouteError(f"its channels are mixed by {len(span.consumers)} layers: {', '.join(span.consumers)}")
     layer = model.get_submodule(span.consumers[0])
     plain = isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.stride == (1, 1)
-    if not isinstance(layer, nn.Conv2d) or not plain or any(p not in (0, "same", "valid") for p in layer.padding):
+    if not isinstance(layer, nn.Conv2d) or not plain or layer.padding not in ("same", "valid", (0, 0)):
         raise RouteError(f"its channels are mixed by {span.consumers[0]!r}, which is no 1x1 convolution of stride 1")
     return layer
 
 
-def _units(conv: nn.Conv2d, span: Span, branches: int | None) -> int:
+def _units(model: nn.Module, conv: nn.Conv2d, span: Span, branches: int | None) -> int:
     """How many branches a block has.
 
     Raises:
@@ -208,9 +218,26 @@ def _units(conv: nn.Conv2d, span: Span, branches: int | None) -> int:
             f"it is depthwise, so its {conv.groups} channels may be grouped into any number of branches; say how many, "
             "branches=16"
         )
-    if conv.groups % units or span.width % units or conv.out_channels != span.width:
-        raise RouteError(f"its {conv.groups} groups are not {units} equal branches")
+    between = [model.get_submodule(name) for name in span.between]
+    for other in [layer for layer in between if isinstance(layer, nn.Conv2d)]:
+        if other.groups % units or other.out_channels % units or other.out_channels != span.width:
+            raise RouteError(f"its {other.groups} groups are not {units} equal branches")
     return units
+
+
+def _check_weights(model: nn.Module, span: Span) -> None:
+    """Raise `RouteError` for a layer whose weights are not simply its own."""
+    for name in (span.producer, *span.between, *span.aligned, *span.squeezes, *span.consumers):
+        layer = model.get_submodule(name)
+        if "weight" not in layer._parameters:
+            raise RouteError(
+                f"the weights of {name!r} are computed (pruned, normalised or parametrised); make them plain first: "
+                "prune.remove, remove_weight_norm or parametrize.remove_parametrizations"
+            )
+    [name] = span.consumers
+    layer = model.get_submodule(name)
+    if type(layer).forward is not nn.Conv2d.forward:
+        raise RouteError(f"{name!r} is a {type(layer).__name__}, which computes in its own way")
 
 
 def plan_branches(

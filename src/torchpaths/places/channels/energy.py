@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from torchpaths.models.energy import EPS, EnergyConv2d, gram, normalise, version
+from torchpaths.models.energy import EPS, EnergyConv2d, Seen, gram, normalise
 from torchpaths.path import Bools
 from torchpaths.places.channels.layer import Layer, numbers
 from torchpaths.trace import Decision, Site
@@ -28,7 +28,6 @@ class Energies(Layer):
 
     def __init__(self, block: nn.Module, site: Site) -> None:
         super().__init__(block, site, "mixes")
-        self._known: tuple[tuple[object, ...] | None, Tensor] | None = None
 
     def whole(self, x: Tensor) -> Tensor:
         """All branches."""
@@ -52,10 +51,10 @@ class Energies(Layer):
             index = torch.tensor([unit for unit, is_open in enumerate(kept) if is_open], device=x.device)
             products = self._products().index_select(0, index)
             x, energies = normalise(x, products, self.block.out_channels, of)  # type: ignore[arg-type]
-            self.note(self.site, ENERGIES, lambda: energies.new_zeros(len(x), of).index_copy(1, index, energies))
+            self.note(self.site, ENERGIES, lambda: energies.new_zeros(x.shape[0], of).index_copy(1, index, energies))
         else:
             kind = torch.promote_types(x.dtype, torch.float32)
-            self.note(self.site, ENERGIES, lambda: torch.zeros(len(x), of, dtype=kind, device=x.device))
+            self.note(self.site, ENERGIES, lambda: torch.zeros(x.shape[0], of, dtype=kind, device=x.device))
         return super().narrow(x, kept)
 
     def _products(self) -> Tensor:
@@ -63,12 +62,14 @@ class Energies(Layer):
         weight: Tensor = self.block.weight  # type: ignore[assignment]
         units = len(self.site.units)
         if torch.compiler.is_compiling() or (torch.is_grad_enabled() and weight.requires_grad):
+            self.kept = None  # what trains may write into weights without torch counting it
             return gram(weight, units)
-        known, now = self._known, version(weight)
-        if self.training or known is None or now is None or known[0] != now:
+        known: tuple[Seen, Tensor] | None = self.kept
+        if known is None or not known[0].holds(weight):
             with torch.no_grad():
-                known = now, gram(weight, units)
-            self._known = None if self.training else known
+                products, seen = gram(weight, units), Seen.of(weight)
+            self.kept = None if seen is None else (seen, products)
+            return products
         return known[1]
 
     def cut(self, opened: Mapping[str, Bools], rectified: bool = False) -> nn.Module:

@@ -23,12 +23,20 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchpaths.errors import RouteError, reason
 from torchpaths.places.residual.tracing import Evaluated
 
-_MIXING = (activation.Softmax, activation.Softmax2d, activation.LogSoftmax, activation.MultiheadAttention, nn.GLU)
+_MIXING = (
+    activation.Softmin,
+    activation.Softmax,
+    activation.Softmax2d,
+    activation.LogSoftmax,
+    activation.MultiheadAttention,
+    nn.GLU,
+)
 _WISE_MODULES = tuple(
     kind
     for module in (activation, dropout, pooling)
     for kind in vars(module).values()
     if inspect.isclass(kind) and issubclass(kind, nn.Module) and kind not in (*_MIXING, nn.Module, nn.PReLU, nn.RReLU)
+    if module is not pooling or kind.__name__.endswith("2d")  # others pool over channels too
 )
 _WISE = {
     *(
@@ -53,11 +61,15 @@ _WISE = {
         functional.elu,
         functional.mish,
     ),
-    *("relu", "relu_", "sigmoid", "sigmoid_", "tanh", "contiguous", "mean", "clone"),
+    *("relu", "relu_", "sigmoid", "sigmoid_", "tanh", "contiguous", "clone"),
 }
 _FACTOR = {torch.sigmoid, functional.sigmoid, functional.hardsigmoid, "sigmoid", "sigmoid_"}
 _MULTIPLIES = {operator.mul, operator.imul, torch.mul, "mul", "mul_"}
 _ADDS = {operator.add, operator.iadd, torch.add, torch.cat, "add", "add_"}
+
+
+OUTSIDE = "made outside of the block"
+"""Why a layer is none that passes a block's own channels on."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +150,7 @@ class Region:
         """Whether a node treats every channel, or group of channels, by itself."""
         layer = self.layer(node)
         if layer is None:
-            return node.target in _WISE
+            return node.target in _WISE or (node.target in ("mean", torch.mean) and _spatial(node))
         if isinstance(layer, nn.Conv2d):
             return layer.groups > 1
         return isinstance(layer, (_BatchNorm, *_WISE_MODULES)) or type(layer) is nn.Identity
@@ -165,13 +177,20 @@ class Region:
         while self.wise(node):
             sources = node.all_input_nodes
             if len(sources) != 1 or sources[0].op == "placeholder":
-                raise RouteError("its channels are made outside of the block")
+                raise RouteError(f"its channels are {OUTSIDE}")
             [node] = sources
         layer = self.layer(node)
         if not is_mixing(layer):
             raise RouteError(f"its channels are made by {_described(node, layer)}, not by a convolution")
         self.called(str(node.target))
         return _Follow(self, node).span()
+
+
+def _spatial(node: fx.Node) -> bool:
+    """Whether a mean is one over the pixels of each channel."""
+    axes = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else ())
+    axes = axes if isinstance(axes, (tuple, list)) else (axes,)
+    return len(axes) > 0 and all(isinstance(axis, int) and axis in (2, 3, -1, -2) for axis in axes)
 
 
 def is_mixing(layer: nn.Module | None) -> bool:
