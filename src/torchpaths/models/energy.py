@@ -125,7 +125,9 @@ class EnergyConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, inputs, H, W]`` -> ``[B, outputs, H / stride, W / stride]``."""
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling():
+            products = gram(self.weight, self.branches)
+        elif torch.is_grad_enabled():
             self._made_of = None  # optimizers may write into weights without torch counting it
             products = gram(self.weight, self.branches)
         else:

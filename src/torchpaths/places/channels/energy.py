@@ -61,7 +61,9 @@ class Energies(Layer):
         """See `gram`; kept from call to call while no gradient is wanted of it."""
         weight: Tensor = self.block.weight  # type: ignore[assignment]
         units = len(self.site.units)
-        if torch.compiler.is_compiling() or (torch.is_grad_enabled() and weight.requires_grad):
+        if torch.compiler.is_compiling():
+            return gram(weight, units)
+        if torch.is_grad_enabled() and weight.requires_grad:
             self.kept = None  # what trains may write into weights without torch counting it
             return gram(weight, units)
         known: tuple[Seen, Tensor] | None = self.kept
