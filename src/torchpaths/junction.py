@@ -68,7 +68,6 @@ class Place(ABC):
 
     @property
     def training(self) -> bool:
-        """Whether the block trains."""
         return self.block.training
 
     @property
