@@ -153,7 +153,7 @@ def test_a_front_chooses_the_most_accurate_path_within_the_budget(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "nothing says what to keep; give --path FILE, --budget-macs 0.6, or --label CLASS"),
+        ([], "nothing says what to keep; give --path FILE, --budget-macs 0.6 or --label CLASS, or --classes"),
         (["--front", "f"], "nothing says what to keep"),
         (["--budget-macs", "0.5", "--budget-open", "0.5"], "--budget-macs and --budget-open: give one budget"),
         (["--path", "p", "--label", "3"], "--path says what to keep; leave out budgets, --label and --front"),

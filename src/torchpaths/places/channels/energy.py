@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from torchpaths.models.energy import EPS, EnergyConv2d, Seen, gram, normalise
+from torchpaths.models.energy import EPS, EnergyConv2d, Seen, constant_gram, gram, normalise
 from torchpaths.path import Bools
 from torchpaths.places.channels.layer import Layer, numbers
 from torchpaths.trace import Decision, Site
@@ -68,8 +68,7 @@ class Energies(Layer):
             return gram(weight, units)
         known: tuple[Seen, Tensor] | None = self.kept
         if known is None or not known[0].holds(weight):
-            with torch.no_grad():
-                products, seen = gram(weight, units), Seen.of(weight)
+            products, seen = constant_gram(weight, units), Seen.of(weight)
             self.kept = None if seen is None else (seen, products)
             return products
         return known[1]
