@@ -108,8 +108,9 @@ def without(model: nn.Module, search: Search) -> str:
 
 
 def warn_of(search: Search) -> None:
-    """Say which grouped convolutions stay as they are, but for those that are a block without another around them."""
-    odd = {name: why for name, why in search.refused.items() if "outside of the block" not in why}
+    """Say which grouped convolutions stay as they are, but for those that begin a block, or share one."""
+    usual = ("outside of the block", "another grouped convolution already")
+    odd = {name: why for name, why in search.refused.items() if not any(part in why for part in usual)}
     if odd:
         listed = "; ".join(f"{name}: {why}" for name, why in list(odd.items())[:3])
         warnings.warn(f"{len(odd)} grouped convolutions have no branches and stay as they are: {listed}.", stacklevel=5)
