@@ -10,6 +10,7 @@ import pytest
 
 FILES = {
     "test_allocator",
+    "test_class_cuts",
     "test_cli",
     "test_cli_cut",
     "test_cli_decode",
