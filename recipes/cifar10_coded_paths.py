@@ -61,6 +61,7 @@ class Options:
         only: train only these.
         epochs: of each.
         train_images: for the thresholds of binary classifiers.
+        test_images: to measure on; None for all.
         threads: of each training process.
         ood: CIFAR-100's folder, as images of no class.
         repeats: how often the branches to be removed are drawn.
@@ -73,6 +74,7 @@ class Options:
     only: tuple[Name, ...] = ()
     epochs: int = 30
     train_images: int = 10_000
+    test_images: int | None = None
     threads: int = 1
     ood: pathlib.Path | None = None
     repeats: int = 3
@@ -94,6 +96,7 @@ def write(options: Options) -> None:
     torch.set_num_threads(options.looking)
     runs, record = options.runs, options.record
     asked = ["--twin", runs / "plain", "--data", options.data, "--train-images", options.train_images]
+    asked += [] if options.test_images is None else ["--test-images", options.test_images]
     asked += ["--repeats", options.repeats, "--out", record, *([] if options.ood is None else ["--ood", options.ood])]
     decode([str(argument) for argument in (runs / "coded", *asked)])
     report = read_json(record / "decode.json")
@@ -109,9 +112,12 @@ def write(options: Options) -> None:
 def another(run: Run, options: Options) -> Json:
     """The control at equal MACs: classifiers of the same network, each along the path of the next class."""
     words = {name: code.words.roll(1, 0) for name, code in coded_sites(run.net).items()}
-    images = open_data(str(options.data), "train")
-    shuffled = Loader(images, 250, mean=run.mean, std=run.std, shuffle=True, seed=run.recipe.seed)
-    scores = [class_scores(run.net, part, words) for part in (Part(shuffled, options.train_images), run.loader("test"))]
+    parts = []
+    for split, most in (("train", options.train_images), ("test", options.test_images)):
+        images = open_data(str(options.data), split)
+        shuffled = Loader(images, 256, mean=run.mean, std=run.std, shuffle=True, seed=run.recipe.seed)
+        parts.append(Part(shuffled, most or len(images)))
+    scores = [class_scores(run.net, part, words) for part in parts]
     return classifiers(*scores).to_json()
 
 

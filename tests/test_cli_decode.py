@@ -48,10 +48,12 @@ def test_the_verb_wants_a_coded_run_a_twin_of_it_and_images_of_its_size(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     coded, plain = runs / "coded", runs / "plain"
-    assert "has no codewords to decode; train with CodedPaths" in complaint(capsys, "decode", plain)
+    assert "has no codewords to decode; train one that has" in complaint(capsys, "decode", plain)
     assert "is no plain twin of" in complaint(capsys, "decode", coded, "--twin", coded)
     assert "give images of that size and mode" in complaint(capsys, "decode", coded, "--ood", runs / "large")
-    assert "--train-images 0: give at least one" in complaint(capsys, "decode", coded, "--train-images", "0")
+    assert "0 images: --train-images and --test-images take at least one" in complaint(
+        capsys, "decode", coded, "--train-images", "0"
+    )
     assert "'layer9' is no coded site" in complaint(capsys, "decode", coded, "--site", "layer9")
     assert "gone/cifar10" in complaint(capsys, "decode", without_images(coded, runs / "elsewhere"))
 

@@ -86,7 +86,7 @@ def test_the_loss_is_mu_times_the_sum_over_coded_blocks(exponent: float) -> None
         energies = decision.response["energies"].detach().numpy()
         by_hand += 3.0 * np.mean(np.abs(0.5 * energies - words) ** exponent)
     assert len(trace) == 2
-    assert float(found["code"]) == pytest.approx(by_hand, rel=1e-5)
+    assert found["code"].item() == pytest.approx(by_hand, rel=1e-5)
 
 
 @pytest.mark.parametrize(("classes", "units", "mu"), [(10, 6, 6.0), (100, 10, 6.0), (101, 10, 2.0)])
@@ -406,7 +406,8 @@ def test_weights_that_are_computed_are_refused_with_a_remedy_that_works() -> Non
 def test_grouped_convolutions_that_stay_as_they_are_are_told() -> None:
     model = within(nn.Sequential(Between(), Between(nn.Softmax(1))))
     with pytest.warns(UserWarning, match=r"1 grouped convolutions .*1\.1\.conv2.*read by"):
-        tp.route(model, tp.CodedPaths(classes=5, schemes=(PAIRS,)), example=torch.randn(2, 3, 6, 6))
+        net = tp.route(model, tp.CodedPaths(classes=5, schemes=(PAIRS,)), example=torch.randn(2, 3, 6, 6))
+    assert list(net.sites) == ["1.0.branches"]
 
 
 def test_labels_of_other_kinds_count_as_cross_entropy_takes_them() -> None:

@@ -292,7 +292,7 @@ def test_the_report_holds_all_analyses_and_draws_them(
     twin = tp.route(resnext(1), tp.Branches(), example=batch[0][:2])
     others = (torch.randn(30, 3, 8, 8), torch.full((30,), 77))
     train = images(40, seed=1)
-    report = decode_report(net, METHOD, [train], [batch], [others], twin, repeats=2, folder=tmp_path, title="toy")
+    report = decode_report(net, [train], [batch], [others], twin, repeats=2, folder=tmp_path, title="toy")
     json.dumps(report, allow_nan=False)
     assert report["images"] == {"train": 40, "test": 60, "foreign": 30}
     assert report["removal"]["site"] == "layer2.1.branches", "the last of the first coding scheme"
@@ -303,24 +303,24 @@ def test_the_report_holds_all_analyses_and_draws_them(
     names = ("removal", "classifiers", "scores", "early-decoders", "agreement", "reliability")
     assert {Path(f).name for f in report["files"]} == {f"{n}.{kind}" for n in names for kind in ("png", "svg")}
     assert all(Path(f).stat().st_size > 1000 for f in report["files"])
-    again = decode_report(net, METHOD, [train], [batch], [others], twin, repeats=2)
+    again = decode_report(net, [train], [batch], [others], twin, repeats=2)
     assert {**report, "files": []} == again
-    short = decode_report(net, METHOD, [train], [batch], repeats=1, site=BLOCK)
+    short = decode_report(net, [train], [batch], repeats=1, site=BLOCK)
     assert short["removal"]["site"] == BLOCK
     assert short["classifiers"]["paths"]["foreign"] is None
 
 
 def test_the_report_refuses_what_does_not_belong(net: tp.Routed, batch: tuple[Tensor, Tensor]) -> None:
     with pytest.raises(DataError, match="3 class names for 10 classes"):
-        decode_report(net, METHOD, [batch], [batch], classes=("a", "b", "c"))
+        decode_report(net, [batch], [batch], classes=("a", "b", "c"))
     with pytest.raises(PathError, match="'layer9' is no coded site"):
-        decode_report(net, METHOD, [batch], [batch], site="layer9")
+        decode_report(net, [batch], [batch], site="layer9")
     few = (batch[0][:9], batch[1][:9])
     with pytest.raises(DataError, match="class 9 has no images among 9 training images; give more, of every class"):
-        decode_report(net, METHOD, [few], [batch])
+        decode_report(net, [few], [batch])
     gated = tp.route(resnext(), tp.GatedBlocks(), example=batch[0][:2])
     with pytest.raises(CodeError, match=r"a twin is the same model trained without codes, routed with torchpaths\.Br"):
-        decode_report(net, METHOD, [batch], [batch], twin=gated)
+        decode_report(net, [batch], [batch], twin=gated)
 
 
 def test_figures_show_what_was_measured(net: tp.Routed, batch: tuple[Tensor, Tensor]) -> None:

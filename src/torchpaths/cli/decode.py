@@ -15,11 +15,12 @@ from torch import Tensor
 
 from torchpaths.cli import OK
 from torchpaths.cli.options import OfRun, emit, parse, speaking
+from torchpaths.coding.decode import coded_sites
 from torchpaths.data import ImageSet, Loader, open_data
 from torchpaths.decoding import decode_report
 from torchpaths.errors import DataError, RunError
 from torchpaths.extraction import plain
-from torchpaths.methods import Branches, CodedPaths, Together
+from torchpaths.methods import Branches
 from torchpaths.routed import Routed
 from torchpaths.routing import route
 from torchpaths.train.evaluate import images_for, open_run
@@ -46,6 +47,8 @@ class Options(OfRun):
     the run was trained with, if there is one."""
     train_images: int | None = None
     """Choose thresholds on about so many training images, drawn by the run's seed; by default on all."""
+    test_images: int | None = None
+    """Measure on about so many images, drawn alike, of the run's data and of others; by default on all."""
     site: str | None = None
     """The block from which branches are removed; by default the last of the first coding scheme."""
     repeats: int = 3
@@ -74,7 +77,7 @@ def run(arguments: list[str]) -> int:
     options = parse(Options, arguments, "decode", about)
     with speaking(options.json) as console:
         opened = options.open()
-        method = _coded(opened)
+        units = _units(opened)
         images = options.images(opened)
         train = images_for(opened, data=options.data, split="train", skip_corrupt=options.skip_corrupt)
         out = options.out or options.run
@@ -82,11 +85,10 @@ def run(arguments: list[str]) -> int:
         twin = own if options.twin is None and (own / "summary.json").is_file() else options.twin
         report = decode_report(
             opened.net,
-            method,
-            _training(train, opened, options.train_images),
-            _loader(images, opened),
-            None if options.ood is None else _loader(_foreign(options, opened, images), opened),
-            None if twin is None else _twin(twin, opened, method),
+            _loader(train, opened, options.train_images),
+            _loader(images, opened, options.test_images),
+            None if options.ood is None else _loader(_foreign(options, opened, images), opened, options.test_images),
+            None if twin is None else _twin(twin, opened, units),
             site=options.site,
             repeats=options.repeats,
             seed=opened.recipe.seed,
@@ -108,31 +110,29 @@ def run(arguments: list[str]) -> int:
     return OK
 
 
-def _coded(opened: Run) -> CodedPaths:
-    """The method by which the run's classes have codewords.
+def _units(opened: Run) -> set[int]:
+    """How many branches the run's coded blocks have.
 
     Raises:
         RunError: if it has none.
     """
-    method = opened.recipe.method
-    for one in method.methods if isinstance(method, Together) else (method,):
-        if isinstance(one, CodedPaths):
-            return one
-    raise RunError(
-        f"the run {opened.folder} has no codewords to decode; train with CodedPaths, for example torchpaths train "
-        "cifar10_coded_paths --method CodedPaths."
-    )
+    units = {code.units for code in coded_sites(opened.net).values()}
+    if not units:
+        raise RunError(
+            f"the run {opened.folder} has no codewords to decode; train one that has, for example torchpaths train "
+            "cifar10_coded_paths."
+        )
+    return units
 
 
-def _loader(images: ImageSet, opened: Run) -> Loader:
-    return Loader(images, BATCH, mean=opened.mean, std=opened.std)
-
-
-def _training(images: ImageSet, opened: Run, most: int | None) -> Loader | Part:
+def _loader(images: ImageSet, opened: Run, most: int | None) -> Loader | Part:
+    """Images in batches: all in order, or about so many as they come by chance."""
     if most is None:
-        return _loader(images, opened)
+        return Loader(images, BATCH, mean=opened.mean, std=opened.std)
     if most < 1:
-        raise DataError(f"--train-images {most}: give at least one, or leave it out for all.")
+        raise DataError(
+            f"{most} images: --train-images and --test-images take at least one, or leave them out for all."
+        )
     size = min(BATCH, most)
     shuffled = Loader(images, size, mean=opened.mean, std=opened.std, shuffle=True, seed=opened.recipe.seed)
     return Part(shuffled, most)
@@ -161,7 +161,7 @@ def _foreign(options: Options, opened: Run, images: ImageSet) -> ImageSet:
     return found
 
 
-def _twin(folder: pathlib.Path, opened: Run, method: CodedPaths) -> Routed:
+def _twin(folder: pathlib.Path, opened: Run, units: set[int]) -> Routed:
     """The plain twin with places for its branches.
 
     Raises:
@@ -175,7 +175,8 @@ def _twin(folder: pathlib.Path, opened: Run, method: CodedPaths) -> Routed:
         )
     device = next(other.net.parameters()).device
     model = plain(other.net)
-    return route(model, Branches(method.branches), example=_example(other.net).to(device))
+    [same, *others] = units
+    return route(model, Branches(None if others else same), example=_example(other.net).to(device))
 
 
 def _example(net: Routed) -> Tensor:

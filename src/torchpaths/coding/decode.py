@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import SupportsIndex
+
 import torch
 from torch import Tensor
 
 from torchpaths.deciders.code import Code
+from torchpaths.head import class_numbers
+from torchpaths.layout import HasLayout
+from torchpaths.path import Path
 from torchpaths.places.channels.energy import ENERGIES
 from torchpaths.routed import Routed
 from torchpaths.trace import Trace
@@ -31,6 +37,21 @@ def distances(energies: Tensor, words: Tensor) -> Tensor:
 def coded_sites(net: Routed) -> dict[str, Code]:
     """The coded sites of a network in order of execution, and their codewords."""
     return {name: site.decider for name, site in net.sites.items() if isinstance(site.decider, Code)}
+
+
+def path_of_classes(words: Mapping[str, Tensor], net: HasLayout, classes: Iterable[SupportsIndex]) -> Path:
+    """The branches that work for one of some classes, at every coded site; other sites decide for themselves.
+
+    Args:
+        words: site -> codewords, bool ``[class, unit]``.
+        net: a coded network, or another with these sites.
+        classes: their numbers.
+
+    Raises:
+        PathError: for none, one given twice, or one that there is not.
+    """
+    wanted = class_numbers(classes, min((len(word) for word in words.values()), default=0))
+    return Path({site: word[wanted].any(0).tolist() for site, word in words.items()}, net.layout.fingerprint)
 
 
 def decoders(net: Routed, trace: Trace) -> dict[str, Tensor]:

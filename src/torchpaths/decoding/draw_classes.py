@@ -22,24 +22,17 @@ from torchpaths.surveys.figures.style import (
     RULE,
     SMALL,
     SOFT,
-    TEXT,
-    TITLE,
     add_axes,
     heading,
     new_figure,
+    room,
     shorten,
     spread_apart,
     styled,
-    text_width,
 )
 
 NAMES = {"paths": "class paths", "whole": "whole network", "twin": "twin’s class paths", "twin_whole": "whole twin"}
 MARKERS = {"paths": "o", "whole": "s", "twin": "^", "twin_whole": "D"}
-
-
-def room(title: str, note: str) -> float:
-    """How wide a figure must be for its heading, in inches."""
-    return 0.3 + max(text_width([title], TITLE, "bold"), text_width([note], TEXT))
 
 
 @styled

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from matplotlib.figure import Figure
 
 from torchpaths.decoding.calibration import BINS, Calibration
-from torchpaths.decoding.draw_classes import room
 from torchpaths.decoding.early import Early
 from torchpaths.surveys.figures.style import (
     ACCENT,
@@ -21,6 +23,7 @@ from torchpaths.surveys.figures.style import (
     add_axes,
     heading,
     new_figure,
+    room,
     styled,
     text_width,
 )
@@ -33,77 +36,70 @@ def draw_decoders(early: Early, title: str) -> Figure:
     """A bar for each block: how often its energies are nearest to the codeword of the label (figure 4)."""
     blocks = len(early.sites)
     names = [site.removesuffix(".branches") for site in early.sites]
-    title, note = f"Early decoders: {title}", "how often a block’s energies are nearest to the label’s codeword"
-    long = text_width(names, SMALL)
-    upright = long > 0.44
-    left, bottom, height = 0.62, 0.42 + (long if upright else 0.14), 2.3
-    wide = max(0.5 * blocks, room(title, note) - left - 0.9)
-    figure = new_figure(left + wide + 0.9, bottom + height + 0.66)
-    heading(figure, 0.15, title, note)
-    axes = add_axes(figure, left, bottom, wide, height)
+    heads = f"Early decoders: {title}", "how often a block’s energies are nearest to the label’s codeword"
+    values = [None if np.isnan(value) else float(value) for value in early.decoders]
     colours = [DEPTH_MAP(i / max(1, blocks - 1)) for i in range(blocks)]
-    values = 100 * np.nan_to_num(early.decoders)
-    axes.bar(range(blocks), values, width=0.62, color=colours, zorder=2)
-    for i, value in enumerate(early.decoders):
-        text = "–" if np.isnan(value) else f"{100 * value:.1f}"
-        axes.annotate(
-            text, (i, values[i]), (0, 3), textcoords="offset points", ha="center", size=SMALL, zorder=3,
-            bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.4},
-        )  # fmt: skip
-    axes.axhline(100 * early.accuracy, color=ACCENT, lw=0.9, ls=(0, (4, 3)), zorder=1)
-    axes.text(
-        blocks - 0.45,
-        100 * early.accuracy,
-        f" network\n {100 * early.accuracy:.1f} %",
-        size=SMALL,
-        color=ACCENT,
-        va="center",
-    )
-    axes.set_xlim(-0.55, blocks - 0.45)
-    axes.set_ylim(0, 112)
-    axes.set_yticks(range(0, 101, 20))
-    axes.set_xticks(range(blocks), names, size=SMALL, rotation=90 if upright else 0)
-    axes.tick_params(axis="x", length=0)
-    axes.set_xlabel("coded block")
-    axes.set_ylabel("accuracy, %")
-    axes.grid(axis="y", color=RULE, lw=0.5)
-    axes.set_axisbelow(True)
-    return figure
+    long = text_width(names, SMALL)
+    upright = long if long > 0.44 else 0.0
+    return _bars(values, names, "coded block", heads, early.accuracy, "network", colours, each=0.5, upright=upright)
 
 
 @styled
 def draw_agreement(early: Early, title: str) -> Figure:
     """A bar for each number of decoders that agree with the network: how often it is right then (table 3)."""
     rows = early.table()
-    title, note = f"Agreement of early decoders: {title}", "how often the network is right, and on how many images"
-    left, bottom, height = 0.62, 0.62, 2.3
-    wide = max(0.62 * len(rows), room(title, note) - left - 0.9)
+    heads = f"Agreement of early decoders: {title}", "how often the network is right, and on how many images"
+    names = [f"{row.label}\n{row.images:,}" for row in rows]
+    below = "decoders that agree with the network, images"
+    return _bars([row.accuracy for row in rows], names, below, heads, early.accuracy, "all", FLOW, each=0.62)
+
+
+def _bars(
+    values: Sequence[float | None],
+    names: Sequence[str],
+    below: str,
+    heads: tuple[str, str],
+    whole: float,
+    called: str,
+    colours: Any,
+    each: float,
+    upright: float = 0.0,
+) -> Figure:
+    """Bars of accuracies, each with its number, and a line for that of everything.
+
+    Args:
+        values: accuracies, 0 to 1; None where there is none.
+        names: under the bars.
+        below: what the names are.
+        heads: title and note.
+        whole: the accuracy of everything.
+        called: what that is.
+        colours: of the bars.
+        each: inches for a bar.
+        upright: inches that the longest name takes; 0 to write names level.
+    """
+    count = len(values)
+    left, bottom, height = 0.62, 0.42 + (upright or 0.2), 2.3
+    wide = max(each * count, room(*heads) - left - 0.9)
     figure = new_figure(left + wide + 0.9, bottom + height + 0.66)
-    heading(figure, 0.15, title, note)
+    heading(figure, 0.15, *heads)
     axes = add_axes(figure, left, bottom, wide, height)
-    values = [100 * (row.accuracy or 0.0) for row in rows]
-    axes.bar(range(len(rows)), values, width=0.62, color=FLOW, zorder=2)
-    for i, row in enumerate(rows):
-        text = "–" if row.accuracy is None else f"{100 * row.accuracy:.1f}"
+    shown = [100 * (value or 0.0) for value in values]
+    axes.bar(range(count), shown, width=0.62, color=colours, zorder=2)
+    for i, value in enumerate(values):
+        text = "–" if value is None else f"{100 * value:.1f}"
         axes.annotate(
-            text, (i, values[i]), (0, 3), textcoords="offset points", ha="center", size=SMALL, zorder=3,
+            text, (i, shown[i]), (0, 3), textcoords="offset points", ha="center", size=SMALL, zorder=3,
             bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.4},
         )  # fmt: skip
-    axes.axhline(100 * early.accuracy, color=ACCENT, lw=0.9, ls=(0, (4, 3)), zorder=1)
-    axes.text(
-        len(rows) - 0.4,
-        100 * early.accuracy,
-        f" all\n {100 * early.accuracy:.1f} %",
-        size=SMALL,
-        color=ACCENT,
-        va="center",
-    )
-    axes.set_xlim(-0.6, len(rows) - 0.4)
+    axes.axhline(100 * whole, color=ACCENT, lw=0.9, ls=(0, (4, 3)), zorder=1)
+    axes.text(count - 0.4, 100 * whole, f" {called}\n {100 * whole:.1f} %", size=SMALL, color=ACCENT, va="center")
+    axes.set_xlim(-0.6, count - 0.4)
     axes.set_ylim(0, 112)
     axes.set_yticks(range(0, 101, 20))
-    axes.set_xticks(range(len(rows)), [f"{row.label}\n{row.images:,}" for row in rows], size=SMALL)
+    axes.set_xticks(range(count), list(names), size=SMALL, rotation=90 if upright else 0)
     axes.tick_params(axis="x", length=0)
-    axes.set_xlabel("decoders that agree with the network, images")
+    axes.set_xlabel(below)
     axes.set_ylabel("accuracy, %")
     axes.grid(axis="y", color=RULE, lw=0.5)
     axes.set_axisbelow(True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 
+from torchpaths.coding.decode import coded_sites
 from torchpaths.decoding.binary import Classifiers, Scores, class_scores, classifiers, negatives_for
 from torchpaths.decoding.calibration import calibrate
 from torchpaths.decoding.draw_classes import draw_classifiers, draw_removal, draw_scores
@@ -25,15 +26,8 @@ from torchpaths.surveys.figures import save
 SCHEMA = "torchpaths.decode/1"
 
 
-class Coded(Protocol):
-    """What the report needs of a method: `torchpaths.CodedPaths` has it."""
-
-    def words(self, net: Routed) -> dict[str, torch.Tensor]: ...
-
-
 def decode_report(
     net: Routed,
-    method: Coded,
     train_loader: Batches,
     test_loader: Batches,
     ood_loader: Batches | None = None,
@@ -54,7 +48,6 @@ def decode_report(
 
     Args:
         net: a coded network in any mode.
-        method: the method it was routed with.
         train_loader: images it was trained on, without augmentation, for the thresholds of classifiers. A part of them
             does, with images of every class.
         test_loader: others, on which everything is measured.
@@ -78,7 +71,7 @@ def decode_report(
         DataError: for no images, labels that are no classes, a class without images, or a wrong number of names.
         RunError: for scores that are not finite.
     """
-    words = method.words(net)
+    words = {name: code.words for name, code in coded_sites(net).items()}
     count = check_words(words, net)
     if twin is not None:
         check_words(words, twin)

@@ -7,7 +7,8 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from torchpaths.errors import CodeError, DataError, PathError
+from torchpaths.coding.decode import path_of_classes
+from torchpaths.errors import CodeError, DataError
 from torchpaths.layout import HasLayout
 from torchpaths.path import Path
 
@@ -62,10 +63,8 @@ def class_path(words: Words, net: HasLayout, label: int) -> Path:
         PathError: for a class that there is not.
         CodeError: as `check_words`.
     """
-    classes = check_words(words, net)
-    if not 0 <= label < classes:
-        raise PathError(f"there is no class {label}; classes are numbered from 0 to {classes - 1}.")
-    return Path({site: word[label].tolist() for site, word in words.items()}, net.layout.fingerprint)
+    check_words(words, net)
+    return path_of_classes(words, net, [label])
 
 
 def no_images(what: str) -> DataError:

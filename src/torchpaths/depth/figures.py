@@ -24,10 +24,10 @@ from torchpaths.surveys.figures.style import (
     SMALL,
     SOFT,
     TEXT,
-    TITLE,
     add_axes,
     heading,
     new_figure,
+    room,
     shorten,
     styled,
     text_width,
@@ -47,7 +47,7 @@ def draw_depths(depths: Sequence[Depth], plain_macs: int, title: str, references
     left, bottom, height = 0.62, 0.62, 2.5
     title = f"Accuracy at every depth: {title}"
     note = "T: the stage leaves its last blocks out, F: it does not; dark: trained, light: never seen in training"
-    wide = max(0.42 * len(depths), _room(title, note) - left - 0.75)
+    wide = max(0.42 * len(depths), room(title, note) - left - 0.75)
     figure = new_figure(left + wide + 0.95, bottom + height + 0.62)
     heading(figure, 0.15, title, note)
     axes = add_axes(figure, left, bottom, wide, height)
@@ -91,7 +91,7 @@ def draw_norms(distances: Sequence[NormDistance], title: str) -> Figure:
     left, bottom, height = 0.62, 0.42, 2.2
     title = f"Norms with two versions: {title}"
     note = "distance of the running means for super-net and base-net, in standard deviations, mean over channels"
-    wide = max(0.2 * (len(distances) + len(sites)), _room(title, note) - left)
+    wide = max(0.2 * (len(distances) + len(sites)), room(title, note) - left)
     figure = new_figure(left + wide + 0.2, bottom + height + 0.62)
     heading(figure, 0.15, title, note)
     axes = add_axes(figure, left, bottom, wide, height)
@@ -125,7 +125,7 @@ def draw_maps(
     tile, gap, over, under = 0.82, 0.08, 0.84, 0.12
     left = max(text_width(list(rows), TEXT, "bold"), 0.5) + 0.3
     title, note = f"Where each block looks: {title}", "Grad-CAM of each block’s output, each map by itself"
-    wide = max(left + (len(blocks) + 1) * (tile + gap), _room(title, note))
+    wide = max(left + (len(blocks) + 1) * (tile + gap), room(title, note))
     figure = new_figure(wide + 0.15, over + len(rows) * (tile + gap) + under)
     width, height = figure.get_size_inches()
     heading(figure, 0.15, title, note)
@@ -152,11 +152,6 @@ def draw_maps(
                 label = "image" if block is None else shorten(block, 12)
                 axes.set_title(label, size=SMALL, color=SOFT if block is None else INK, pad=3)
     return figure
-
-
-def _room(title: str, note: str) -> float:
-    """How wide a figure must be for its heading, in inches."""
-    return 0.2 + max(text_width([title], TITLE, "bold"), text_width([note], TEXT))
 
 
 def _stretched(values: Tensor, shape: tuple[int, ...]) -> NDArray[np.float32]:

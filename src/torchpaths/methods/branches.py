@@ -13,7 +13,7 @@ from torch import nn
 
 from torchpaths.errors import RouteError
 from torchpaths.methods.base import Method
-from torchpaths.places.channels.branches import find_branches, plan_branches, warn_of, without
+from torchpaths.places.channels.branches import find_branches, plan_branches
 from torchpaths.places.plan import Plan
 from torchpaths.places.residual.find import ByHand
 from torchpaths.trace import Inputs
@@ -46,7 +46,4 @@ class Branches(Method):
             RouteError: for a model without branches.
         """
         search = find_branches(model, example, self.branches)
-        if not search.found:
-            raise RouteError(without(model, search))
-        warn_of(search)
-        return plan_branches(model, example, [(block, None) for block in search.found], normalised=False)
+        return plan_branches(model, search, [(block, None) for block in search.blocks], normalised=False)

@@ -19,21 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torchpaths.coding.decode import coded_sites
+from torchpaths.coding.decode import coded_sites, path_of_classes
 from torchpaths.coding.schemes import codes
 from torchpaths.deciders.code import Code
 from torchpaths.errors import CodeError, RouteError
-from torchpaths.head import class_numbers
 from torchpaths.methods.base import Losses, Mean, Method, running
 from torchpaths.path import Path
-from torchpaths.places.channels.branches import (
-    Branches,
-    Search,
-    find_branches,
-    plan_branches,
-    warn_of,
-    without,
-)
+from torchpaths.places.channels.branches import Branched, Search, find_branches, plan_branches
 from torchpaths.places.channels.energy import ENERGIES
 from torchpaths.places.plan import Plan
 from torchpaths.places.residual.find import ByHand
@@ -107,19 +99,16 @@ class CodedPaths(Method):
             CodeError: where there are no codewords for so many classes.
         """
         search = find_branches(model, example, self.branches)
-        if not search.found:
-            raise RouteError(without(model, search))
-        warn_of(search)
-        plans: list[tuple[Branches, Code]] = []
+        plans: list[tuple[Branched, Code]] = []
         run: tuple[Tensor, str] | None = None  # the scheme of the block before, and where its branches are drawn
-        for block, words in zip(search.found, self._words(search), strict=True):
+        for block, words in zip(search.blocks, self._words(search), strict=True):
             if words is None:
                 run = None
                 continue
             reads = run[1] if run is not None and torch.equal(run[0], words) else None
             plans.append((block, Code(words, self.drop, reads)))
             run = words, reads or block.name
-        return plan_branches(model, example, plans)
+        return plan_branches(model, search, plans)
 
     def _words(self, search: Search) -> list[Tensor | None]:
         """The codewords for each block, None for one that stays as it is.
@@ -127,7 +116,7 @@ class CodedPaths(Method):
         Raises:
             RouteError: if classes, ratios or schemes do not fit.
         """
-        blocks = search.found
+        blocks = search.blocks
         given_words = next((len(words) for words in self.schemes or () if words), None)
         classes = self.classes or given_words or search.outputs
         if classes is None:
@@ -189,10 +178,7 @@ class CodedPaths(Method):
 
     def path_of(self, net: Routed, classes: Sequence[int]) -> Path:
         """See `path`."""
-        words = self.words(net)
-        wanted = class_numbers(classes, min((len(word) for word in words.values()), default=0))
-        opened = {name: word[wanted].any(0).tolist() for name, word in words.items()}
-        return Path(opened, net.layout.fingerprint)
+        return path_of_classes(self.words(net), net, classes)
 
 
 def coding_loss(energies: Tensor, words: Tensor, exponent: float = 4.0) -> Tensor:
@@ -258,7 +244,7 @@ def written(words: Any, classes: int | None) -> tuple[str, ...]:
     return texts
 
 
-def read(texts: tuple[str, ...], block: Branches) -> Tensor | None:
+def read(texts: tuple[str, ...], block: Branched) -> Tensor | None:
     """The inverse of `written`, for a block; None for no words.
 
     Raises:
@@ -280,7 +266,7 @@ def _ratios(stages: int, units: int) -> tuple[float, ...]:
     return (*(1.0,) * (stages - count), *(0.5 - 0.25 * i / max(count - 1, 1) for i in range(count)))
 
 
-def _active(ratio: float, block: Branches, near: bool) -> int:
+def _active(ratio: float, block: Branched, near: bool) -> int:
     """How many branches of a block work for a class.
 
     Args:

@@ -22,7 +22,7 @@ from torchpaths.junction import Place
 from torchpaths.layout import Cost, Unit
 from torchpaths.places.channels.energy import Energies, Explicit
 from torchpaths.places.channels.layer import Layer, pixels
-from torchpaths.places.channels.spans import OUTSIDE, Region, Span, is_mixing
+from torchpaths.places.channels.spans import OUTSIDE, Region, Span
 from torchpaths.places.covers import Cover
 from torchpaths.places.plan import Plan
 from torchpaths.trace import Decider, Inputs, Site
@@ -31,7 +31,7 @@ KIND = "branches"
 
 
 @dataclass(frozen=True)
-class Branches:
+class Branched:
     """The branches of one block. Modules by their dotted names in the model.
 
     Attributes:
@@ -54,14 +54,14 @@ class Search:
     """What was found in a model.
 
     Attributes:
-        found: blocks with branches, in order of execution.
-        refused: the other grouped convolutions -> why they are none.
+        blocks: with branches, in order of execution.
         outputs: how many classes the model tells apart; None where it gives no scores ``[batch, class]``.
+        pixels: in how many places of an image each layer computes.
     """
 
-    found: tuple[Branches, ...]
-    refused: dict[str, str]
+    blocks: tuple[Branched, ...]
     outputs: int | None
+    pixels: dict[str, int]
 
 
 def find_branches(model: nn.Module, example: Inputs, branches: int | None = None) -> Search:
@@ -71,15 +71,19 @@ def find_branches(model: nn.Module, example: Inputs, branches: int | None = None
         model: the untouched model.
         example: a batch for it.
         branches: into how many each block's channels are grouped; None: as many as its convolution has groups.
+
+    Raises:
+        RouteError: if there are none, with the reasons why grouped convolutions were refused. Where only some were, a
+            warning says which.
     """
     seen = _Seen(model, example)
-    found: list[Branches] = []
+    found: list[Branched] = []
     refused: dict[str, str] = {}
     regions: dict[str, Region] = {}
     for name, conv in seen.grouped():
         try:
             region, span = _span(seen, regions, name)
-            consumer = _consumer(model, span)
+            _check_consumer(model, span)
             units = _units(model, conv, span, branches)
             _check_weights(model, span)
         except RouteError as error:
@@ -90,30 +94,31 @@ def find_branches(model: nn.Module, example: Inputs, branches: int | None = None
         if taken or any(site == other.name for other in found):
             refused[name] = "its block has branches at another grouped convolution already"
             continue
-        stage = seen.stage(span, consumer)
-        found.append(Branches(site, name, span, units, stage))
-    return Search(tuple(found), refused, seen.outputs)
+        found.append(Branched(site, name, span, units, seen.stage(span)))
+    if not found:
+        raise RouteError(_without(type(model).__name__, refused))
+    _warn_of(refused)
+    return Search(tuple(found), seen.outputs, seen.pixels)
 
 
-def without(model: nn.Module, search: Search) -> str:
+def _without(name: str, refused: dict[str, str]) -> str:
     """What to say of a model in which no branches were found."""
-    name = type(model).__name__
-    if not search.refused:
+    if not refused:
         return (
             f"{name} has no grouped convolution, so its blocks have no branches; take a ResNeXt, such as "
             "timm/resnext50_32x4d, or an inverted bottleneck with branches=16."
         )
-    listed = [f"  {n}: {why}." for n, why in list(search.refused.items())[:5]]
+    listed = [f"  {n}: {why}." for n, why in list(refused.items())[:5]]
     return "\n".join([f"no block of {name} has branches; its grouped convolutions were tried:", *listed])
 
 
-def warn_of(search: Search) -> None:
+def _warn_of(refused: dict[str, str]) -> None:
     """Say which grouped convolutions stay as they are, but for those that begin a block, or share one."""
     usual = ("outside of the block", "another grouped convolution already")
-    odd = {name: why for name, why in search.refused.items() if not any(part in why for part in usual)}
+    odd = {name: why for name, why in refused.items() if not any(part in why for part in usual)}
     if odd:
         listed = "; ".join(f"{name}: {why}" for name, why in list(odd.items())[:3])
-        warnings.warn(f"{len(odd)} grouped convolutions have no branches and stay as they are: {listed}.", stacklevel=5)
+        warnings.warn(f"{len(odd)} grouped convolutions have no branches and stay as they are: {listed}.", stacklevel=6)
 
 
 class _Seen:
@@ -125,7 +130,7 @@ class _Seen:
         self.pixels: dict[str, int] = {}
         names = [n for n, m in model.named_modules() if isinstance(m, nn.Conv2d) and m.groups > 1]
         around = {name.rpartition(".")[0] for name in names}
-        around |= {"".join(outer) for name in around for outer in _outer(name)}
+        around |= {outer for name in around for outer in _outer(name)}
         handles = []
         for name, module in model.named_modules():
             if name in around:
@@ -156,7 +161,7 @@ class _Seen:
             if isinstance(layer, nn.Conv2d) and layer.groups > 1:
                 yield name, layer
 
-    def stage(self, span: Span, consumer: nn.Conv2d) -> int:
+    def stage(self, span: Span) -> int:
         """The stage of a block, the blocks being asked for in order of execution."""
         layers = [self.model.get_submodule(n) for n in (span.producer, *span.between)]
         strided = any(isinstance(m, nn.Conv2d) and max(m.stride) > 1 for m in layers)
@@ -192,19 +197,14 @@ def _span(seen: _Seen, regions: dict[str, Region], name: str) -> tuple[str, Span
     raise RouteError("it is the whole model")
 
 
-def _consumer(model: nn.Module, span: Span) -> nn.Conv2d:
-    """The convolution that adds the branches up.
-
-    Raises:
-        RouteError: if there is none, or it is not of kernel 1 and stride 1.
-    """
+def _check_consumer(model: nn.Module, span: Span) -> None:
+    """Raise `RouteError` unless one convolution, of kernel 1 and stride 1, adds the branches up."""
     if len(span.consumers) != 1:
         raise RouteError(f"its channels are mixed by {len(span.consumers)} layers: {', '.join(span.consumers)}")
     layer = model.get_submodule(span.consumers[0])
     plain = isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.stride == (1, 1)
     if not isinstance(layer, nn.Conv2d) or not plain or layer.padding not in ("same", "valid", (0, 0)):
         raise RouteError(f"its channels are mixed by {span.consumers[0]!r}, which is no 1x1 convolution of stride 1")
-    return layer
 
 
 def _units(model: nn.Module, conv: nn.Conv2d, span: Span, branches: int | None) -> int:
@@ -242,27 +242,26 @@ def _check_weights(model: nn.Module, span: Span) -> None:
 
 
 def plan_branches(
-    model: nn.Module, example: Inputs, found: Sequence[tuple[Branches, Decider | None]], normalised: bool = True
+    model: nn.Module, search: Search, deciders: Sequence[tuple[Branched, Decider | None]], normalised: bool = True
 ) -> list[Plan]:
     """Places for the layers of blocks with branches.
 
     Args:
         model: the untouched model.
-        example: a batch for it.
-        found: the blocks, and who decides there.
+        search: what was found in it.
+        deciders: those of the blocks that are to have places, and who decides there.
         normalised: measure the branches' energies and divide by their mean; else the branches are added as they are,
             and with all of them open the network is the original bit for bit.
     """
-    counted = _Seen(model, example).pixels
     plans: list[Plan] = []
-    for block, decider in found:
+    for block, decider in deciders:
         units = tuple(Unit(block.name, i, Cost(0, 0), KIND) for i in range(block.units))
         site = Site(block.name, units, (block.grouped,) * block.units, decider)
         for layer, build, axis in _layers(block.span, site, normalised):
-            covers = tuple(_covers(model, layer, site, axis, counted.get(layer, 0)))
+            covers = tuple(_covers(model, layer, site, axis, search.pixels.get(layer, 0)))
             reference = None
             if normalised and layer in block.span.consumers:
-                covers += (_measuring(model, layer, site, counted[layer]),)
+                covers += (_measuring(model, layer, site, search.pixels[layer]),)
                 reference = partial(Explicit, branches=block.units)
             plans.append(Plan(layer, (site,), build, covers, reference=reference))
     return plans
@@ -285,7 +284,7 @@ def _covers(model: nn.Module, name: str, site: Site, axis: int, places: int) -> 
     layer = model.get_submodule(name)
     for key, parameter in layer.named_parameters():
         if axis == 0 or key == "weight":
-            counts = key == "weight" and (is_mixing(layer) or isinstance(layer, nn.Conv2d))
+            counts = key == "weight" and isinstance(layer, (nn.Conv2d, nn.Linear))
             cost = Cost(parameter.numel() * places if counts else 0, parameter.numel())
             yield Cover(site.name, cost, frozenset({f"{name}.{key}"}), axis=axis)
 

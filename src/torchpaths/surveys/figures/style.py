@@ -152,3 +152,8 @@ def save(figure: Figure, stem: pathlib.Path | str, dpi: int = 200) -> tuple[path
         file.write_bytes(data.getvalue())
         written.append(file)
     return written[0], written[1]
+
+
+def room(title: str, note: str) -> float:
+    """How wide a figure must be for its heading, in inches."""
+    return 0.3 + max(text_width([title], TITLE, "bold"), text_width([note], TEXT))
