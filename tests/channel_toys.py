@@ -9,7 +9,7 @@ three layers gets a junction of its own; the block's forward runs as it is, insi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -27,7 +27,7 @@ from torchpaths.layout import Cost, Unit
 from torchpaths.methods.base import Losses, Mean, Method, running
 from torchpaths.models import BasicBlock
 from torchpaths.places.channels.layer import Layer, Role
-from torchpaths.places.covers import Cover
+from torchpaths.places.channels.obeying import layer_covers
 from torchpaths.places.plan import Plan
 from torchpaths.places.residual.find import ByHand
 from torchpaths.routed import Routed
@@ -77,23 +77,25 @@ def plan_layers(model: nn.Module, example: Inputs, kind: str, decide: Decide) ->
             found[name] = Site(first, made, (first,) * units, decider)
     if not found:
         raise RouteError(f"no block of {type(model).__name__} begins with two plain convolutions and a norm between.")
-    roles: tuple[tuple[str, Role], ...] = (("conv1", "makes"), ("bn1", "passes"), ("conv2", "mixes"))
-    layers = [(f"{name}.{layer}", site, role) for name, site in found.items() for layer, role in roles]
+    layers = [
+        (f"{name}.{layer}", site, role)
+        for name, site in found.items()
+        for layer, role in (
+            ("conv1", Role(rows=site, makes=True)),
+            ("bn1", Role(rows=site)),
+            ("conv2", Role(columns=site)),
+        )
+    ]
     pixels = _pixels(model, example, [layer for layer, _, _ in layers])
     return [
-        Plan(layer, (site,), partial(Layer, site=site, role=role), tuple(_covers(model, layer, site, role, pixels)))
+        Plan(
+            layer,
+            (site,),
+            partial(Layer, role=role),
+            tuple(layer_covers(model, layer, site, int(role.columns is not None), pixels[layer])),
+        )
         for layer, site, role in layers
     ]
-
-
-def _covers(model: nn.Module, name: str, site: Site, role: Role, pixels: Mapping[str, int]) -> Iterator[Cover]:
-    """What of a layer runs in proportion to the open units: MACs go with the weights of a convolution."""
-    layer = model.get_submodule(name)
-    axis = int(role == "mixes")
-    for key, parameter in layer.named_parameters():
-        if axis == 0 or key == "weight":
-            macs = parameter.numel() * pixels[name] if isinstance(layer, nn.Conv2d) and key == "weight" else 0
-            yield Cover(site.name, Cost(macs, parameter.numel()), frozenset({f"{name}.{key}"}), axis=axis)
 
 
 def _pixels(model: nn.Module, example: Inputs, names: list[str]) -> dict[str, int]:

@@ -22,7 +22,7 @@ from torchpaths.costs import count_params
 from torchpaths.errors import CallError, PathError, RouteError
 from torchpaths.layout import Term, Unit
 from torchpaths.methods.base import Method
-from torchpaths.places.channels.layer import Layer
+from torchpaths.places.channels.layer import Layer, Role
 from torchpaths.places.covers import Cover, make_layout
 from torchpaths.places.plan import Plan
 from torchpaths.places.residual.find import ByHand
@@ -268,7 +268,7 @@ class Across(ToyFilters):
         site = Site("layer1.0.across", (Unit("layer1.0.across", 0, tp.Cost(0, 0)),), ("layer1.0",))
         items = frozenset({"layer1.0.conv2.weight", "head.weight"})
         cover = Cover(site.name, tp.Cost(100, 100), items, unit=0)
-        return [Plan("layer1.0.conv2", (site,), partial(Layer, site=site, role="mixes"), (cover,))]
+        return [Plan("layer1.0.conv2", (site,), partial(Layer, role=Role(columns=site)), (cover,))]
 
 
 class Renamed(ToyBranches):

@@ -14,6 +14,7 @@ import skip_laws
 import torchpaths as tp
 from channel_toys import FilterGate, ToyBranches, ToyFilters
 from coded_toys import WITH_BRANCHES, reference
+from torchpaths import deciders
 from torchpaths.methods.base import Method, losses
 from toys import NARROW, TOYS, made, toy
 
@@ -24,13 +25,19 @@ METHODS: dict[str, Method | None] = {
     "random": tp.RandomDrop(0.7),
     "depth": tp.AdaptiveDepth(),
 }
-CHANNELS: dict[str, Method | None] = {"filters": ToyFilters(), "branches": ToyBranches(2)}
+CHANNELS: dict[str, Method | None] = {
+    "toy filters": ToyFilters(),
+    "toy branches": ToyBranches(2),
+    "filters": tp.GatedFilters(),
+}
 EVERY = {**METHODS, **CHANNELS}
 COMPILED = ("timm/test_resnet", "torchvision/vit")
 SHALLOW = ("timm/test_resnet", "timm/convnext")
 """Networks without a stage of two blocks."""
 CASES = [(n, m) for m in METHODS for n in TOYS if m != "depth" or n not in SHALLOW]
 CASES += [(n, m) for m in CHANNELS for n in (*NARROW, "timm/test_resnet")]
+FILTERED = ("torchvision/mobilenet", "torchvision/vit", "timm/swin", "timm/convnext", "own/cifar_resnet20")
+CASES += [(n, "filters") for n in FILTERED]
 
 
 @pytest.mark.parametrize(("network", "method"), CASES)
@@ -67,7 +74,12 @@ def test_skipping_and_threads_and_inner_calls(network: str, method: str) -> None
 
 @pytest.mark.parametrize(
     ("network", "method"),
-    [*((network, "gated") for network in COMPILED), ("torchvision/vit", "depth"), ("torchvision/narrow", "filters")],
+    [
+        *((network, "gated") for network in COMPILED),
+        ("torchvision/vit", "depth"),
+        ("torchvision/narrow", "filters"),
+        ("torchvision/vit", "filters"),
+    ],
 )
 def test_compiled_as_one_graph_it_answers_as_eager(network: str, method: str) -> None:
     original, x = toy(network)
@@ -135,3 +147,6 @@ def stir(net: tp.Routed) -> None:
         if isinstance(decider, FilterGate):
             decider.linear.weight.data.normal_(0, 2.0)
             decider.linear.bias.data.zero_()
+        if isinstance(decider, deciders.FilterGate):
+            decider.fc2.weight.data.normal_(0, 2.0)
+            decider.fc2.bias.data.zero_()

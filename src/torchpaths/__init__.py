@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from torchpaths.methods.branches import Branches as Branches
     from torchpaths.methods.coded_paths import CodedPaths as CodedPaths
     from torchpaths.methods.gated_blocks import GatedBlocks as GatedBlocks
+    from torchpaths.methods.gated_filters import GatedFilters as GatedFilters
     from torchpaths.methods.random_drop import RandomDrop as RandomDrop
     from torchpaths.methods.together import Together as Together
     from torchpaths.path import Path as Path
@@ -75,6 +76,7 @@ _HOME = {
     "Front": "fronts",
     "Gate": "deciders.gate",
     "GatedBlocks": "methods.gated_blocks",
+    "GatedFilters": "methods.gated_filters",
     "Junction": "junction",
     "Layout": "layout",
     "Measurement": "meter",

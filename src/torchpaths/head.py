@@ -14,8 +14,8 @@ from typing import Any, SupportsIndex
 from torch import Tensor, nn
 
 from torchpaths.errors import PathError, RouteError
-from torchpaths.places.channels.layer import smaller
 from torchpaths.places.channels.spans import is_mixing
+from torchpaths.places.channels.weights import smaller
 
 
 def head_of(model: nn.Module, run: Callable[[], Any]) -> str:
@@ -62,7 +62,7 @@ def with_rows(model: nn.Module, name: str, classes: Sequence[int]) -> nn.Module:
     Raises:
         PathError: for no class, one given twice, or one that there is not.
     """
-    made = smaller(model.get_submodule(name), check_rows(model, name, classes), 0)
+    made = smaller(model.get_submodule(name), check_rows(model, name, classes))
     model.set_submodule(name, made)
     return made
 

@@ -90,13 +90,13 @@ Trace: TypeAlias = dict[str, Decision]
 
 @dataclass(frozen=True)
 class Perceptron:
-    """A unit's score as ``second @ relu(first @ features + first_bias) + second_bias``, float32.
+    """Units' scores as ``second @ relu(first @ features + first_bias) + second_bias``, float32.
 
     Attributes:
         first: ``[hidden, channels]``.
         first_bias: ``[hidden]``.
-        second: ``[1, hidden]``.
-        second_bias: ``[1]``.
+        second: ``[units, hidden]``.
+        second_bias: ``[units]``.
     """
 
     first: Tensor
@@ -110,13 +110,13 @@ class Perceptron:
         return self.first.shape[1]
 
     def __call__(self, features: Tensor) -> Tensor:
-        """Features ``[batch, channels]`` -> scores ``[batch, 1]``."""
+        """Features ``[batch, channels]`` -> scores ``[batch, units]``."""
         hidden = functional.linear(features, self.first, self.first_bias).relu_()
         return functional.linear(hidden, self.second, self.second_bias)
 
     @classmethod
     def joined(cls, several: Sequence[Perceptron]) -> Perceptron:
-        """Perceptrons of equal input side by side: scores ``[batch, several]``."""
+        """Perceptrons of one unit and of equal input side by side: scores ``[batch, several]``."""
         return cls(
             torch.cat([p.first for p in several]),
             torch.cat([p.first_bias for p in several]),

@@ -3,6 +3,7 @@
 | file | who | what it looks at |
 |---|---|---|
 | `gate` | `Gate` | the image, by what it has learnt |
+| `filters` | `FilterGate` | the image, for all filters of a layer at once |
 | `chance` | `Chance` | nothing: it draws |
 | `switch` | `Switch` | nothing: it is set from outside |
 | `code` | `Code` | nothing: branches are given to classes from outside |
@@ -15,7 +16,8 @@ from __future__ import annotations
 from torchpaths.deciders.chance import Chance
 from torchpaths.deciders.code import Code
 from torchpaths.deciders.exit import Exit
+from torchpaths.deciders.filters import FilterGate, Mixing
 from torchpaths.deciders.gate import Gate, Inference
 from torchpaths.deciders.switch import Switch
 
-__all__ = ["Chance", "Code", "Exit", "Gate", "Inference", "Switch"]
+__all__ = ["Chance", "Code", "Exit", "FilterGate", "Gate", "Inference", "Mixing", "Switch"]

@@ -26,3 +26,29 @@ class _StraightThrough(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> Tensor:
         soft = torch.sigmoid(ctx.saved_tensors[0])
         return gradient * (soft * (1 - soft))
+
+
+def semhash(noisy: Tensor, hard: Tensor) -> Tensor:
+    """Improved SemHash (network decoupling, eq. 3 and 4): ``1[noisy > 0]`` where it is hard, elsewhere the saturating
+    sigmoid ``clamp(1.2 sigmoid(noisy) - 0.1, 0, 1)``; the gradient is the latter's in both cases.
+
+    Args:
+        noisy: ``[batch, unit]``.
+        hard: bool, broadcasts to it.
+    """
+    mixed: Tensor = _SemHash.apply(noisy, hard)
+    return mixed
+
+
+class _SemHash(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, noisy: Tensor, hard: Tensor) -> Tensor:
+        soft = 1.2 * torch.sigmoid(noisy) - 0.1
+        ctx.save_for_backward(noisy)
+        return torch.where(hard, (noisy > 0).to(noisy.dtype), soft.clamp(0, 1))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        soft = torch.sigmoid(ctx.saved_tensors[0])
+        inside = (1.2 * soft - 0.1 > 0) & (1.2 * soft - 0.1 < 1)
+        return gradient * inside * (1.2 * soft * (1 - soft)), None

@@ -7,6 +7,7 @@ from torchpaths.methods.base import Method
 from torchpaths.methods.branches import Branches
 from torchpaths.methods.coded_paths import CodedPaths
 from torchpaths.methods.gated_blocks import GatedBlocks
+from torchpaths.methods.gated_filters import GatedFilters
 from torchpaths.methods.random_drop import RandomDrop
 from torchpaths.methods.together import Together
 
@@ -15,9 +16,20 @@ METHODS: dict[str, type[Method] | None] = {
     "Branches": Branches,
     "CodedPaths": CodedPaths,
     "GatedBlocks": GatedBlocks,
+    "GatedFilters": GatedFilters,
     "RandomDrop": RandomDrop,
     "none": None,
 }
 """Name -> method; ``none`` is the plain network."""
 
-__all__ = ["METHODS", "AdaptiveDepth", "Branches", "CodedPaths", "GatedBlocks", "Method", "RandomDrop", "Together"]
+__all__ = [
+    "METHODS",
+    "AdaptiveDepth",
+    "Branches",
+    "CodedPaths",
+    "GatedBlocks",
+    "GatedFilters",
+    "Method",
+    "RandomDrop",
+    "Together",
+]

@@ -172,10 +172,11 @@ def skipping(net: Routed, *, exit: Exit | None = None) -> Skipping:
 
 
 def _panels(sites: Iterable[Site]) -> list[tuple[Panel, tuple[str, ...]]]:
-    """Neighbouring deciders that are perceptrons of equal width, a panel for each run of them, with their sites."""
+    """Neighbouring deciders of one unit that are perceptrons of equal width, a panel for each run, with their sites."""
 
     def width(site: Site) -> int | None:
-        return None if site.decider is None or not site.decider.by_score else site.decider.perceptron().channels
+        alone = site.decider is None or not site.decider.by_score or len(site.units) > 1
+        return None if alone else site.decider.perceptron().channels  # type: ignore[union-attr]
 
     found = []
     for channels, run in groupby(sites, key=width):

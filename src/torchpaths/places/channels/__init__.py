@@ -1,9 +1,13 @@
-"""Channels that are left out together: the branches of a block.
+"""Channels that are left out: the branches of a block, the filters of a layer.
 
 | file | what |
 |---|---|
 | `spans` | where the channels of a layer go |
-| `layer` | a layer of which rows or columns are left out |
+| `seen` | what layers do for one image, and the spans of a model |
+| `layer` | a layer of which rows, columns or both are left out |
+| `weights` | how a layer is computed, or cut, with some of them |
+| `obeying` | which layers obey a site, and what of them runs |
 | `energy` | the convolution behind branches, and their energies |
-| `branches` | the branches of a network, found; and what their parts cost |
+| `branches` | the branches of a network, found |
+| `filters` | its filters |
 """

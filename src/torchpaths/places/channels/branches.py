@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from torchpaths.costs import evaluating
 from torchpaths.errors import RouteError
 from torchpaths.junction import Place
 from torchpaths.layout import Cost, Unit
 from torchpaths.places.channels.energy import Energies, Explicit
-from torchpaths.places.channels.layer import Layer, pixels
-from torchpaths.places.channels.spans import OUTSIDE, Region, Span
+from torchpaths.places.channels.layer import Layer
+from torchpaths.places.channels.obeying import check_weights, layer_covers, roles
+from torchpaths.places.channels.seen import Seen
+from torchpaths.places.channels.spans import Span
 from torchpaths.places.covers import Cover
 from torchpaths.places.plan import Plan
 from torchpaths.trace import Decider, Inputs, Site
@@ -76,16 +76,22 @@ def find_branches(model: nn.Module, example: Inputs, branches: int | None = None
         RouteError: if there are none, with the reasons why grouped convolutions were refused. Where only some were, a
             warning says which.
     """
-    seen = _Seen(model, example)
+    grouped = [n for n, m in model.named_modules() if isinstance(m, nn.Conv2d) and m.groups > 1]
+    seen = Seen(model, example, grouped)
+    stages = _Stages(seen)
     found: list[Branched] = []
     refused: dict[str, str] = {}
-    regions: dict[str, Region] = {}
-    for name, conv in seen.grouped():
+    for name, conv in _grouped(seen):
         try:
-            region, span = _span(seen, regions, name)
+            region, span = seen.span(name)
             _check_consumer(model, span)
             units = _units(model, conv, span, branches)
-            _check_weights(model, span)
+            check_weights(model, span)
+            [consumer] = span.consumers
+            if type(model.get_submodule(consumer)).forward is not nn.Conv2d.forward:
+                raise RouteError(
+                    f"{consumer!r} is a {type(model.get_submodule(consumer)).__name__}, which computes in its own way"
+                )
         except RouteError as error:
             refused[name] = str(error)
             continue
@@ -94,7 +100,7 @@ def find_branches(model: nn.Module, example: Inputs, branches: int | None = None
         if taken or any(site == other.name for other in found):
             refused[name] = "its block has branches at another grouped convolution already"
             continue
-        found.append(Branched(site, name, span, units, seen.stage(span)))
+        found.append(Branched(site, name, span, units, stages.of(span)))
     if not found:
         raise RouteError(_without(type(model).__name__, refused))
     _warn_of(refused)
@@ -118,83 +124,33 @@ def _warn_of(refused: dict[str, str]) -> None:
     odd = {name: why for name, why in refused.items() if not any(part in why for part in usual)}
     if odd:
         listed = "; ".join(f"{name}: {why}" for name, why in list(odd.items())[:3])
-        warnings.warn(f"{len(odd)} grouped convolutions have no branches and stay as they are: {listed}.", stacklevel=6)
+        warnings.warn(f"{len(odd)} grouped convolutions have no branches and stay as they are: {listed}.", stacklevel=5)
 
 
-class _Seen:
-    """What ran in a model, for one image."""
+def _grouped(seen: Seen) -> Iterator[tuple[str, nn.Conv2d]]:
+    """The grouped convolutions that ran, in that order."""
+    for name in seen.pixels:
+        layer = seen.model.get_submodule(name)
+        if isinstance(layer, nn.Conv2d) and layer.groups > 1:
+            yield name, layer
 
-    def __init__(self, model: nn.Module, example: Inputs) -> None:
-        self.model = model
-        self.called: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
-        self.pixels: dict[str, int] = {}
-        names = [n for n, m in model.named_modules() if isinstance(m, nn.Conv2d) and m.groups > 1]
-        around = {name.rpartition(".")[0] for name in names}
-        around |= {outer for name in around for outer in _outer(name)}
-        handles = []
-        for name, module in model.named_modules():
-            if name in around:
-                handles.append(module.register_forward_pre_hook(partial(self._call, name), with_kwargs=True))
-            elif isinstance(module, (nn.Conv2d, nn.Linear)):
-                handles.append(module.register_forward_hook(partial(self._ran, name)))
-        try:
-            with torch.no_grad(), evaluating(model):
-                y = model(example[:1])
-        finally:
-            for handle in handles:
-                handle.remove()
-        self.outputs = y.shape[1] if isinstance(y, Tensor) and y.dim() == 2 else None
-        self._stage = -1
-        self._last: int | None = None
 
-    def _call(self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        copied = [a.clone() if isinstance(a, Tensor) else a for a in args]  # somebody may write into them
-        self.called[name] = tuple(copied), kwargs
+class _Stages:
+    """The stage of each block, the blocks being asked for in order of execution."""
 
-    def _ran(self, name: str, module: nn.Module, inputs: Any, y: Tensor) -> None:
-        self.pixels[name] = pixels(y)
+    def __init__(self, seen: Seen) -> None:
+        self.seen = seen
+        self.now = -1
+        self.last: int | None = None
 
-    def grouped(self) -> Iterator[tuple[str, nn.Conv2d]]:
-        """The grouped convolutions that ran, in that order."""
-        for name in self.pixels:
-            layer = self.model.get_submodule(name)
-            if isinstance(layer, nn.Conv2d) and layer.groups > 1:
-                yield name, layer
-
-    def stage(self, span: Span) -> int:
-        """The stage of a block, the blocks being asked for in order of execution."""
-        layers = [self.model.get_submodule(n) for n in (span.producer, *span.between)]
+    def of(self, span: Span) -> int:
+        layers = [self.seen.model.get_submodule(n) for n in (span.producer, *span.between)]
         strided = any(isinstance(m, nn.Conv2d) and max(m.stride) > 1 for m in layers)
-        now = self.pixels[span.consumers[0]]
-        if strided or now != self._last:
-            self._stage += 1
-        self._last = now
-        return self._stage
-
-
-def _outer(name: str) -> Iterator[str]:
-    while name:
-        name = name.rpartition(".")[0]
-        yield name
-
-
-def _span(seen: _Seen, regions: dict[str, Region], name: str) -> tuple[str, Span]:
-    """The smallest module that holds a grouped convolution with all that its channels reach, and these."""
-    for region in _outer(name):
-        if region not in seen.called:
-            raise RouteError("its module is not called")
-        if region not in regions:
-            args, kwargs = seen.called[region]
-            regions[region] = Region(seen.model.get_submodule(region), args, kwargs)
-        prefix = f"{region}." if region else ""
-        try:
-            span = regions[region].span_of(name.removeprefix(prefix))
-        except RouteError as error:
-            if OUTSIDE in str(error) and region:
-                continue
-            raise
-        return region, span.within(prefix)
-    raise RouteError("it is the whole model")
+        pixels = self.seen.pixels[span.consumers[0]]
+        if strided or pixels != self.last:
+            self.now += 1
+        self.last = pixels
+        return self.now
 
 
 def _check_consumer(model: nn.Module, span: Span) -> None:
@@ -226,21 +182,6 @@ def _units(model: nn.Module, conv: nn.Conv2d, span: Span, branches: int | None) 
     return units
 
 
-def _check_weights(model: nn.Module, span: Span) -> None:
-    """Raise `RouteError` for a layer whose weights are not simply its own."""
-    for name in (span.producer, *span.between, *span.aligned, *span.squeezes, *span.consumers):
-        layer = model.get_submodule(name)
-        if "weight" not in layer._parameters:
-            raise RouteError(
-                f"the weights of {name!r} are computed (pruned, normalised or parametrised); make them plain first: "
-                "prune.remove, remove_weight_norm or parametrize.remove_parametrizations"
-            )
-    [name] = span.consumers
-    layer = model.get_submodule(name)
-    if type(layer).forward is not nn.Conv2d.forward:
-        raise RouteError(f"{name!r} is a {type(layer).__name__}, which computes in its own way")
-
-
 def plan_branches(
     model: nn.Module, search: Search, deciders: Sequence[tuple[Branched, Decider | None]], normalised: bool = True
 ) -> list[Plan]:
@@ -258,7 +199,7 @@ def plan_branches(
         units = tuple(Unit(block.name, i, Cost(0, 0), KIND) for i in range(block.units))
         site = Site(block.name, units, (block.grouped,) * block.units, decider)
         for layer, build, axis in _layers(block.span, site, normalised):
-            covers = tuple(_covers(model, layer, site, axis, search.pixels.get(layer, 0)))
+            covers = tuple(layer_covers(model, layer, site, axis, search.pixels.get(layer, 0)))
             reference = None
             if normalised and layer in block.span.consumers:
                 covers += (_measuring(model, layer, site, search.pixels[layer]),)
@@ -269,24 +210,10 @@ def plan_branches(
 
 def _layers(span: Span, site: Site, normalised: bool) -> Iterator[tuple[str, Callable[[nn.Module], Place], int]]:
     """Every layer that has to do with a site, its place, and along which axis of its weights the units lie."""
-    for name in (span.producer, *span.aligned):
-        yield name, partial(Layer, site=site, role="makes"), 0
-    for name in span.between:
-        yield name, partial(Layer, site=site, role="passes"), 0
-    for name in span.squeezes:
-        yield name, partial(Layer, site=site, role="mixes", by_open=True), 1
-    for name in span.consumers:
-        yield name, partial(Energies, site=site) if normalised else partial(Layer, site=site, role="mixes"), 1
-
-
-def _covers(model: nn.Module, name: str, site: Site, axis: int, places: int) -> Iterator[Cover]:
-    """What of a layer runs in proportion to the open units: MACs go with the weights of a convolution."""
-    layer = model.get_submodule(name)
-    for key, parameter in layer.named_parameters():
-        if axis == 0 or key == "weight":
-            counts = key == "weight" and isinstance(layer, (nn.Conv2d, nn.Linear))
-            cost = Cost(parameter.numel() * places if counts else 0, parameter.numel())
-            yield Cover(site.name, cost, frozenset({f"{name}.{key}"}), axis=axis)
+    for name, role in roles(span, site).items():
+        mixing = normalised and name in span.consumers
+        build = partial(Energies, site=site) if mixing else partial(Layer, role=role)
+        yield name, build, int(role.columns is not None)
 
 
 def _measuring(model: nn.Module, name: str, site: Site, places: int) -> Cover:

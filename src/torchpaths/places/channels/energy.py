@@ -16,7 +16,8 @@ from torch.nn import functional
 
 from torchpaths.models.energy import EPS, EnergyConv2d, Seen, constant_gram, gram, normalise
 from torchpaths.path import Bools
-from torchpaths.places.channels.layer import Layer, numbers
+from torchpaths.places.channels.layer import Layer, Role, is_full
+from torchpaths.places.channels.weights import numbers
 from torchpaths.trace import Decision, Site
 
 ENERGIES = "energies"
@@ -27,35 +28,25 @@ class Energies(Layer):
     """See above. ``block`` is an ``nn.Conv2d`` of one group, kernel 1 and stride 1."""
 
     def __init__(self, block: nn.Module, site: Site) -> None:
-        super().__init__(block, site, "mixes")
+        super().__init__(block, Role(columns=site))
+        self.site = site
 
-    def whole(self, x: Tensor) -> Tensor:
-        """All branches."""
-        return self._added(x, None, None)
-
-    def masked(self, x: Tensor, decision: Decision) -> Tensor:
-        """All branches there, some removed or dropped."""
-        return self._added(x, decision.open, decision.z)
-
-    def _added(self, x: Tensor, opened: Tensor | None, z: Tensor | None) -> Tensor:
-        conv = self.block
-        x, energies = normalise(x, self._products(), conv.out_channels, len(self.site.units), opened, z)  # type: ignore[arg-type]
-        self.note(self.site, ENERGIES, lambda: energies)
-        y: Tensor = conv.forward(x)
-        return y
-
-    def narrow(self, x: Tensor, kept: Bools) -> Tensor:
-        """Only the branches that are kept."""
+    def read(self, x: Tensor, decision: Decision | None, columns: Bools | None) -> Tensor:
+        """The branches that are there, some removed or dropped, normalised. See `Layer.read`."""
         of = len(self.site.units)
-        if any(kept):
-            index = torch.tensor([unit for unit, is_open in enumerate(kept) if is_open], device=x.device)
+        if columns is None:
+            opened, z = (None, None) if decision is None or is_full(decision) else (decision.open, decision.z)
+            x, energies = normalise(x, self._products(), self.block.out_channels, of, opened, z)  # type: ignore[arg-type]
+            self.note(self.site, ENERGIES, lambda: energies)
+        elif any(columns):
+            index = torch.tensor([unit for unit, is_open in enumerate(columns) if is_open], device=x.device)
             products = self._products().index_select(0, index)
             x, energies = normalise(x, products, self.block.out_channels, of)  # type: ignore[arg-type]
             self.note(self.site, ENERGIES, lambda: energies.new_zeros(x.shape[0], of).index_copy(1, index, energies))
         else:
             kind = torch.promote_types(x.dtype, torch.float32)
             self.note(self.site, ENERGIES, lambda: torch.zeros(x.shape[0], of, dtype=kind, device=x.device))
-        return super().narrow(x, kept)
+        return x
 
     def _products(self) -> Tensor:
         """See `gram`; kept from call to call while no gradient is wanted of it."""

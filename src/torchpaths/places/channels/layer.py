@@ -1,66 +1,87 @@
-"""``Layer``: a layer of which a site's units close rows (outputs) or columns (inputs).
+"""``Layer``: a layer of which sites' units close rows (outputs), columns (inputs), or both.
 
 Each layer that has to do with a site obeys by itself, so the forward of their block runs as it is, inside whatever
 closes the block as a whole. A decision for the whole batch leaves closed channels out in evaluation: rows and columns
 of the weights are taken, the tensors between are narrow. One for each image, and any in training, multiplies what the
-layers read that mix the channels; the norms in between then see all of them.
+layers read that mix the channels; the norms in between then see all of them. Where nothing of a site is open, the
+tensors are not narrow but hold zeros, since a layer of no channels is none to torch.
+
+Channels that no layer of the block mixes, since they go into a sum or a concatenation, end at the last layer that has
+an entry for each of them (``ends``): behind it closed ones are zeros in their places (network decoupling, section 3.1:
+the mask lies on a convolution's output; in the authors' code behind the norm and before the sum).
 """
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from torchpaths.errors import CallError, RouteError
 from torchpaths.junction import Junction, Place
+from torchpaths.models.spread import spread_out
 from torchpaths.path import Bools
+from torchpaths.places.channels.weights import biased, channel_axis, computed, numbers, smaller, width, zeros
 from torchpaths.places.gradients import pool
 from torchpaths.places.residual.along import trace
 from torchpaths.trace import Decision, Site
 
-Role: TypeAlias = Literal["makes", "passes", "mixes"]
-"""What a layer does with the channels of a site: it makes them (rows), has an entry for each (rows), or mixes them
-(columns)."""
+FEATURES = "features"
+"""Under which a decision's response holds what its units give before any is closed, pooled, float32 ``[batch, unit]``
+(``y`` of network decoupling, eq. 13). Not there for channels that were left out."""
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a layer has to do with channels that sites close. A site's units are equal groups of consecutive channels.
+
+    Attributes:
+        rows: the site whose channels it gives; None: all its outputs are always there.
+        columns: the site whose channels it mixes; None: all its inputs are.
+        makes: it makes the channels of ``rows``; otherwise it has an entry for each and reads them too.
+        ends: behind it closed channels are zeros, see above.
+        by_open: what it mixes is multiplied by what is open, not by ``z``.
+        notes: it notes the features of the channels that end here or that it mixes, in training too.
+    """
+
+    rows: Site | None = None
+    columns: Site | None = None
+    makes: bool = False
+    ends: bool = False
+    by_open: bool = False
+    notes: bool = False
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Those whose units it obeys."""
+        return tuple(site for site in (self.columns, self.rows) if site is not None)
 
 
 class Layer(Place):
-    """See above.
+    """See above."""
 
-    Attributes:
-        site: whose units are equal groups of consecutive channels.
-        role: see `Role`.
-        axis: of the weights along which the units lie, 0 for rows and 1 for columns.
-    """
-
-    def __init__(self, block: nn.Module, site: Site, role: Role, by_open: bool = False) -> None:
+    def __init__(self, block: nn.Module, role: Role) -> None:
         """
         Args:
             block: a convolution, a linear layer or a batch normalisation.
-            site: see above.
-            role: see above.
-            by_open: what it mixes is multiplied by what is open, not by ``z``.
+            role: see `Role`.
 
         Raises:
             RouteError: if another method closes the same channels.
         """
         if isinstance(block, Junction):
+            site = role.sites[0]
             raise RouteError(
                 f"site {site.name!r}: the channels of {site.modules[0]!r} are closed by another method already; "
                 "take one of the methods."
             )
-        super().__init__(block, (site,))
-        self.site = site
+        super().__init__(block, role.sites)
         self.role = role
-        self.by_open = by_open
-        self.axis = int(role == "mixes")
 
     def run(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """See `Place.run`.
@@ -68,45 +89,106 @@ class Layer(Place):
         Raises:
             CallError: for a norm in training behind a convolution in evaluation, from which channels are missing.
         """
-        x, decision = self.decide(self.site, x, partial(pool, axes=tuple(range(2, x.dim()))))  # the maker runs first
-        if decision is None or is_full(decision):
-            return self.whole(x)
-        kept = decision.whole
-        if self.role == "makes":
-            return self.whole(x) if kept is None or self.training else self.narrow(x, kept)
-        if x.shape[1] == width(self.block, self.role):
-            return self.whole(x) if self.role == "passes" else self.masked(x, decision)
-        if self.training and isinstance(self.block, _BatchNorm):
+        columns: Bools | None = None
+        role, axis = self.role, channel_axis(self.block, x)
+        if role.columns is not None:
+            x, decision = self.decide(role.columns, x, self._pooled(None))  # the layer that makes them ran first
+            columns = self._missing(x, axis, decision)
+            x = self.read(x, decision, columns)
+        if role.rows is None:
+            return self.compute(x, None, columns)
+        x, decision = self.decide(role.rows, x, self._pooled(columns))
+        if role.makes:
+            rows = None if decision is None or self.training or is_full(decision) else decision.whole
+        else:
+            rows = self._missing(x, axis, decision)
+        if rows is not None and not any(rows):
+            return x if isinstance(self.block, _BatchNorm) else zeros(self.block, x, width(self.block, 0))
+        y = self.compute(x, rows, columns)
+        return self._ended(y, decision, rows) if role.ends else y
+
+    def _missing(self, x: Tensor, axis: int, decision: Decision | None) -> Bools | None:
+        """Which units of those it reads are there, where channels are missing from ``x``, or all are zeros."""
+        if decision is None or decision.whole is None or is_full(decision):
+            return None
+        narrow = x.shape[axis] != self.inputs
+        if narrow and self.training and isinstance(self.block, _BatchNorm):
             raise CallError(
-                f"site {self.site.name!r}: its norm trains and its convolution does not, so channels are missing "
+                f"site {self.sites[0].name!r}: its norm trains and its convolution does not, so channels are missing "
                 "from the norm's statistics; set both to one mode, or give each image a path of its own."
             )
-        assert kept is not None
-        return self.narrow(x, kept)
+        return decision.whole if narrow or not (self.training or any(decision.whole)) else None
 
-    def whole(self, x: Tensor) -> Tensor:
-        """The layer as it is."""
-        y: Tensor = self.block.forward(x)  # not its call: the junction fires its hooks
-        return y
+    @property
+    def inputs(self) -> int:
+        """How many channels it reads if none is missing."""
+        block = self.block
+        return (
+            block.in_channels if isinstance(block, nn.Conv2d) else width(block, int(not isinstance(block, _BatchNorm)))
+        )
 
-    def masked(self, x: Tensor, decision: Decision) -> Tensor:
-        """The layer with all channels there, and some of them multiplied by zero."""
-        return self.whole(x * spread(decision.open if self.by_open else decision.z, x))
+    def _pooled(self, columns: Bools | None) -> Any:
+        """See `torchpaths.trace.Pooling`."""
+        return partial(_pool, layer=self.block, columns=columns)
 
-    def narrow(self, x: Tensor, kept: Bools) -> Tensor:
-        """The layer with its closed channels left out."""
-        return computed(self.block, x, numbers(kept, width(self.block, self.role)), self.axis)
+    def read(self, x: Tensor, decision: Decision | None, columns: Bools | None) -> Tensor:
+        """The channels as the layer mixes them.
+
+        Args:
+            x: the channels.
+            decision: of their site; None outside any call.
+            columns: which of its units are there; None: all, and some may have to be closed.
+        """
+        if decision is None or columns is not None:
+            return x
+        assert self.role.columns is not None
+        self._note(self.role.columns, x)
+        if is_full(decision):
+            return x
+        return x * spread(decision.open if self.role.by_open else decision.z, x, channel_axis(self.block, x))
+
+    def compute(self, x: Tensor, rows: Bools | None, columns: Bools | None) -> Tensor:
+        """What the layer gives with the units that are there; None for all."""
+        if rows is None and columns is None:
+            y: Tensor = self.block.forward(x)  # not its call: the junction fires its hooks
+            return y
+        return computed(self.block, x, self._numbers(rows, 0), self._numbers(columns, 1))
+
+    def _numbers(self, kept: Bools | None, along: int) -> list[int] | None:
+        return None if kept is None else numbers(kept, width(self.block, along))
+
+    def _ended(self, y: Tensor, decision: Decision | None, rows: Bools | None) -> Tensor:
+        """What ends here, all channels in their places and closed ones zero."""
+        assert self.role.rows is not None
+        axis = channel_axis(self.block, y)
+        if rows is not None:
+            index = torch.tensor(self._numbers(rows, 0), device=y.device)
+            shape = (*y.shape[:axis], width(self.block, 0), *y.shape[axis + 1 :])
+            return y.new_zeros(shape).index_copy(axis, index, y)
+        self._note(self.role.rows, y)
+        return y if decision is None or is_full(decision) else y * spread(decision.z, y, axis)
+
+    def _note(self, site: Site, y: Tensor) -> None:
+        """Note the pooled features, for losses in training, for analyses else."""
+        call = self.call
+        if self.role.notes or not (self.training or (call is not None and call.gathers)):
+            axis = channel_axis(self.block, y)
+            self.note(site, FEATURES, lambda: pooled_units(y, axis, len(site.units)))
 
     def cut(self, opened: Mapping[str, Bools], rectified: bool = False) -> nn.Module:
         """The layer with fewer rows or columns, which are copies. See `Place.cut`."""
-        kept, layer = opened[self.site.name], self.block
-        if all(kept):
-            return layer
-        if any(kept):
-            return smaller(layer, numbers(kept, width(layer, self.role)), self.axis)
-        if isinstance(layer, _BatchNorm):
-            return nn.Identity().train(layer.training)
-        return trace(layer, partial(_traced, axis=self.axis))
+        role, layer = self.role, self.block
+        rows = None if role.rows is None or all(opened[role.rows.name]) else opened[role.rows.name]
+        columns = None if role.columns is None or all(opened[role.columns.name]) else opened[role.columns.name]
+        kept, count = self._numbers(rows, 0), width(layer, 0)
+        if kept is not None and not kept:
+            gone = isinstance(layer, _BatchNorm)
+            return nn.Identity().train(layer.training) if gone else trace(layer, partial(_zeros, count=count))
+        if columns is not None and not any(columns):
+            small, places = smaller(layer, kept), kept if role.ends else None
+            return trace(small, partial(_nothing, count=count if places else width(small, 0), places=places))
+        made = smaller(layer, kept, self._numbers(columns, 1))
+        return made if kept is None or not role.ends else spread_out(made, kept, count)
 
 
 def is_full(decision: Decision) -> bool:
@@ -114,123 +196,41 @@ def is_full(decision: Decision) -> bool:
     return decision.whole is not None and all(decision.whole)
 
 
-def width(layer: nn.Module, role: Role) -> int:
-    """How many channels of a site a layer has to do with."""
-    if isinstance(layer, _BatchNorm):
-        return int(layer.num_features)
-    weight: Tensor = layer.weight  # type: ignore[assignment]
-    return int(weight.shape[role == "mixes"])
+def spread(z: Tensor, x: Tensor, axis: int = 1) -> Tensor:
+    """``z`` ``[batch, unit]`` as a factor of ``x``, whose ``axis`` holds channels."""
+    factors = z.to(x.dtype).repeat_interleave(x.shape[axis] // z.shape[1], 1)
+    if axis == 1:
+        return factors.view(len(z), -1, *(1,) * (x.dim() - 2))
+    return factors.view(len(z), *(1,) * (x.dim() - 2), -1)
 
 
-def numbers(kept: Bools, channels: int) -> list[int]:
-    """The channels of the units that are kept."""
-    each = channels // len(kept)
-    return [unit * each + i for unit, is_open in enumerate(kept) if is_open for i in range(each)]
+def pooled_units(y: Tensor, axis: int, units: int) -> Tensor:
+    """The mean of each unit's channels over pixels or tokens, float32 ``[batch, unit]``."""
+    others = tuple(i for i in range(1, y.dim()) if i != axis)
+    means = y.mean(others).float() if others else y.float()
+    return means.view(len(y), units, -1).mean(2)
 
 
-def spread(z: Tensor, x: Tensor) -> Tensor:
-    """``z`` ``[batch, unit]`` as a factor of ``x`` ``[batch, channels, ...]``."""
-    factors = z.to(x.dtype).repeat_interleave(x.shape[1] // z.shape[1], 1)
-    return factors.view(len(z), -1, *(1,) * (x.dim() - 2))
+def _pool(x: Tensor, layer: nn.Module, columns: Bools | None) -> tuple[Tensor, Tensor]:
+    """``x`` and its mean over pixels or tokens ``[batch, channels]``, 0 for channels that are missing."""
+    axis = channel_axis(layer, x)
+    others = tuple(i for i in range(1, x.dim()) if i != axis)
+    x, features = pool(x, others) if others else (x, x.float())
+    if columns is None or not any(columns):
+        return x, features
+    index = torch.tensor(numbers(columns, width(layer, 1)), device=x.device)
+    return x, features.new_zeros(len(x), width(layer, 1)).index_copy(1, index, features)
 
 
-def computed(layer: Any, x: Tensor, kept: list[int], axis: int) -> Tensor:
-    """What a layer gives, in evaluation, with only some of its rows or columns.
-
-    Args:
-        layer: a convolution, a linear layer or a batch normalisation.
-        x: its input, with the channels of the others missing where it reads those.
-        kept: the rows or columns, ascending.
-        axis: 0 for rows, 1 for columns.
-    """
-    if not kept:
-        return x if isinstance(layer, _BatchNorm) else nothing(layer, x, axis)
-    index = torch.tensor(kept, device=x.device)
-    taken = {name: t.index_select(axis, index) for name, t in _resized(layer, axis)}
-    forward = type(layer).forward
-    y: Tensor
-    if isinstance(layer, _BatchNorm) and (forward is nn.BatchNorm2d.forward or _acts(layer)):
-        mean, var = taken.get("running_mean"), taken.get("running_var")
-        weight, bias = taken.get("weight"), taken.get("bias")
-        y = functional.batch_norm(x, mean, var, weight, bias, training=mean is None, eps=layer.eps)
-        return layer.act(layer.drop(y)) if _acts(layer) else y  # type: ignore[operator]
-    bias = taken.get("bias", layer.bias)
-    if forward is nn.Conv2d.forward and layer.padding_mode == "zeros":
-        groups = _groups(layer, len(kept), axis)
-        y = functional.conv2d(x, taken["weight"], bias, layer.stride, layer.padding, layer.dilation, groups)
-        return y
-    if forward is nn.Linear.forward:
-        return functional.linear(x, taken["weight"], bias)
-    y = _with(layer, taken, len(kept), axis).forward(x)  # a class built on these, with a forward of its own
-    return y
+def _zeros(layer: nn.Module, arguments: Mapping[str, Any], count: int) -> Any:
+    return zeros(layer, next(iter(arguments.values())), count)
 
 
-def _acts(layer: nn.Module) -> bool:
-    """Whether a norm is timm's, which has an activation in it; known by name, as timm need not be there."""
-    kind = type(layer)
-    return kind.__name__ == "BatchNormAct2d" and kind.__module__.startswith("timm.")
-
-
-def nothing(layer: nn.Module, x: Any, axis: int) -> Any:
-    """What a layer of no rows gives, or of no columns: torch gives no output channels, or raises."""
-    if isinstance(layer, nn.Linear):
-        y = x.new_zeros((*x.shape[:-1], 0 if axis == 0 else layer.out_features))
-        return y if axis == 0 or layer.bias is None else y + layer.bias
-    assert isinstance(layer, nn.Conv2d)
-    sides = zip(layer.kernel_size, layer.stride, _padding(layer), layer.dilation, strict=True)
-    sizes = [(x.shape[i + 2] + p - d * (k - 1) - 1) // s + 1 for i, (k, s, p, d) in enumerate(sides)]
-    y = x.new_zeros((x.shape[0], 0 if axis == 0 else layer.out_channels, *sizes))
-    return y if axis == 0 or layer.bias is None else y + layer.bias.view(1, -1, 1, 1)
-
-
-def _padding(layer: nn.Conv2d) -> list[int]:
-    """Pixels that are added on both sides together."""
-    if isinstance(layer.padding, str):
-        sides = zip(layer.kernel_size, layer.dilation, strict=True)
-        return [d * (k - 1) if layer.padding == "same" else 0 for k, d in sides]
-    return [2 * int(p) for p in layer.padding]
-
-
-def _traced(layer: nn.Module, arguments: Mapping[str, Any], axis: int) -> Any:
-    return nothing(layer, next(iter(arguments.values())), axis)
-
-
-def _resized(layer: nn.Module, axis: int) -> Iterator[tuple[str, Tensor]]:
-    """The parameters and buffers that have an entry for each row (0), or column (1)."""
-    for name, t in (*layer._parameters.items(), *layer._buffers.items()):
-        if t is not None and t.dim() > 0 and (axis == 0 or name == "weight"):
-            yield name, t
-
-
-def _groups(layer: nn.Conv2d, kept: int, axis: int) -> int:
-    """The groups of a convolution that keeps some of its channels: whole groups, or equal parts of each."""
-    return layer.groups * kept // layer.out_channels if axis == 0 and layer.groups > 1 else layer.groups
-
-
-def smaller(layer: nn.Module, kept: list[int], axis: int) -> nn.Module:
-    """A layer of the same class with only some of the rows or columns, as a copy."""
-    index = torch.tensor(kept, device=next(t for _, t in _resized(layer, axis)).device)
-    taken = {name: t.detach().index_select(axis, index) for name, t in _resized(layer, axis)}
-    own = {n: nn.Parameter(t, layer._parameters[n].requires_grad) for n, t in taken.items() if n in layer._parameters}  # type: ignore[union-attr]
-    return _with(layer, {**taken, **own}, len(kept), axis)
-
-
-def _with(layer: nn.Module, taken: Mapping[str, Tensor], kept: int, axis: int) -> nn.Module:
-    """The same layer with other weights, and the sizes that they have."""
-    made = copy.copy(layer)
-    made._parameters = {name: taken.get(name, p) for name, p in layer._parameters.items()}  # type: ignore[misc]
-    made._buffers = {name: taken.get(name, b) for name, b in layer._buffers.items()}
-    if isinstance(made, _BatchNorm):
-        made.num_features = kept
-    elif isinstance(made, nn.Linear):
-        made.out_features, made.in_features = made.weight.shape
-    else:
-        assert isinstance(made, nn.Conv2d) and isinstance(layer, nn.Conv2d)  # noqa: PT018
-        made.groups = _groups(layer, kept, axis)
-        made.out_channels, made.in_channels = len(made.weight), made.weight.shape[1] * made.groups
-    return made
-
-
-def pixels(y: Tensor) -> int:
-    """In how many places of an image a layer computed."""
-    return math.prod(y.shape[2:])
+def _nothing(layer: Any, arguments: Mapping[str, Any], count: int, places: list[int] | None) -> Any:
+    """The biases of a layer without columns; in their places among zeros, where these are given."""
+    bias = layer.bias
+    if places is not None and bias is not None:
+        where = {place: i for i, place in enumerate(places)}
+        parts = [bias[where[i] : where[i] + 1] if i in where else bias.new_zeros(1) for i in range(count)]
+        bias = torch.cat(parts)
+    return biased(layer, zeros(layer, next(iter(arguments.values())), count), bias)

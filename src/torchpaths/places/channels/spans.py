@@ -71,6 +71,18 @@ _ADDS = {operator.add, operator.iadd, torch.add, torch.cat, "add", "add_"}
 OUTSIDE = "made outside of the block"
 """Why a layer is none that passes a block's own channels on."""
 
+LEAVES = "used outside of the block"
+"""Why channels are not followed to where they are mixed: that is in a module around."""
+
+_FLATTENS = (torch.flatten, "flatten")
+_SPATIAL = (
+    *_FLATTENS,
+    *("mean", torch.mean, functional.max_pool2d, functional.avg_pool2d, functional.adaptive_avg_pool2d),
+    functional.dropout2d,
+)
+_POOLS = tuple(kind for kind in _WISE_MODULES if kind.__module__ == pooling.__name__ or kind is nn.Dropout2d)
+_TOGETHER = (nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm)
+
 
 @dataclass(frozen=True)
 class Span:
@@ -83,6 +95,8 @@ class Span:
         squeezes: layers that mix them only to compute those factors.
         consumers: the other layers that mix them.
         width: how many channels.
+        end: the last layer, where no layer mixes them since they go into a sum, a concatenation or several of those;
+            "" where layers do.
     """
 
     producer: str
@@ -91,12 +105,14 @@ class Span:
     squeezes: tuple[str, ...]
     consumers: tuple[str, ...]
     width: int
+    end: str = ""
 
     def within(self, prefix: str) -> Span:
         """The same with the names that layers have in a module around, under which the region's begin so."""
         own = (self.between, self.aligned, self.squeezes, self.consumers)
         between, aligned, squeezes, consumers = (tuple(prefix + name for name in names) for names in own)
-        return Span(prefix + self.producer, between, aligned, squeezes, consumers, self.width)
+        end = prefix + self.end if self.end else ""
+        return Span(prefix + self.producer, between, aligned, squeezes, consumers, self.width, end)
 
 
 class _Leaves(Evaluated):
@@ -150,10 +166,23 @@ class Region:
         """Whether a node treats every channel, or group of channels, by itself."""
         layer = self.layer(node)
         if layer is None:
-            return node.target in _WISE or (node.target in ("mean", torch.mean) and _spatial(node))
+            spatial = node.target in ("mean", torch.mean) and _spatial(node)
+            return node.target in _WISE or spatial or (node.target in _FLATTENS and _keeps(node))
         if isinstance(layer, nn.Conv2d):
             return layer.groups > 1
-        return isinstance(layer, (_BatchNorm, *_WISE_MODULES)) or type(layer) is nn.Identity
+        flattens = isinstance(layer, nn.Flatten) and (layer.start_dim, layer.end_dim) == (1, -1)
+        return isinstance(layer, (_BatchNorm, *_WISE_MODULES)) or type(layer) is nn.Identity or flattens
+
+    def passes(self, node: fx.Node, maker: fx.Node) -> bool:
+        """Whether a node treats every channel by itself that a layer makes: a linear layer's lie on the last axis, and
+        nothing there is a pixel."""
+        layer = self.layer(node)
+        if not self.wise(node) or not isinstance(self.layer(maker), nn.Linear):
+            return self.wise(node)
+        if isinstance(layer, _BatchNorm):
+            return bool(layer.num_features == self.layer(maker).out_features)  # type: ignore[union-attr]
+        pools = node.target in _SPATIAL or isinstance(layer, (nn.Conv2d, nn.Flatten, *_POOLS))
+        return not pools
 
     def called(self, name: str) -> fx.Node:
         """The call of a layer.
@@ -173,6 +202,45 @@ class Region:
         Raises:
             RouteError: if they are not made by one layer, or go elsewhere than into layers that mix them.
         """
+        return _Follow(self, self._maker(name)).span()
+
+    def ended(self, name: str) -> Span:
+        """The channels that a layer makes, as far as nothing but them goes on: up to a sum, a concatenation, or where
+        several read them.
+
+        Raises:
+            RouteError: if they are not made by one layer, or a norm over several channels follows, behind which a
+                closed channel would not be zero.
+        """
+        maker = self._maker(name)
+        node, between = maker, []
+        while True:
+            users = list(node.users)
+            layers = [self.layer(user) for user in users]
+            together = next(
+                (user for user, layer in zip(users, layers, strict=True) if isinstance(layer, _TOGETHER)), None
+            )
+            if together is not None:
+                raise RouteError(
+                    f"its channels are normalised together, by {_described(together, self.layer(together))}"
+                )
+            if len(users) != 1 or not self.passes(users[0], maker):
+                break
+            [node] = users
+            if isinstance(layers[0], (_BatchNorm, nn.Conv2d)):
+                self.called(str(node.target))
+                between.append(str(node.target))
+        layer: Any = self.layer(maker)
+        producer = str(maker.target)
+        end = between[-1] if between else producer
+        return Span(producer, tuple(between), (), (), (), int(layer.weight.shape[0]), end)
+
+    def _maker(self, name: str) -> fx.Node:
+        """The call of the layer that makes the channels that a layer gives.
+
+        Raises:
+            RouteError: if they are not made by one layer.
+        """
         node = self.called(name)
         while self.wise(node):
             sources = node.all_input_nodes
@@ -183,7 +251,7 @@ class Region:
         if not is_mixing(layer):
             raise RouteError(f"its channels are made by {_described(node, layer)}, not by a convolution")
         self.called(str(node.target))
-        return _Follow(self, node).span()
+        return node
 
 
 def _spatial(node: fx.Node) -> bool:
@@ -191,6 +259,12 @@ def _spatial(node: fx.Node) -> bool:
     axes = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else ())
     axes = axes if isinstance(axes, (tuple, list)) else (axes,)
     return len(axes) > 0 and all(isinstance(axis, int) and axis in (2, 3, -1, -2) for axis in axes)
+
+
+def _keeps(node: fx.Node) -> bool:
+    """Whether flattening leaves what an image has of each channel side by side."""
+    start = node.kwargs.get("start_dim", node.args[1] if len(node.args) > 1 else 0)
+    return isinstance(start, int) and start == 1 and "end_dim" not in node.kwargs and len(node.args) < 3
 
 
 def is_mixing(layer: nn.Module | None) -> bool:
@@ -240,7 +314,7 @@ class _Follow:
     def _goes_on(self, user: fx.Node) -> bool:
         """Whether a node hands the channels on; notes what it does with them."""
         layer = self.region.layer(user)
-        if self.region.wise(user):
+        if self.region.passes(user, self.producer):
             if isinstance(layer, (_BatchNorm, nn.Conv2d)):
                 self.region.called(str(user.target))
                 self.between.append(str(user.target))
@@ -251,8 +325,10 @@ class _Follow:
         if user.target in _MULTIPLIES:
             self.aligned += [name for factor in user.all_input_nodes for name in self._factor(factor)]
             return True
-        if user.op == "output" or user.target in _ADDS:
-            raise RouteError(f"its channels are used outside of the block or added to others, at {user.name!r}")
+        if user.op == "output":
+            raise RouteError(f"its channels are {LEAVES}, at {user.name!r}")
+        if user.target in _ADDS:
+            raise RouteError(f"its channels are added to others or put beside them, at {user.name!r}")
         raise RouteError(f"its channels are read by {_described(user, layer)}")
 
     def _factor(self, node: fx.Node) -> Iterator[str]:

@@ -1,0 +1,61 @@
+"""Which layers obey a site whose units are channels, in which role, and what of them runs in proportion to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from torchpaths.errors import RouteError
+from torchpaths.layout import Cost
+from torchpaths.places.channels.layer import Role
+from torchpaths.places.channels.spans import Span
+from torchpaths.places.covers import Cover
+from torchpaths.trace import Site
+
+
+def roles(span: Span, site: Site, notes: bool = False) -> dict[str, Role]:
+    """Every layer that has to do with a site, and what.
+
+    Args:
+        span: of the site's channels.
+        site: whose units are equal groups of them.
+        notes: where channels end, or are mixed first, their features are noted in training too.
+    """
+    found = {
+        **{name: Role(rows=site, makes=True) for name in (span.producer, *span.aligned)},
+        **{name: Role(rows=site) for name in span.between},
+        **{name: Role(columns=site, by_open=True) for name in span.squeezes},
+        **{name: Role(columns=site, notes=notes and i == 0) for i, name in enumerate(span.consumers)},
+    }
+    if span.end:
+        found[span.end] = Role(rows=site, makes=span.end == span.producer, ends=True, notes=notes)
+    return found
+
+
+def layer_covers(model: nn.Module, name: str, site: Site, axis: int, places: int) -> Iterator[Cover]:
+    """What of a layer runs in proportion to the open units: MACs go with the weights of a convolution.
+
+    Args:
+        model: the untouched model.
+        name: of the layer.
+        site: whose units lie along an axis of its weights.
+        axis: 0 for rows, 1 for columns.
+        places: of an image, in which it computes.
+    """
+    layer = model.get_submodule(name)
+    for key, parameter in layer.named_parameters():
+        if axis == 0 or key == "weight":
+            counts = key == "weight" and isinstance(layer, (nn.Conv2d, nn.Linear))
+            cost = Cost(parameter.numel() * places if counts else 0, parameter.numel())
+            yield Cover(site.name, cost, frozenset({f"{name}.{key}"}), axis=axis)
+
+
+def check_weights(model: nn.Module, span: Span) -> None:
+    """Raise `RouteError` for a layer whose weights are not simply its own."""
+    for name in (span.producer, *span.between, *span.aligned, *span.squeezes, *span.consumers):
+        if "weight" not in model.get_submodule(name)._parameters:
+            raise RouteError(
+                f"the weights of {name!r} are computed (pruned, normalised or parametrised); make them plain first: "
+                "prune.remove, remove_weight_norm or parametrize.remove_parametrizations"
+            )

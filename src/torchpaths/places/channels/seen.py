@@ -1,0 +1,121 @@
+"""What layers of a model do for one image, watched: ``Seen``; and the span of a layer's channels: ``Seen.span``."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchpaths.costs import evaluating
+from torchpaths.errors import RouteError
+from torchpaths.places.channels.spans import LEAVES, OUTSIDE, Region, Span
+from torchpaths.trace import Inputs
+
+
+class Seen:
+    """What ran in a model, for one image.
+
+    Attributes:
+        model: is not touched.
+        pixels: layer -> in how many places of an image it computes, tokens too; in order of execution.
+        outputs: how many classes the model tells apart; None where it gives no scores ``[batch, class]``.
+    """
+
+    def __init__(self, model: nn.Module, example: Inputs, names: Collection[str]) -> None:
+        """
+        Args:
+            model: see above.
+            example: a batch for it.
+            names: of the layers whose spans will be asked for.
+        """
+        self.model = model
+        self.pixels: dict[str, int] = {}
+        self._called: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
+        self._regions: dict[str, Region | RouteError] = {}
+        around = {outer for name in names for outer in _outer(name)}
+        handles = []
+        for name, module in model.named_modules():
+            if name in around:
+                handles.append(module.register_forward_pre_hook(partial(self._call, name), with_kwargs=True))
+            elif isinstance(module, (nn.Conv2d, nn.Linear)):
+                handles.append(module.register_forward_hook(partial(self._ran, name)))
+        try:
+            with torch.no_grad(), evaluating(model):
+                y = model(example[:1])
+        finally:
+            for handle in handles:
+                handle.remove()
+        self.outputs = y.shape[1] if isinstance(y, Tensor) and y.dim() == 2 else None
+
+    def _call(self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        copied = [a.clone() if isinstance(a, Tensor) else a for a in args]  # somebody may write into them
+        self._called[name] = tuple(copied), kwargs
+
+    def _ran(self, name: str, module: nn.Module, inputs: Any, y: Tensor) -> None:
+        # All of y is this one image's, though it may lie along the first axis, as the windows of Swin do.
+        rows = len(module.weight)  # type: ignore[arg-type]
+        self.pixels[name] = self.pixels.get(name, 0) + y.numel() // rows
+
+    def span(self, name: str, ends: bool = False) -> tuple[str, Span]:
+        """The smallest module that holds a layer with all that its channels reach, and these.
+
+        Args:
+            name: of the layer, which makes the channels or which they pass.
+            ends: channels may go where no layer mixes them; then they end before that, see `Region.ended`.
+
+        Raises:
+            RouteError: if there is none.
+        """
+        inner: Span | None = None
+        reason = RouteError("its module is not called")
+        for around in _outer(name):
+            if around not in self._called:
+                continue
+            prefix = f"{around}." if around else ""
+            own = name.removeprefix(prefix)
+            try:
+                region = self._region(around)
+                try:
+                    return around, region.span_of(own).within(prefix)
+                except RouteError as error:
+                    reason = error
+                    if around and (OUTSIDE in str(error) or (ends and LEAVES in str(error))):
+                        inner = region.ended(own).within(prefix) if LEAVES in str(error) else inner
+                        continue
+                    if not ends or LEAVES in str(error):
+                        raise
+                return around, region.ended(own).within(prefix)
+            except RouteError as error:
+                if inner is None or not around:
+                    raise
+                reason = error
+                break
+        if inner is None:
+            raise reason
+        return name.rpartition(".")[0], inner
+
+    def _region(self, name: str) -> Region:
+        """A module and what its forward does.
+
+        Raises:
+            RouteError: if it cannot be traced.
+        """
+        if name not in self._regions:
+            args, kwargs = self._called[name]
+            try:
+                self._regions[name] = Region(self.model.get_submodule(name), args, kwargs)
+            except RouteError as error:
+                self._regions[name] = error
+        found = self._regions[name]
+        if isinstance(found, RouteError):
+            raise found
+        return found
+
+
+def _outer(name: str) -> Iterator[str]:
+    while name:
+        name = name.rpartition(".")[0]
+        yield name
