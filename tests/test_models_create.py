@@ -11,7 +11,10 @@ from torchpaths.errors import RunError
 from torchpaths.models import MODELS, create_model
 
 
-@pytest.mark.parametrize("name", ["cifar_resnet20", "cifar_resnet20b", "timm/resnet18", "torchvision/resnet18"])
+@pytest.mark.parametrize(
+    "name",
+    ["cifar_resnet20", "cifar_resnet20b", "cifar_vgg19_bn", "cifar_googlenet", "timm/resnet18", "torchvision/resnet18"],
+)
 def test_a_model_has_the_classes_that_were_asked_for(name: str) -> None:
     model = create_model(name, 7).eval()
     with torch.inference_mode():
