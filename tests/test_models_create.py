@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import sys
 
 import pytest
 import torch
 
 from torchpaths.errors import RunError
-from torchpaths.models import MODELS, create_model
+from torchpaths.models import MODELS, CifarGoogLeNet, CifarResNet, CifarVGG, ResNeXt, create_model
 
 
-@pytest.mark.parametrize("name", ["cifar_resnet20", "cifar_resnet20b", "timm/resnet18", "torchvision/resnet18"])
+@pytest.mark.parametrize(
+    "name",
+    ["cifar_resnet20", "cifar_resnet20b", "cifar_vgg19_bn", "cifar_googlenet", "timm/resnet18", "torchvision/resnet18"],
+)
 def test_a_model_has_the_classes_that_were_asked_for(name: str) -> None:
     model = create_model(name, 7).eval()
     with torch.inference_mode():
@@ -23,6 +28,15 @@ def test_a_name_that_ends_in_b_has_projections() -> None:
     assert "layer2.0.shortcut.0.weight" in names
     assert not any("shortcut" in n for n, _ in create_model("cifar_resnet20", 10).named_parameters())
     assert len([name for name in MODELS if name.startswith("cifar_resnet")]) == 12
+
+
+@pytest.mark.parametrize("kind", [CifarResNet, CifarVGG, CifarGoogLeNet, ResNeXt])
+def test_a_file_that_goes_with_a_cut_network_needs_torch_alone(kind: type) -> None:
+    tree = ast.parse(inspect.getsource(sys.modules[kind.__module__]))
+    froms = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    roots = {str(name).partition(".")[0] for name in froms | names}
+    assert roots - sys.stdlib_module_names == {"torch"}
 
 
 @pytest.mark.parametrize("name", ["cifar_resnet20", "timm/resnet18"])

@@ -14,7 +14,9 @@ from torch import nn
 
 from torchpaths.errors import RunError, near
 from torchpaths.models.cifar_resnet import CifarResNet, Shortcut
+from torchpaths.models.googlenet import STEM, TABLE_1, CifarGoogLeNet
 from torchpaths.models.resnext import ResNeXt
+from torchpaths.models.vgg import VGG19, CifarVGG
 from torchpaths.optional import need
 
 DEPTHS = (14, 20, 32, 44, 56, 110)
@@ -36,8 +38,7 @@ def cifar_resnet(depth: int, shortcut: Shortcut = "A", classes: int = 10, channe
         raise RunError(f"there is no CIFAR ResNet of depth {depth}; choose one of {', '.join(map(str, DEPTHS))}.")
     if shortcut not in ("A", "B"):
         raise RunError(f"shortcut {shortcut!r} is unknown; choose 'A' (without parameters) or 'B' (projection).")
-    if classes < 1 or channels < 1:
-        raise RunError(f"a network needs at least one class and one input channel, not {classes} and {channels}.")
+    _check(classes, channels)
     n = (depth - 2) // 6
     return CifarResNet((n, n, n), shortcut, classes, channels)
 
@@ -49,8 +50,9 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     for depth in DEPTHS
     for suffix, shortcut in _SHORTCUTS.items()
 }
-"""The library's own models: ``cifar_resnet56`` with shortcut A, ``cifar_resnet56b`` with B, and so on; and the networks
-of Coded ResNeXt's Table 1, named by depth, branches and their width, with a small one of the same kind."""
+"""The library's own models: ``cifar_resnet56`` with shortcut A, ``cifar_resnet56b`` with B, and so on; the networks of
+Coded ResNeXt's Table 1, named by depth, branches and their width, with a small one of the same kind; and
+``cifar_vgg19_bn`` and ``cifar_googlenet``, which network decoupling reports on."""
 
 _RESNEXTS: dict[str, tuple[tuple[int, ...], int, int, int, int, bool]] = {
     # blocks of each stage, branches, width of a branch, channels of the stem and of the first stage, ImageNet's stem
@@ -70,12 +72,39 @@ def resnext(name: str, classes: int = 10, channels: int = 3) -> ResNeXt:
         classes: width of the last layer.
         channels: of the images; 3 for RGB, 1 for grey.
     """
-    if classes < 1 or channels < 1:
-        raise RunError(f"a network needs at least one class and one input channel, not {classes} and {channels}.")
+    _check(classes, channels)
     return ResNeXt(*_RESNEXTS[name], classes, channels)
 
 
+def cifar_vgg19_bn(classes: int = 10, channels: int = 3) -> CifarVGG:
+    """Network Slimming's VGG-19 for CIFAR, which network decoupling reports on (Table 1). He initialisation.
+
+    Args:
+        classes: width of the last layer.
+        channels: of the images; 3 for RGB, 1 for grey.
+    """
+    _check(classes, channels)
+    return CifarVGG(VGG19, classes, channels)
+
+
+def cifar_googlenet(classes: int = 10, channels: int = 3) -> CifarGoogLeNet:
+    """GoogLeNet for CIFAR, which network decoupling reports on (Table 1). He initialisation.
+
+    Args:
+        classes: width of the last layer.
+        channels: of the images; 3 for RGB, 1 for grey.
+    """
+    _check(classes, channels)
+    return CifarGoogLeNet(STEM, TABLE_1, classes, channels)
+
+
+def _check(classes: int, channels: int) -> None:
+    if classes < 1 or channels < 1:
+        raise RunError(f"a network needs at least one class and one input channel, not {classes} and {channels}.")
+
+
 MODELS |= {name: functools.partial(resnext, name) for name in _RESNEXTS}
+MODELS |= {"cifar_vgg19_bn": cifar_vgg19_bn, "cifar_googlenet": cifar_googlenet}
 
 
 @dataclass(frozen=True)
