@@ -14,7 +14,7 @@ from typing import Any, SupportsIndex
 from torch import Tensor, nn
 
 from torchpaths.errors import PathError, RouteError
-from torchpaths.places.channels.spans import is_mixing
+from torchpaths.places.channels.nodes import is_mixing
 from torchpaths.places.channels.weights import smaller
 
 

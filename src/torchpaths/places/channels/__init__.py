@@ -2,6 +2,7 @@
 
 | file | what |
 |---|---|
+| `nodes` | what one step of a forward does with channels |
 | `spans` | where the channels of a layer go |
 | `seen` | what layers do for one image, and the spans of a model |
 | `layer` | a layer of which rows, columns or both are left out |

@@ -19,9 +19,10 @@ from torch import nn
 from torchpaths.errors import RouteError
 from torchpaths.layout import Cost, Unit
 from torchpaths.places.channels.layer import Layer, Role
+from torchpaths.places.channels.nodes import is_mixing
 from torchpaths.places.channels.obeying import check_weights, layer_covers, roles
 from torchpaths.places.channels.seen import Seen
-from torchpaths.places.channels.spans import Span, is_mixing
+from torchpaths.places.channels.spans import Span
 from torchpaths.places.plan import Plan
 from torchpaths.places.residual.find import match
 from torchpaths.trace import Decider, Inputs, Site
@@ -91,8 +92,7 @@ def find_filters(model: nn.Module, example: Inputs, sites: Sequence[str] | None 
         except RouteError as error:
             if wanted is not None or not linear:
                 refused[name] = str(error)
-    helpers = {n for f in found for n in (*f.span.squeezes, *f.span.aligned)} if wanted is None else set()
-    helpers |= {n for n in ran if wanted is None and _squeezes(model, n, seen)}
+    helpers = {n for n in ran if wanted is None and seen.squeezed(n)}
     found = [f for f in found if f.name not in helpers]
     refused = {name: why for name, why in refused.items() if name not in helpers}
     if wanted is None:
@@ -127,13 +127,6 @@ def _filters(seen: Seen, name: str, ends: bool) -> Filters:
         raise RouteError(f"a grouped convolution behind it, one of {', '.join(span.between)}, changes their number")
     units = math.gcd(span.width, *groups)
     return Filters(name, span, units, int(layer.weight.shape[1]))
-
-
-def _squeezes(model: nn.Module, name: str, seen: Seen) -> bool:
-    """Whether a convolution is on a single pixel, as in squeeze-and-excitation, and not for lack of a larger image."""
-    layer = model.get_submodule(name)
-    single = isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and seen.pixels[name] == 1
-    return single and max(seen.pixels.values()) > 1
 
 
 def _without(name: str, refused: dict[str, str]) -> str:

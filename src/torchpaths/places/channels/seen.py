@@ -97,6 +97,17 @@ class Seen:
             raise reason
         return name.rpartition(".")[0], inner
 
+    def squeezed(self, name: str) -> bool:
+        """Whether a layer sees an image's pixels only as their mean: it computes factors, as in squeeze-and-excitation,
+        or stands behind the last map."""
+        for around in _outer(name):
+            if around in self._called:
+                try:
+                    return self._region(around).squeezed(name.removeprefix(f"{around}." if around else ""))
+                except RouteError:
+                    return False
+        return False
+
     def _region(self, name: str) -> Region:
         """A module and what its forward does.
 

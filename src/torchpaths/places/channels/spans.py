@@ -3,85 +3,38 @@
 From the layer that makes them (the producer) channels pass layers that treat each by itself, or in groups (norms,
 grouped convolutions, activations, pooling), until a layer mixes them (a consumer). Squeeze-and-excitation beside them
 reads them through a consumer and multiplies them by the outputs of an aligned layer. To close a unit then means rows of
-the producer, of what lies between and of aligned layers, and columns of the consumers.
+the producer, of what lies between and of aligned layers, and columns of the consumers. Channels that go elsewhere, into
+a sum or a concatenation, can only be followed as far as that (`Region.ended`).
 """
 
 from __future__ import annotations
 
-import inspect
-import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import fx, nn
-from torch.nn import functional
-from torch.nn.modules import activation, dropout, pooling
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from torchpaths.errors import RouteError, reason
+from torchpaths.places.channels.nodes import (
+    ADDS,
+    FACTORS,
+    MULTIPLIES,
+    TOGETHER,
+    described,
+    is_mean,
+    is_mixing,
+    passes,
+    wise,
+)
 from torchpaths.places.residual.tracing import Evaluated
-
-_MIXING = (
-    activation.Softmin,
-    activation.Softmax,
-    activation.Softmax2d,
-    activation.LogSoftmax,
-    activation.MultiheadAttention,
-    nn.GLU,
-)
-_WISE_MODULES = tuple(
-    kind
-    for module in (activation, dropout, pooling)
-    for kind in vars(module).values()
-    if inspect.isclass(kind) and issubclass(kind, nn.Module) and kind not in (*_MIXING, nn.Module, nn.PReLU, nn.RReLU)
-    if module is not pooling or kind.__name__.endswith("2d")  # others pool over channels too
-)
-_WISE = {
-    *(
-        functional.relu,
-        torch.relu,
-        functional.relu6,
-        functional.silu,
-        functional.gelu,
-        functional.hardswish,
-        functional.hardsigmoid,
-        torch.sigmoid,
-        functional.sigmoid,
-        torch.tanh,
-    ),
-    *(
-        functional.max_pool2d,
-        functional.avg_pool2d,
-        functional.adaptive_avg_pool2d,
-        functional.dropout,
-        functional.dropout2d,
-        functional.leaky_relu,
-        functional.elu,
-        functional.mish,
-    ),
-    *("relu", "relu_", "sigmoid", "sigmoid_", "tanh", "contiguous", "clone"),
-}
-_FACTOR = {torch.sigmoid, functional.sigmoid, functional.hardsigmoid, "sigmoid", "sigmoid_"}
-_MULTIPLIES = {operator.mul, operator.imul, torch.mul, "mul", "mul_"}
-_ADDS = {operator.add, operator.iadd, torch.add, torch.cat, "add", "add_"}
-
 
 OUTSIDE = "made outside of the block"
 """Why a layer is none that passes a block's own channels on."""
 
 LEAVES = "used outside of the block"
 """Why channels are not followed to where they are mixed: that is in a module around."""
-
-_FLATTENS = (torch.flatten, "flatten")
-_SPATIAL = (
-    *_FLATTENS,
-    *("mean", torch.mean, functional.max_pool2d, functional.avg_pool2d, functional.adaptive_avg_pool2d),
-    functional.dropout2d,
-)
-_POOLS = tuple(kind for kind in _WISE_MODULES if kind.__module__ == pooling.__name__ or kind is nn.Dropout2d)
-_TOGETHER = (nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm)
 
 
 @dataclass(frozen=True)
@@ -162,27 +115,24 @@ class Region:
         """What a node calls."""
         return self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
 
-    def wise(self, node: fx.Node) -> bool:
-        """Whether a node treats every channel, or group of channels, by itself."""
-        layer = self.layer(node)
-        if layer is None:
-            spatial = node.target in ("mean", torch.mean) and _spatial(node)
-            return node.target in _WISE or spatial or (node.target in _FLATTENS and _keeps(node))
-        if isinstance(layer, nn.Conv2d):
-            return layer.groups > 1
-        flattens = isinstance(layer, nn.Flatten) and (layer.start_dim, layer.end_dim) == (1, -1)
-        return isinstance(layer, (_BatchNorm, *_WISE_MODULES)) or type(layer) is nn.Identity or flattens
+    def squeezed(self, name: str) -> bool:
+        """Whether what a layer is given is a mean over all pixels, or computed of one.
 
-    def passes(self, node: fx.Node, maker: fx.Node) -> bool:
-        """Whether a node treats every channel by itself that a layer makes: a linear layer's lie on the last axis, and
-        nothing there is a pixel."""
-        layer = self.layer(node)
-        if not self.wise(node) or not isinstance(self.layer(maker), nn.Linear):
-            return self.wise(node)
-        if isinstance(layer, _BatchNorm):
-            return bool(layer.num_features == self.layer(maker).out_features)  # type: ignore[union-attr]
-        pools = node.target in _SPATIAL or isinstance(layer, (nn.Conv2d, nn.Flatten, *_POOLS))
-        return not pools
+        Raises:
+            RouteError: if it does not run once.
+        """
+        node = self.called(name)
+        while True:
+            sources = node.all_input_nodes
+            if len(sources) != 1 or sources[0].op == "placeholder":
+                return False
+            [node] = sources
+            layer = self.layer(node)
+            if is_mean(node, layer):
+                return True
+            larger = isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1)
+            if larger or not (wise(node, layer) or is_mixing(layer)):
+                return False
 
     def called(self, name: str) -> fx.Node:
         """The call of a layer.
@@ -218,13 +168,13 @@ class Region:
             users = list(node.users)
             layers = [self.layer(user) for user in users]
             together = next(
-                (user for user, layer in zip(users, layers, strict=True) if isinstance(layer, _TOGETHER)), None
+                (user for user, layer in zip(users, layers, strict=True) if isinstance(layer, TOGETHER)), None
             )
             if together is not None:
                 raise RouteError(
-                    f"its channels are normalised together, by {_described(together, self.layer(together))}"
+                    f"its channels are normalised together, by {described(together, self.layer(together))}"
                 )
-            if len(users) != 1 or not self.passes(users[0], maker):
+            if len(users) != 1 or not passes(users[0], layers[0], self.layer(maker)):
                 break
             [node] = users
             if isinstance(layers[0], (_BatchNorm, nn.Conv2d)):
@@ -242,38 +192,16 @@ class Region:
             RouteError: if they are not made by one layer.
         """
         node = self.called(name)
-        while self.wise(node):
+        while wise(node, self.layer(node)):
             sources = node.all_input_nodes
             if len(sources) != 1 or sources[0].op == "placeholder":
                 raise RouteError(f"its channels are {OUTSIDE}")
             [node] = sources
         layer = self.layer(node)
         if not is_mixing(layer):
-            raise RouteError(f"its channels are made by {_described(node, layer)}, not by a convolution")
+            raise RouteError(f"its channels are made by {described(node, layer)}, not by a convolution")
         self.called(str(node.target))
         return node
-
-
-def _spatial(node: fx.Node) -> bool:
-    """Whether a mean is one over the pixels of each channel."""
-    axes = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else ())
-    axes = axes if isinstance(axes, (tuple, list)) else (axes,)
-    return len(axes) > 0 and all(isinstance(axis, int) and axis in (2, 3, -1, -2) for axis in axes)
-
-
-def _keeps(node: fx.Node) -> bool:
-    """Whether flattening leaves what an image has of each channel side by side."""
-    start = node.kwargs.get("start_dim", node.args[1] if len(node.args) > 1 else 0)
-    return isinstance(start, int) and start == 1 and "end_dim" not in node.kwargs and len(node.args) < 3
-
-
-def is_mixing(layer: nn.Module | None) -> bool:
-    """Whether each output of a layer is made of all inputs."""
-    return isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1)
-
-
-def _described(node: fx.Node, layer: nn.Module | None) -> str:
-    return f"{node.target!r}, a {type(layer).__name__}" if layer is not None else f"{node.name!r}"
 
 
 class _Follow:
@@ -314,7 +242,7 @@ class _Follow:
     def _goes_on(self, user: fx.Node) -> bool:
         """Whether a node hands the channels on; notes what it does with them."""
         layer = self.region.layer(user)
-        if self.region.passes(user, self.producer):
+        if passes(user, layer, self.region.layer(self.producer)):
             if isinstance(layer, (_BatchNorm, nn.Conv2d)):
                 self.region.called(str(user.target))
                 self.between.append(str(user.target))
@@ -322,14 +250,14 @@ class _Follow:
         if is_mixing(layer):
             self.mixed.append(user)
             return False
-        if user.target in _MULTIPLIES:
+        if user.target in MULTIPLIES:
             self.aligned += [name for factor in user.all_input_nodes for name in self._factor(factor)]
             return True
         if user.op == "output":
             raise RouteError(f"its channels are {LEAVES}, at {user.name!r}")
-        if user.target in _ADDS:
+        if user.target in ADDS:
             raise RouteError(f"its channels are added to others or put beside them, at {user.name!r}")
-        raise RouteError(f"its channels are read by {_described(user, layer)}")
+        raise RouteError(f"its channels are read by {described(user, layer)}")
 
     def _factor(self, node: fx.Node) -> Iterator[str]:
         """The layer whose outputs a factor is, where it is not the channels themselves."""
@@ -339,8 +267,8 @@ class _Follow:
                 yield str(node.target)
                 return
             single = len(node.all_input_nodes) == 1
-            if not single or not (self.region.wise(node) or node.target in _FACTOR):
-                raise RouteError(f"its channels are multiplied with {_described(node, layer)}")
+            if not single or not (wise(node, layer) or node.target in FACTORS):
+                raise RouteError(f"its channels are multiplied with {described(node, layer)}")
             [node] = node.all_input_nodes
 
     def _into(self, node: fx.Node) -> list[str]:
@@ -351,7 +279,7 @@ class _Follow:
             for user in waiting.pop().users:
                 if is_mixing(self.region.layer(user)):
                     found.append(str(user.target))
-                elif self.region.wise(user) and not isinstance(self.region.layer(user), nn.Conv2d):
+                elif wise(user, self.region.layer(user)) and not isinstance(self.region.layer(user), nn.Conv2d):
                     waiting.append(user)
                 else:
                     found.append("")
