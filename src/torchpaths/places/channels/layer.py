@@ -47,6 +47,7 @@ class Role:
         ends: behind it closed channels are zeros, see above.
         by_open: what it mixes is multiplied by what is open, not by ``z``.
         notes: it notes the features of the channels that end here or that it mixes, in training too.
+        behind: of a norm: the layer before, by its name in the model, if nothing lies between; "" for others.
     """
 
     rows: Site | None = None
@@ -55,6 +56,7 @@ class Role:
     ends: bool = False
     by_open: bool = False
     notes: bool = False
+    behind: str = ""
 
     @property
     def sites(self) -> tuple[Site, ...]:
