@@ -50,6 +50,7 @@ def fit_linear(values: Tensor, labels: Tensor, classes: int, seed: int = 0) -> L
         classes: how many there are.
         seed: of the fifth that penalties are chosen by.
     """
+    values = values.detach()
     mean, scale, varies = _moments(values)
     frequencies = _frequencies(labels, classes)
     order = torch.randperm(len(values), generator=torch.Generator().manual_seed(seed))

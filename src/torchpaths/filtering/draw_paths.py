@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from torchpaths.errors import DataError
@@ -61,7 +62,7 @@ def draw_class_paths(paths: ClassPaths, classes: Sequence[str], title: str, *, d
         raise DataError("no filter is open for some images only, so classes' paths do not differ; draw them whole.")
     counts = {c: float(np.nansum([n[c] for n in paths.open_filters.values()])) for c in range(len(classes))}
     rows = {
-        f"{shorten(classes[c], 18)}\n{counts[c]:.0f} filters": [values[c] for values in shares.values()]
+        f"{shorten(classes[c], 18)}\n{counts[c]:,.0f} filters": [values[c] for values in shares.values()]
         for c in _choose(len(classes))
     }
     note = (
@@ -120,9 +121,11 @@ def _panels(rows: Mapping[str, list[NDArray[Any]]], sites: list[str], title: str
             np.ma.masked_invalid(grid), cmap=RATE_MAP, vmin=0, vmax=100, aspect="auto", interpolation="nearest"
         )
         axes.set_facecolor(PAPER)
-        for k, column in enumerate(columns):  # where a layer's filters end
-            axes.plot([k - 0.5, k + 0.5], [len(column) - 0.5] * 2, color=HAIRLINE, lw=0.6)
-        axes.vlines(np.arange(len(columns) - 1) + 0.5, -0.5, most - 0.5, color=PAPER, lw=0.8 if each > 0.2 else 0.4)
+        air = 0.06 if each > 0.2 else 0.1
+        for k, column in enumerate(columns):  # closed filters are as pale as the paper: a frame around each layer's
+            axes.vlines([k - 0.5, k + 0.5], -0.5, most - 0.5, color=PAPER, lw=2 * air * each * 72, zorder=2)
+            box = ((k - 0.5 + air, -0.5), 1 - 2 * air, len(column))
+            axes.add_patch(Rectangle(*box, fill=False, edgecolor=HAIRLINE, lw=0.5, zorder=3, clip_on=False))
         axes.set_ylim(most - 0.5, -0.5)
         axes.set_xlim(-0.5, len(columns) - 0.5)
         axes.set_yticks([])
@@ -157,7 +160,8 @@ def draw_categories(
 ) -> Figure:
     """A panel for each of some layers: classes from top to bottom, filters from left to right (figure 7).
 
-    Filters are ordered by the class they tell most of. Without ``sites``, of many layers six are drawn, spread evenly.
+    Filters are ordered by the class they tell most of; those that are open for all images or for none are left
+    out. Without ``sites``, of the layers that have others six are drawn, spread evenly.
 
     Args:
         values: site -> ``[class, unit]``: class heads' weights, or shares or probabilities, 0 to 1.
@@ -167,7 +171,8 @@ def draw_categories(
         sites: which layers.
     """
     known = {name: v for name, v in values.items() if np.isfinite(v).any()}
-    names = list(known) if sites is None else list(sites)
+    differing = [name for name, v in known.items() if weights or bool(_differs(v).any())]
+    names = list(sites) if sites is not None else differing or list(known)
     if sites is None and len(names) > 6:
         names = [names[round(i)] for i in np.linspace(0, len(names) - 1, 6)]
     if not names:
@@ -194,6 +199,9 @@ def draw_categories(
     for i, name in enumerate(names):
         row, column = divmod(i, columns)
         grid = known[name]
+        number = grid.shape[1]
+        if not weights and name in differing:
+            grid = grid[:, _differs(grid)]
         filled = np.nan_to_num(grid, nan=-np.inf)
         order = np.lexsort((-filled.max(0), filled.argmax(0)))
         axes = add_axes(figure, left + column * (wide + 0.3), total - over - row * (high + between) - high, wide, high)
@@ -203,8 +211,9 @@ def draw_categories(
         )
         shown = np.ma.masked_invalid(grid[:, order] * (1 if weights else 100))
         drawn = axes.imshow(shown, aspect="auto", interpolation="nearest", **limits)
+        told = number if grid.shape[1] == number else f"{grid.shape[1]} dynamic of {number}"
         scale = f", weights to ±{top:.2g}" if weights else ""
-        axes.set_title(f"{shorten(name, 30)}: {grid.shape[1]} filters{scale}", size=SMALL, loc="left", pad=3)
+        axes.set_title(f"{shorten(name, 30)}: {told} filters{scale}", size=SMALL, loc="left", pad=3)
         own = named and column == 0
         axes.set_yticks(range(count) if own else [], [shorten(c, 16) for c in classes] if own else [], size=SMALL)
         axes.tick_params(axis="both", length=0)
@@ -218,3 +227,10 @@ def draw_categories(
         figure.colorbar(drawn, cax=axes, ticks=[0, 50, 100])
         axes.tick_params(length=0, labelsize=6.5)
     return figure
+
+
+def _differs(grid: Floats) -> NDArray[np.bool_]:
+    """Which filters are neither open for all nor for none, of shares ``[class, unit]``."""
+    known = grid[np.isfinite(grid).all(1)]
+    alike: NDArray[np.bool_] = (known == 0).all(0) | (known == 1).all(0)
+    return ~alike

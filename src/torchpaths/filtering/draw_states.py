@@ -65,7 +65,7 @@ def draw_states(states: FilterStates, title: str) -> Figure:
     each = float(np.clip(9.0 / most, 0.16, 0.4))
     labels = {p: [shorten(name, 26) for name in found] for p, found in names.items()}
     under = max(text_width(found, SMALL) for found in labels.values()) + 0.12
-    left, height, over, between = 0.62, 1.5, 0.86, 0.34
+    left, height, over, between = 0.62, 1.5, 0.92, 0.34
     shares = states.shares
     title = f"States of filters: {title}"
     note = "share of all filters: " + ", ".join(f"{s} {100 * shares[s]:.1f} %" for s in STATES)
@@ -76,7 +76,7 @@ def draw_states(states: FilterStates, title: str) -> Figure:
     counts = states.counts
     for i, (position, members) in enumerate(panels.items()):
         bottom = total - over - (i + 1) * height - i * (between + under)
-        axes = add_axes(figure, left, bottom, most * each, height)
+        axes = add_axes(figure, left, bottom, wide, height)
         values = np.array([[counts[m][s] for s in STATES] for m in members], float)
         _stack(axes, values, len(members))
         axes.set_xlim(-0.6, most - 0.4)
@@ -89,7 +89,7 @@ def draw_states(states: FilterStates, title: str) -> Figure:
             axes.set_xlabel("layer")
     handles = [Patch(color=COLOURS[s], label=NAMES[s]) for s in STATES]
     figure.legend(
-        handles=handles, loc="upper left", bbox_to_anchor=(0.15 / (left + wide + 0.2), 1 - 0.5 / total), ncols=3,
+        handles=handles, loc="upper left", bbox_to_anchor=(0.15 / (left + wide + 0.2), 1 - 0.54 / total), ncols=3,
         frameon=False, fontsize=SMALL, handlelength=1.0, columnspacing=1.3, borderaxespad=0, borderpad=0,
     )  # fmt: skip
     return figure
@@ -122,7 +122,7 @@ def draw_runs(rows: Sequence[Trained], title: str) -> Figure:
     rows = ordered(list(rows))
     title = f"Filters by the weights of the losses: {title}"
     note = "bars: states, % of filters; mean MACs of an image, gates included"
-    line, over, foot, gap = 0.27, 1.02, 0.45, 0.12
+    line, over, foot, gap = 0.27, 0.9, 0.45, 0.12
     cells = [
         [f"{r.sparse:g}", f"{r.mutual:g}", f"{r.kl:g}", f"{r.macs / 1e6:.1f} M", f"{100 * r.accuracy:.2f} %"]
         for r in rows

@@ -27,12 +27,17 @@ class Points:
     Attributes:
         at: float32 ``[image, 2]``; the axes mean nothing, near points have like decisions.
         labels: int64 ``[image]``.
-        distinct: how many different decisions there are among them.
+        decision: int64 ``[image]``, the number of its decision: images of one number decide alike and lie on one spot.
     """
 
     at: NDArray[np.float32]
     labels: NDArray[np.int64]
-    distinct: int
+    decision: NDArray[np.int64]
+
+    @property
+    def distinct(self) -> int:
+        """How many different decisions there are."""
+        return int(self.decision.max()) + 1
 
 
 def embed(
@@ -47,8 +52,8 @@ def embed(
 ) -> dict[str, Points]:
     """Embed the decisions of some layers.
 
-    Kept are the decisions of the first images, a byte for each filter. Equal decisions are moved apart by t-SNE as any
-    others.
+    Kept are the decisions of the first images, a byte for each filter. Each different decision is embedded once,
+    however many images take it: t-SNE would tear a crowd of equal ones to pieces.
 
     Args:
         net: a network in any mode.
@@ -56,7 +61,7 @@ def embed(
         sites: names of layers; None: the first, the middle and the last of those that decide differently for different
             images.
         images: how many.
-        perplexity: about how many neighbours a point has; lowered where there are few images.
+        perplexity: about how many neighbours a point has; lowered where there are few decisions.
         seed: of the random start.
         progress: name of a progress bar on the standard error stream; None for none.
 
@@ -89,17 +94,18 @@ def embed(
         for name, parts in kept.items()
         if parts
     }
-    distinct = {name: len(torch.unique(z, dim=0)) for name, (z, _) in joined.items() if len(z) >= 4}
-    names = [name for name, count in distinct.items() if count > 1]
+    different = {name: torch.unique(z, dim=0, return_inverse=True) for name, (z, _) in joined.items() if len(z) >= 4}
+    names = [name for name, (z, _) in different.items() if len(z) > 1]
     if sites is None and len(names) > LAYERS:
         names = [names[i] for i in (0, len(names) // 2, -1)]
     found = {}
     for name in names:
-        z, labels = joined[name]
+        z, decision = different[name]
         near = min(perplexity, (len(z) - 1) / 3)
-        made = tsne(2, perplexity=near, init="random", random_state=seed, method="barnes_hut", n_jobs=1)
+        method = "exact" if len(z) < 100 else "barnes_hut"
+        made = tsne(2, perplexity=near, init="random", random_state=seed, method=method, n_jobs=1)
         at = np.asarray(made.fit_transform(z.float().numpy()), np.float32)
-        found[name] = Points(at, labels.numpy(), distinct[name])
+        found[name] = Points(at[decision.numpy()], joined[name][1].numpy(), decision.numpy())
     return found
 
 
