@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -35,7 +37,7 @@ def follow(net: tp.Routed, site: str, rule: Tensor, threshold: float = 0.5) -> N
         rule: ``[unit, channel]``.
         threshold: see above.
     """
-    gate = net.deciders[site.replace(".", "/")]
+    gate: Any = net.deciders[site.replace(".", "/")]
     units, channels = rule.shape
     # The squeezed layer is as wide as its input here, so it hands on what it gets.
     gate.fc1 = nn.Linear(channels, channels)
@@ -111,14 +113,15 @@ def blocks(method: tp.Method | list[tp.Method] | None = None, seed: int = 0) -> 
     """`Blocks` with gates that differ from image to image."""
     torch.manual_seed(seed)
     net = tp.route(Blocks(), method or tp.GatedFilters(), example=torch.randn(2, 3, 12, 12)).eval()
-    for gate in net.deciders.values():
+    gates: dict[str, Any] = dict(net.deciders.items())
+    for gate in gates.values():
         nn.init.normal_(gate.fc2.weight, std=3.0)
         nn.init.normal_(gate.fc2.bias, std=0.5)
     for name in ("block1", "block2") if "block1" in net.sites else ():
         scores = net(noise(64)[0])[1][name].score  # half of the images shall pass
         assert scores is not None
         with torch.no_grad():
-            net.deciders[name].fc2.bias[1] -= scores.median()
+            gates[name].fc2.bias[1] -= scores.median()
     return net
 
 
@@ -131,4 +134,4 @@ def noise(count: int, seed: int = 1) -> tuple[Tensor, Tensor]:
 
 def cut(x: Tensor, y: Tensor, *sizes: int) -> list[tuple[Tensor, Tensor]]:
     """In batches of these sizes."""
-    return list(zip(x.split(list(sizes)), y.split(list(sizes)), strict=True))
+    return list(zip(torch.split(x, list(sizes)), torch.split(y, list(sizes)), strict=True))

@@ -109,7 +109,7 @@ def test_the_largest_responses_are_those_a_search_finds() -> None:
     for site, layer in (("block1.conv1", "conv2"), ("block1.conv2", "bn2")):
         found = peaks(net, cut(x, y, 9, 1, 40), site, top=5)
         inputs: list[Tensor] = []
-        module = net.model.block1.get_submodule(layer)
+        module = net.model.get_submodule(f"block1.{layer}")
         handle = module.register_forward_hook(lambda m, args, y, at=inputs: at.extend((args[0], y)))
         _, trace = net(x)
         handle.remove()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,8 +73,9 @@ def test_images_that_did_not_come_to_a_layer_do_not_count() -> None:
 
 def test_a_layer_that_no_image_came_to_has_no_states() -> None:
     net = blocks([tp.GatedFilters(), tp.GatedBlocks()])
+    gate: Any = net.deciders["block1"]
     with torch.no_grad():
-        net.deciders["block1"].fc2.bias.copy_(torch.tensor([500.0, -500.0]))
+        gate.fc2.bias.copy_(torch.tensor([500.0, -500.0]))
     states = filter_states(net, one(*noise(30)))
     assert states.came["block1.conv1"] == 0
     assert states.counts["block1.conv1"] == {"active": 0, "dynamic": 0, "silent": 0}
@@ -130,11 +132,12 @@ def test_a_class_without_images_has_no_path() -> None:
 
 def test_training_modes_are_put_back() -> None:
     net = blocks().train()
-    net.model.block1.bn1.eval()
+    model: Any = net.model
+    model.block1.bn1.eval()
     filter_states(net, one(*noise(4)))
     assert net.training
-    assert net.model.block2.training
-    assert not net.model.block1.bn1.training
+    assert model.block2.training
+    assert not model.block1.bn1.training
     with pytest.raises(DataError, match="label 9 is out of range"):
         filter_states(net, [(noise(1)[0], torch.tensor([9]))])
     assert net.training
