@@ -90,6 +90,66 @@ def test_pixels_outside_of_a_field_change_no_response_and_each_of_its_rows_can()
         assert not torch.allclose(response(changed), before, atol=1e-6)
 
 
+class Tokens(nn.Module):
+    """Patches of an image as tokens, an MLP on each, and attention between two of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, 8, 4, 4)
+        self.fc1 = nn.Linear(8, 12)
+        self.fc2 = nn.Linear(12, 8)
+        self.mix = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.fc3 = nn.Linear(8, 10)
+        self.fc4 = nn.Linear(10, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        t = self.patch(x).flatten(2).transpose(1, 2)
+        t = t + self.fc2(torch.relu(self.fc1(t)))
+        t = t + self.mix(t, t, t, need_weights=False)[0]
+        y: Tensor = self.fc4(torch.relu(self.fc3(t))).mean(1)
+        return y
+
+
+def test_a_token_sees_its_patch_and_behind_attention_the_whole_image() -> None:
+    torch.manual_seed(0)
+    net = tp.route(Tokens(), tp.GatedFilters(sites=("fc1", "fc3")), example=torch.randn(2, 3, 12, 8))
+    fields = receptive_fields(net)
+    for place in range(6):
+        row, column = divmod(place, 2)
+        expected = np.zeros((12, 8), bool)
+        expected[4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = True
+        assert np.array_equal(fields["fc1"].mask(place), expected)
+        assert fields["fc3"].mask(place).all()
+    x = torch.randn(9, 3, 12, 8, generator=torch.Generator().manual_seed(0))
+    inputs: list[Tensor] = []
+    handle = net.model.get_submodule("fc2").register_forward_pre_hook(lambda m, args: inputs.append(args[0]))
+    found = peaks(net, [(x, torch.zeros(9).long())], "fc1", top=9)
+    handle.remove()
+    assert found.values[4, 0] == pytest.approx(float(inputs[0][..., 4].max()), abs=1e-6)
+
+
+def test_before_a_linear_layer_behind_flattening_places_are_still_known() -> None:
+    torch.manual_seed(0)
+
+    class Flat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Conv2d(3, 4, 3, padding=1)
+            self.b = nn.Conv2d(4, 6, 3, padding=1)
+            self.norm = nn.BatchNorm2d(6)
+            self.pool = nn.AdaptiveAvgPool2d(1)
+            self.fc = nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.fc(self.pool(torch.relu(self.norm(self.b(self.a(x))))).flatten(1))
+            return y
+
+    net = tp.route(Flat(), tp.GatedFilters(), example=torch.randn(2, 3, 8, 8))
+    fields = receptive_fields(net)["b"]
+    assert fields.size == (5, 5)
+    assert len(fields.rows) == 64
+
+
 def test_nothing_is_left_in_the_network() -> None:
     net = blocks().train()
     hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in net.modules()]

@@ -37,12 +37,12 @@ def watched(net: Routed, sites: Mapping[str, int], maps: dict[str, Tensor]) -> I
     handles = []
     try:
         for name, units in sites.items():
-            layer, before = _where(net, name)
-            keep = _keep(maps, name, layer, units)
+            module, place, before = _where(net, name)
+            keep = _keep(maps, name, place.block, units)
             if before:
-                handles.append(layer.register_forward_pre_hook(lambda _, args, keep=keep: keep(args[0])))
+                handles.append(module.register_forward_pre_hook(lambda _, args, keep=keep: keep(args[0])))
             else:
-                handles.append(layer.register_forward_hook(lambda _, args, y, keep=keep: keep(y)))
+                handles.append(module.register_forward_hook(lambda _, args, y, keep=keep: keep(y)))
         yield
     finally:
         for handle in handles:
@@ -51,28 +51,32 @@ def watched(net: Routed, sites: Mapping[str, int], maps: dict[str, Tensor]) -> I
 
 def _keep(maps: dict[str, Tensor], name: str, layer: nn.Module, units: int) -> Callable[[Tensor], None]:
     def keep(y: Tensor) -> None:
-        flat = y.detach().movedim(channel_axis(layer, y), 1).reshape(len(y), y.shape[channel_axis(layer, y)], -1)
-        maps[name] = flat.reshape(len(y), units, -1, flat.shape[2]).mean(2)
+        y = y.detach().movedim(channel_axis(layer, y), 1)
+        maps[name] = y.reshape(len(y), units, y.shape[1] // units, -1).mean(2)
 
     return keep
 
 
-def _where(net: Routed, site: str) -> tuple[Any, bool]:
-    """A layer's module, and whether responses are its input (True) or its output."""
+def _where(net: Routed, site: str) -> tuple[Any, Layer, bool]:
+    """A layer's module and place, and whether responses are its input (True) or its output."""
     own: list[tuple[Any, Layer]] = [
         (junction, junction._place) for _, junction in junctions(net.model) if isinstance(junction._place, Layer)
     ]
-    rows = [(j, p) for j, p in own if p.role.rows is not None and p.role.rows.name == site]
-    for junction, place in rows:
-        if place.role.ends:
-            return junction, False
-    for junction, place in own:
-        columns = place.role.columns
-        if columns is not None and columns.name == site and not place.role.by_open:
-            flat = isinstance(place.block, nn.Linear) and not isinstance(rows[0][1].block, nn.Linear) if rows else False
-            if not flat:
-                return junction, True
-    aligned = [(j, p) for j, p in rows if not p.role.makes] or rows
-    if not aligned:
+    giving = [(j, p) for j, p in own if p.role.rows is not None and p.role.rows.name == site]
+    mixing = [
+        (j, p) for j, p in own if p.role.columns is not None and p.role.columns.name == site and not p.role.by_open
+    ]
+    if not giving:
         raise RouteError(f"nothing in {net.layout.network} computes the filters of {site!r}; route the model anew.")
-    return aligned[-1][0], False
+    ending = next((found for found in giving if found[1].role.ends), None)
+    if ending is not None:
+        return *ending, False
+    flattened = bool(mixing) and _linear(mixing[0][1]) and not _linear(giving[0][1])
+    if mixing and not flattened:
+        return *mixing[0], True
+    entries = [(j, p) for j, p in giving if not p.role.makes] or giving
+    return *entries[-1], False
+
+
+def _linear(place: Layer) -> bool:
+    return isinstance(place.block, nn.Linear)
