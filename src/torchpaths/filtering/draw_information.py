@@ -88,7 +88,10 @@ def draw_information(found: Mapping[str, Information], title: str) -> Figure:
             size=6.5, va="center",
         )  # fmt: skip
         axes.axhline(0, color=RULE, lw=0.8)
-        low = min(_of(b, m)[0] for one in found.values() for b in (one.features, one.encodings) for m in members)
+        drawn = [
+            b[m].bits for o in found.values() for b in (o.features, o.encodings, o.heads) for m in members if m in b
+        ]
+        low = min(drawn, default=0.0)
         axes.set_ylim(min(-0.12, low - 0.1) if low > -1 else -1, most_bits * 1.08)
         axes.set_xlim(-0.6, most - 0.4)
         axes.set_xticks(at, labels[position], rotation=90, size=SMALL)

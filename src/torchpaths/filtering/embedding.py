@@ -19,6 +19,9 @@ from torchpaths.routed import Routed
 LAYERS = 3
 """Layers that are shown where none are named, as in the paper."""
 
+RICH = 10
+"""They are chosen among those of at least so many different decisions, if there are enough."""
+
 
 @dataclass(frozen=True, eq=False)
 class Points:
@@ -59,7 +62,7 @@ def embed(
         net: a network in any mode.
         loader: labelled batches; the first images of it are taken, so classes should come mixed.
         sites: names of layers; None: the first, the middle and the last of those that decide differently for different
-            images.
+            images, see `RICH`.
         images: how many.
         perplexity: about how many neighbours a point has; lowered where there are few decisions.
         seed: of the random start.
@@ -96,6 +99,9 @@ def embed(
     }
     different = {name: torch.unique(z, dim=0, return_inverse=True) for name, (z, _) in joined.items() if len(z) >= 4}
     names = [name for name, (z, _) in different.items() if len(z) > 1]
+    rich = [name for name in names if len(different[name][0]) >= RICH]
+    if sites is None and len(rich) >= LAYERS:
+        names = rich
     if sites is None and len(names) > LAYERS:
         names = [names[i] for i in (0, len(names) // 2, -1)]
     found = {}
