@@ -27,6 +27,7 @@ from torchpaths.surveys.figures.style import shorten
 from torchpaths.train import checkpoint
 from torchpaths.train.evaluate import images_for, open_run, survey_run
 from torchpaths.train.folder import Run, Weights, read_recipe, write_json
+from torchpaths.train.seed import seed_evaluation
 
 MOST_LAYERS = 24
 """Of more layers every second, or third, is in the printed table; all are in the file."""
@@ -65,6 +66,7 @@ def run(arguments: list[str]) -> int:
         train = images_for(opened, data=options.data, split="train", skip_corrupt=options.skip_corrupt)
         out = options.out or options.run
         title = f"{opened.recipe.model} on {images.name}"
+        seed_evaluation(opened.recipe.seed, 0)  # for gates that draw in evaluation too
         report = filter_report(
             opened.net,
             some_of(train, opened, options.train_images),
