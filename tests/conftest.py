@@ -25,6 +25,7 @@ FILES = {
     "test_examples",
     "test_export",
     "test_export_files",
+    "test_filter_report",
     "test_measure",
     "test_models_cifar_resnet",
     "test_models_matrix",

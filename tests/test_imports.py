@@ -16,7 +16,7 @@ import pytest
 SOURCE = pathlib.Path(__file__).resolve().parents[1] / "src"
 
 WORDS = ("errors", "budget", "layout", "path", "trace", "junction", "routed")
-ANALYSIS = ("surveys", "fronts", "meter", "skips", "cuts", "exports", "depth", "decoding")
+ANALYSIS = ("surveys", "fronts", "meter", "skips", "cuts", "exports", "depth", "decoding", "filtering")
 
 
 def modules() -> dict[str, pathlib.Path]:

@@ -85,9 +85,9 @@ def run(arguments: list[str]) -> int:
         twin = own if options.twin is None and (own / "summary.json").is_file() else options.twin
         report = decode_report(
             opened.net,
-            _loader(train, opened, options.train_images),
-            _loader(images, opened, options.test_images),
-            None if options.ood is None else _loader(_foreign(options, opened, images), opened, options.test_images),
+            some_of(train, opened, options.train_images),
+            some_of(images, opened, options.test_images),
+            None if options.ood is None else some_of(_foreign(options, opened, images), opened, options.test_images),
             None if twin is None else _twin(twin, opened, units),
             site=options.site,
             repeats=options.repeats,
@@ -125,7 +125,7 @@ def _units(opened: Run) -> set[int]:
     return units
 
 
-def _loader(images: ImageSet, opened: Run, most: int | None) -> Loader | Part:
+def some_of(images: ImageSet, opened: Run, most: int | None) -> Loader | Part:
     """Images in batches: all in order, or about so many as they come by chance."""
     if most is None:
         return Loader(images, BATCH, mean=opened.mean, std=opened.std)
