@@ -39,7 +39,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "vgg16": (torchvision.models.vgg16, 224),
     "resnet56": (lambda: cifar_resnet(56), 32),
 }
-CALIBRATED = 24
+CALIBRATED = 8
 """Images by which gates are set."""
 
 
@@ -141,7 +141,7 @@ def set_gates(net: tp.Routed, images: Tensor, share: float) -> None:
         gate.fc1.bias.data.zero_()
         gate.fc2.weight.data.normal_()
     low, high = 0.0, 1.0
-    for _ in range(1 if share >= 1 else 7):
+    for _ in range(1 if share >= 1 else 6):
         middle = 2.0 if share >= 1 else (low + high) / 2
         shift(net, images, middle)
         found = float(tp.Path.of(net(images)[1]).macs(net).double().mean()) / net.layout.plain.macs
@@ -150,19 +150,21 @@ def set_gates(net: tp.Routed, images: Tensor, share: float) -> None:
 
 def shift(net: tp.Routed, images: Tensor, opened: float) -> None:
     """Let each gate open a share of its filters, given what those before it do."""
-    seen: list[Tensor] = []
-    for gate in net.deciders.values():
+
+    def set_bias(gate: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(gate, FilterGate)
         gate.fc2.bias.data.zero_()
-        handle = gate.register_forward_pre_hook(lambda gate, inputs: seen.append(inputs[0]))
-        net(images)
-        handle.remove()
-        scores = gate.perceptron()(seen.pop())
+        scores = gate.perceptron()(inputs[0])
         scale = scores.std(0).clamp(min=1e-6)
         gate.fc2.weight.data.div_(scale.unsqueeze(1))
-        scores = (scores / scale).flatten()
-        value = scores.min() - 1 if opened >= 1 else torch.quantile(scores, 1 - opened)
+        scores = (scores / scale).flatten().sort().values
+        value = scores[0] - 1 if opened >= 1 else scores[int((1 - opened) * len(scores))]
         gate.fc2.bias.data.fill_(-float(value))
+
+    handles = [gate.register_forward_pre_hook(set_bias) for gate in net.deciders.values()]
+    net(images)
+    for handle in handles:
+        handle.remove()
 
 
 if __name__ == "__main__":
