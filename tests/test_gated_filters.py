@@ -53,7 +53,7 @@ def a_vgg() -> nn.Module:
 
 def a_vgg16() -> nn.Module:
     """torchvision's, with one linear layer for three, of a hundred million weights."""
-    model = torchvision.models.vgg16(init_weights=False)
+    model: nn.Module = torchvision.models.vgg16(init_weights=False)
     model.classifier = nn.Linear(512 * 7 * 7, 10)
     return model
 
@@ -410,6 +410,23 @@ def test_the_network_learns_which_filter_a_class_needs() -> None:
     assert not torch.equal(opened[0], opened[1]), "each class opens filters of its own"
 
 
+def test_a_multiple_of_filters_opens_the_best_ones_and_the_score_says_so() -> None:
+    torch.manual_seed(0)
+    gate = FilterGate(4, 10, multiple=4).eval()
+    gate.fc2.weight.data.normal_(0, 2)
+    gate.fc2.bias.data.normal_(-1, 2)
+    features = torch.randn(200, 4)
+    decision, raw = gate(features), gate.perceptron()(features)
+    exact = (raw > 0).sum(1).clamp(min=1)
+    assert {1, 4, 5, 9} <= set(exact.tolist())
+    opened = decision.open.sum(1)
+    assert torch.equal(opened, (torch.ceil(exact / 4) * 4).clamp(max=10).long())
+    for row, shut in zip(raw, ~decision.open, strict=True):
+        assert not shut.any() or row[~shut].min() >= row[shut].max()
+    assert decision.score is not None
+    assert torch.equal(decision.open, decision.score > gate.threshold)
+
+
 @pytest.mark.parametrize(
     ("knobs", "message"),
     [
@@ -417,6 +434,7 @@ def test_the_network_learns_which_filter_a_class_needs() -> None:
         ({"kl": float("nan")}, "kl=nan"),
         ({"sparse": True}, "sparse=True"),
         ({"squeeze": 0}, "squeeze=0: a whole number of at least 1"),
+        ({"multiple": 0}, "multiple=0: a whole number of at least 1"),
         ({"mixing": "channel"}, "mixing='channel'; choose one of image, element, batch"),
         ({"divergence": "both"}, "divergence='both'; choose one of encoding, features"),
         ({"reduction": "batch"}, "reduction='batch'; choose one of mean, sum"),

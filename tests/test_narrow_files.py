@@ -150,6 +150,15 @@ def test_a_run_starts_from_it_and_stays_as_narrow(narrow: Path, tmp_path: Path) 
     assert read_left(tmp_path / "finer") == first.left
 
 
+def test_a_run_starts_from_one_that_was_not_narrowed(run: Path) -> None:
+    opened = load_run(run)
+    recipe = dataclasses.replace(opened.recipe, start=run, seed=3)
+    net = build(recipe, opened.classes, (8, 8, 1))
+    assert net.training
+    state = opened.net.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

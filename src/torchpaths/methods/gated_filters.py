@@ -49,6 +49,8 @@ class GatedFilters(Method):
             a transformer's MLPs.
         squeeze: by how much a gate's hidden layer is narrower than its input.
         mixing: for what it is drawn whether decisions are soft or hard in training, see `Mixing`.
+        multiple: in evaluation a multiple of so many filters opens; 1 in the paper. Processors compute 8 or 16 at a
+            time, so that this costs MACs and no time.
         divergence: ``"encoding"``: KL(z | y), the paper's order; ``"features"``: KL(y | z), the authors' code for
             ResNet-56, ResNet-18 and GoogLeNet.
         reduction: of the divergence over filters: ``"mean"`` (the authors' code) or ``"sum"``, which is a divergence.
@@ -63,6 +65,7 @@ class GatedFilters(Method):
     sites: tuple[str, ...] | None = None
     squeeze: int = 4
     mixing: Mixing = "image"
+    multiple: int = 1
     divergence: Divergence = "encoding"
     reduction: PerFilter = "mean"
 
@@ -71,8 +74,10 @@ class GatedFilters(Method):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
                 raise RouteError(f"{name}={value!r}: the weight of a loss is a number of at least 0.")
-        if isinstance(self.squeeze, bool) or not isinstance(self.squeeze, int) or self.squeeze < 1:
-            raise RouteError(f"squeeze={self.squeeze!r}: a whole number of at least 1.")
+        for name in ("squeeze", "multiple"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise RouteError(f"{name}={value!r}: a whole number of at least 1.")
         choices: tuple[tuple[str, Any], ...] = (
             ("mixing", Mixing),
             ("divergence", Divergence),
@@ -96,7 +101,8 @@ class GatedFilters(Method):
             RouteError: if no layer has filters that can be closed, or a pattern matches nothing.
         """
         search = find_filters(model, example, self.sites)
-        gates = {f.name: FilterGate(f.inputs, f.units, self.squeeze, self.mixing) for f in search.layers}
+        knobs = self.squeeze, self.mixing, self.multiple
+        gates = {f.name: FilterGate(f.inputs, f.units, *knobs) for f in search.layers}
         return plan_filters(model, search, gates, notes=self.kl > 0)
 
     def heads(self, net: Routed, classes: int) -> nn.Module | None:

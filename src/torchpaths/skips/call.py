@@ -33,6 +33,7 @@ class SkippingCall(Call):
         own: whether nobody else refers to it, so that it may be written.
         prices: what gathering costs.
         autocast: whether the caller computes in another precision; gates do not.
+        channels: of a single image, site and how many channels it has -> the open ones, long.
     """
 
     gathers = True
@@ -48,6 +49,7 @@ class SkippingCall(Call):
         self.version = math.nan
         self.rectified = False
         self.own = False
+        self.channels: dict[tuple[str, int], Tensor] = {}
         self._opening: dict[tuple[str, int], Tensor | bool | None] = {}
         self._seen: tuple[Joined, Tensor | list[float]] | None = None
         self._scored: dict[str, float] = {}

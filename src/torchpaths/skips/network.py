@@ -29,6 +29,7 @@ from torchpaths.path import Path
 from torchpaths.places.residual.place import ResidualPlace
 from torchpaths.routed import Routed
 from torchpaths.skips.call import Column, SkippingCall
+from torchpaths.skips.channels import skip_channels
 from torchpaths.skips.direct import Watch
 from torchpaths.skips.doors import open_exits
 from torchpaths.skips.exits import ExitingCall, HasExits
@@ -58,6 +59,7 @@ class Skipping(HasExits):
         for junction in net.junctions:
             if type(junction._place) is ResidualPlace:
                 junction.__dict__["_place"] = SkippingResidual(junction._place)
+        skip_channels(net.model)
         super().__init__(net.model, tuple(net.sites.values()), net.layout, net.example_shape)
         self.prices = Prices()
         self._watch: Watch | None = None

@@ -57,6 +57,7 @@ class Role:
         ends: behind it closed channels are zeros, see above.
         by_open: what it mixes is multiplied by what is open, not by ``z``.
         notes: it notes the features of the channels that end here or that it mixes, in training too.
+        behind: of a norm: the layer before, by its name in the model, if nothing lies between; "" for others.
     """
 
     rows: Site | None = None
@@ -65,6 +66,7 @@ class Role:
     ends: bool = False
     by_open: bool = False
     notes: bool = False
+    behind: str = ""
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -119,7 +121,7 @@ class Layer(Place):
         else:
             rows = self._missing(x, axis, decision)
         if rows is not None and not any(rows):
-            nothing: Tensor = _nothing_of(self.block, x, outputs(self.block))
+            nothing: Tensor = nothing_of(self.block, x, outputs(self.block))
             return nothing
         y = self.compute(x, rows, columns)
         return self._ended(y, decision, rows) if role.ends else y
@@ -249,7 +251,7 @@ def _pool(x: Tensor, layer: nn.Module, columns: Bools | None) -> tuple[Tensor, T
     return x, features.new_zeros(len(x), width(layer, 1)).index_copy(1, index, features)
 
 
-def _nothing_of(layer: nn.Module, x: Any, count: int) -> Any:
+def nothing_of(layer: nn.Module, x: Any, count: int) -> Any:
     """Zeros of the size of what a layer gives, of so many channels; a norm that spreads nothing hands them on."""
     if not isinstance(layer, _BatchNorm):
         return zeros(layer, x, count)
@@ -257,7 +259,7 @@ def _nothing_of(layer: nn.Module, x: Any, count: int) -> Any:
 
 
 def _zeros(layer: nn.Module, arguments: Mapping[str, Any], count: int) -> Any:
-    return _nothing_of(layer, next(iter(arguments.values())), count)
+    return nothing_of(layer, next(iter(arguments.values())), count)
 
 
 def _nothing(layer: Any, arguments: Mapping[str, Any], count: int, places: list[int] | None) -> Any:

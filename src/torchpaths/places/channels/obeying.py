@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 from torch import nn
@@ -22,14 +23,15 @@ def roles(span: Span, site: Site, notes: bool = False) -> dict[str, Role]:
         site: whose units are equal groups of them.
         notes: where channels end, or are mixed first, their features are noted in training too.
     """
+    norms = dict(span.norms)
     found = {
         **{name: Role(rows=site, makes=True) for name in (span.producer, *span.aligned)},
-        **{name: Role(rows=site) for name in span.between},
+        **{name: Role(rows=site, behind=norms.get(name, "")) for name in span.between},
         **{name: Role(columns=site, by_open=True) for name in span.squeezes},
         **{name: Role(columns=site, notes=notes and i == 0) for i, name in enumerate(span.consumers)},
     }
     if span.end:
-        found[span.end] = Role(rows=site, makes=span.end == span.producer, ends=True, notes=notes)
+        found[span.end] = dataclasses.replace(found[span.end], ends=True, notes=notes)
     return found
 
 

@@ -9,7 +9,7 @@ a sum or a concatenation, can only be followed as far as that (`Region.ended`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,7 @@ class Span:
         width: how many channels.
         end: the last layer, where no layer mixes them since they go into a sum, a concatenation or several of those;
             "" where layers do.
+        norms: norms with nothing between them and the layer before, with that layer.
     """
 
     producer: str
@@ -59,13 +60,15 @@ class Span:
     consumers: tuple[str, ...]
     width: int
     end: str = ""
+    norms: tuple[tuple[str, str], ...] = ()
 
     def within(self, prefix: str) -> Span:
         """The same with the names that layers have in a module around, under which the region's begin so."""
         own = (self.between, self.aligned, self.squeezes, self.consumers)
         between, aligned, squeezes, consumers = (tuple(prefix + name for name in names) for names in own)
         end = prefix + self.end if self.end else ""
-        return Span(prefix + self.producer, between, aligned, squeezes, consumers, self.width, end)
+        norms = tuple((prefix + norm, prefix + layer) for norm, layer in self.norms)
+        return Span(prefix + self.producer, between, aligned, squeezes, consumers, self.width, end, norms)
 
 
 class _Leaves(Evaluated):
@@ -134,6 +137,18 @@ class Region:
             if larger or not (wise(node, layer) or is_mixing(layer)):
                 return False
 
+    def norms_behind(self, names: Iterable[str]) -> tuple[tuple[str, str], ...]:
+        """See `Span.norms`: batch norms of whose layer nobody else sees the output."""
+        found = []
+        for name in names:
+            node = self.called(name)
+            [*sources] = node.all_input_nodes
+            if isinstance(self.layer(node), _BatchNorm) and len(sources) == 1 and len(sources[0].users) == 1:
+                layer = self.layer(sources[0])
+                if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                    found.append((name, str(sources[0].target)))
+        return tuple(found)
+
     def called(self, name: str) -> fx.Node:
         """The call of a layer.
 
@@ -183,7 +198,8 @@ class Region:
         layer: Any = self.layer(maker)
         producer = str(maker.target)
         end = between[-1] if between else producer
-        return Span(producer, tuple(between), (), (), (), int(layer.weight.shape[0]), end)
+        norms = self.norms_behind((producer, *between))
+        return Span(producer, tuple(between), (), (), (), int(layer.weight.shape[0]), end, norms)
 
     def _maker(self, name: str) -> fx.Node:
         """The call of the layer that makes the channels that a layer gives.
@@ -237,6 +253,7 @@ class _Follow:
             tuple(str(n.target) for n in squeezes),
             tuple(str(n.target) for n in consumers),
             int(layer.weight.shape[0]),
+            norms=self.region.norms_behind((str(self.producer.target), *self.between)),
         )
 
     def _goes_on(self, user: fx.Node) -> bool:

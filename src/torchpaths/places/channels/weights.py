@@ -56,7 +56,7 @@ def computed(layer: Any, x: Tensor, rows: Kept, columns: Kept) -> Tensor:
         y = biased(layer, zeros(layer, x, width(layer, 0) if rows is None else len(rows)), bias)
         return y
     taken = _taken(layer, rows, columns, x.device)
-    forward = _kind(layer).forward
+    forward = kind_of(layer).forward
     if isinstance(layer, _BatchNorm) and (forward is nn.BatchNorm2d.forward or _acts(layer)):
         mean, var = taken.get("running_mean"), taken.get("running_var")
         weight, bias = taken.get("weight"), taken.get("bias")
@@ -74,7 +74,7 @@ def computed(layer: Any, x: Tensor, rows: Kept, columns: Kept) -> Tensor:
     return y
 
 
-def _kind(layer: nn.Module) -> Any:
+def kind_of(layer: nn.Module) -> Any:
     """The class of a layer, where it spreads its channels of the one that does not."""
     kind: Any = type(layer)
     return kind.plain if is_spread(layer) else kind
@@ -87,7 +87,7 @@ def _acted(layer: Any, y: Tensor) -> Tensor:
 
 def _acts(layer: nn.Module) -> bool:
     """Whether a norm is timm's, which has an activation in it; known by name, as timm need not be there."""
-    kind = _kind(layer)
+    kind = kind_of(layer)
     return bool(kind.__name__ == "BatchNormAct2d" and kind.__module__.startswith("timm."))
 
 
