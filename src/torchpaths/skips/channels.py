@@ -173,7 +173,8 @@ def skip_channels(model: nn.Module) -> None:
         if type(junction._place) is Layer:
             made = found[name] = SkippingLayer(junction._place)
             junction.__dict__["_place"] = made
+    followers = Counter(norm.role.behind for norm in found.values())  # two where norms are doubled
     for norm_name, norm in found.items():
         maker = found.get(norm.role.behind)
-        if maker is not None and stand[norm_name] == stand[norm.role.behind] == 1:
+        if maker is not None and stand[norm_name] == stand[norm.role.behind] == followers[norm.role.behind] == 1:
             norm.maker, maker.norm = maker, norm
