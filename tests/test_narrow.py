@@ -244,7 +244,18 @@ def test_of_the_groups_of_a_convolution_two_stay() -> None:
         laws.close(small(x)[0], net(x)[0], 1e-10)
 
 
-def test_the_network_that_was_narrowed_and_chance_are_not_touched() -> None:
+def test_filters_that_open_to_fill_a_multiple_still_do() -> None:
+    method = tp.GatedFilters(multiple=4)
+    net, small, states, x = narrowed("torchvision/narrow", method)
+    with torch.no_grad():
+        (y, trace), (again, narrow) = net(x), small(x)
+    laws.close(again, y, 1e-10)
+    assert all(torch.equal(narrow[s].open, d.open[:, ~states.silent[s]]) for s, d in trace.items())
+    assert all((d.open.sum(1) % 4 == 0).all() for d in narrow.values())
+    assert any(bool((d.score[:, 0].isinf() & d.open.any(1)).any()) for d in narrow.values() if d.score is not None)
+
+
+def test_the_network_that_was_narrowed_is_not_touched() -> None:
     net, x = gated("torchvision/narrow")
     net.train()
     before = {name: value.clone() for name, value in net.state_dict().items()}
