@@ -20,6 +20,7 @@ from torch.nn.modules import module as torch_module
 
 from torchpaths.places.residual.parts import Part, Piece
 from torchpaths.places.residual.place import ResidualPlace
+from torchpaths.skips.overwrite import overwriting
 
 _CALL = re.compile(r"\bself\.(\w+)\(")
 _EVERYWHERE = torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks
@@ -67,7 +68,8 @@ class Direct:
             return piece
         children.update(called)
         source = _CALL.sub(lambda m: f"__direct_{m[1]}(" if m[1] in called else m[0], piece.source)
-        names = {**piece.names, **bound}
+        source, over = overwriting(source, {f"__direct_{name}": child for name, child in called.items()}, bound)
+        names = {**piece.names, **bound, **over}
         return Piece(source, names, piece.identity, piece.in_place, piece.rectifies, piece.rectifier, piece.relu)
 
 
