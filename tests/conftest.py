@@ -29,6 +29,8 @@ FILES = {
     "test_measure",
     "test_models_cifar_resnet",
     "test_models_matrix",
+    "test_narrow",
+    "test_narrow_files",
     "test_readme",
     "test_survey_figures",
     "test_together",

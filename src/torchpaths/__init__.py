@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from torchpaths.methods.gated_filters import GatedFilters as GatedFilters
     from torchpaths.methods.random_drop import RandomDrop as RandomDrop
     from torchpaths.methods.together import Together as Together
+    from torchpaths.narrowing.narrow import narrow as narrow
     from torchpaths.path import Path as Path
     from torchpaths.places.residual.parts import Residual as Residual
     from torchpaths.places.residual.split import split as split
@@ -105,6 +106,7 @@ _HOME = {
     "load_cut": "cuts.read",
     "measure": "meter",
     "measure_all": "meter",
+    "narrow": "narrowing.narrow",
     "plain": "extraction",
     "route": "routing",
     "save_cut": "cuts.save",

@@ -1,14 +1,19 @@
-"""``torchpaths cut RUN``: a run's network along one path, written as a plain network that needs no torchpaths."""
+"""``torchpaths cut RUN``: a run's network along one path, written as a plain network that needs no torchpaths; or
+without its silent filters, as a run, see `torchpaths.cli.silent`."""
 
 from __future__ import annotations
 
 import dataclasses
 import pathlib
 from dataclasses import dataclass
+from typing import Annotated
+
+from tyro import conf
 
 from torchpaths.budget import Budget
 from torchpaths.cli import OK
 from torchpaths.cli.options import OfRun, emit, parse, speaking
+from torchpaths.cli.silent import remove_silent
 from torchpaths.cli.tables import count
 from torchpaths.cuts import Spec, save_cut
 from torchpaths.errors import BudgetError, DataError, RouteError, near
@@ -44,6 +49,9 @@ class Options(OfRun):
     """Or for all classes but these."""
     front: pathlib.Path | None = None
     """Choose the most accurate path within a budget from this front.json instead of the run's survey."""
+    silent: Annotated[bool, conf.FlagCreatePairsOff] = False
+    """Or only remove the filters that no training image opens (of --split validation, where that is given), and the
+    gates of those that every one opens. What comes out is a run, whose network still decides."""
 
 
 def run(arguments: list[str]) -> int:
@@ -51,13 +59,16 @@ def run(arguments: list[str]) -> int:
     about = "A run's network along one path as a plain network: weights, description and a loader without torchpaths."
     options = parse(Options, arguments, "cut", about)
     budget = _budget(options)
+    if options.silent:
+        return remove_silent(options, options.out)
     with speaking(options.json) as console:
         opened = options.open()
         keep = _kept(options, opened)
         path, chosen = _choose(options, budget, opened, keep)
         channels = opened.net.example_shape[0]
+        net, path = opened.whole(path)
         spec = save_cut(
-            opened.net,
+            net,
             path,
             options.out,
             source(opened.recipe.model, len(opened.classes), channels=channels),
@@ -83,7 +94,7 @@ def _budget(options: Options) -> Budget | None:
     given = {"macs": options.budget_macs, "open": options.budget_open, "ms": options.budget_ms}
     budgets = {name: value for name, value in given.items() if value is not None}
     whole = {"path": options.path, "classes": options.classes, "without": options.without}
-    says = [f"--{name}" for name, value in whole.items() if value is not None]
+    says = [f"--{name}" for name, value in whole.items() if value is not None] + ["--silent"] * options.silent
     if says:
         if len(says) > 1 or budgets or options.label is not None or options.front is not None:
             raise BudgetError(
@@ -95,7 +106,7 @@ def _budget(options: Options) -> Budget | None:
     if not budgets and (options.label is None or options.front is not None):
         raise BudgetError(
             "nothing says what to keep; give --path FILE, --budget-macs 0.6 or --label CLASS, or --classes CLASS of a "
-            "coded network."
+            "coded network, or --silent of one with gated filters."
         )
     if options.label is not None and (options.front is not None or "ms" in budgets):
         raise BudgetError("--label: a front knows no classes, only a survey does; give --budget-macs or --budget-open.")

@@ -27,11 +27,14 @@ class Code:
 
 
 def value(of: Any) -> Code:
-    """A value as an expression: numbers, texts, containers, importable classes and functions, and their partials.
+    """A value as an expression: numbers, texts, containers, importable classes and functions, and their partials;
+    expressions stay what they are.
 
     Raises:
         RouteError: for anything else.
     """
+    if isinstance(of, Code):
+        return of
     if of is None or isinstance(of, (bool, int, str)) or (isinstance(of, float) and math.isfinite(of)):
         return Code(repr(of))
     if isinstance(of, dict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -11,6 +12,7 @@ from torchpaths.cuts.code import OWN, Code, call, left, value
 from torchpaths.cuts.spec import WEIGHTS
 from torchpaths.extraction import Cut
 from torchpaths.models.energy import EnergyConv2d
+from torchpaths.models.spread import is_spread, spread_out
 from torchpaths.places.residual.along import hands_on
 
 _HEAD = '''\
@@ -89,6 +91,12 @@ def edited(original: Code, cut: Cut, children: Mapping[str, list[str]]) -> list[
             resized = True
             sizes, shapes = _sizes(module), {n: tuple(t.shape) for n, t in _tensors(module)}
             lines.append(f"resize(model.get_submodule({name!r}), {sizes}, {shapes})")
+            if is_spread(module):
+                own: Any = module
+                layer = Code(f"model.get_submodule({name!r})")
+                made = call(value(spread_out), (layer, own.spread_places.tolist(), own.spread_channels), {})
+                imports |= made.imports
+                lines.append(f"model.set_submodule({name!r}, {made.text})")
     for name, kept in cut.kept.items():
         gone = [child for child in children[name] if child not in kept.values()]
         blocks = f"model.get_submodule({name!r})"
@@ -107,9 +115,9 @@ def _sizes(layer: nn.Module) -> dict[str, int]:
 
 
 def _tensors(layer: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Its parameters and buffers that have sizes."""
+    """Its parameters and buffers that have sizes; not the places of channels that it spreads."""
     for name, tensor in (*layer._parameters.items(), *layer._buffers.items()):
-        if tensor is not None and tensor.dim() > 0:
+        if tensor is not None and tensor.dim() > 0 and name != "spread_places":
             yield name, tensor
 
 

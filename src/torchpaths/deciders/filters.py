@@ -12,10 +12,16 @@ one of the highest score, since a convolution without rows is none; the decision
 
 Processors compute 8 or 16 filters at a time, so that 33 take as long as 48. ``multiple`` opens the next best ones too,
 up to a multiple of so many: an option of ours, which costs MACs and no time.
+
+Once it is known which filters never open and which always do (section 4.1), a gate need not score them: `narrowed` is
+one that decides about the others alone.
 """
 
 from __future__ import annotations
 
+import copy
+import math
+from collections.abc import Sequence
 from typing import Literal, TypeAlias, get_args
 
 import torch
@@ -34,7 +40,15 @@ EDGE = 1e-3
 
 
 class FilterGate(Decider):
-    """``Linear(channels, channels / squeeze)``, ReLU, ``Linear(channels / squeeze, filters)``."""
+    """``Linear(channels, channels / squeeze)``, ReLU, ``Linear(channels / squeeze, filters)``.
+
+    Attributes:
+        filters: how many there are.
+        scored: those that are scored, ascending, long ``[scored]``; the others are always open, with a score of
+            infinity. None for all.
+    """
+
+    scored: Tensor | None
 
     by_score = True
 
@@ -59,6 +73,8 @@ class FilterGate(Decider):
         self.fc2 = nn.Linear(self.fc1.out_features, filters)
         self.mixing = mixing
         self.multiple = multiple
+        self.filters = filters
+        self.register_buffer("scored", None, persistent=False)  # like the number of filters it is no weight
         nn.init.kaiming_normal_(self.fc1.weight, nonlinearity="relu")
         nn.init.normal_(self.fc2.weight, std=0.001)
         nn.init.ones_(self.fc1.bias)
@@ -76,11 +92,17 @@ class FilterGate(Decider):
         with torch.autocast(features.device.type, enabled=False):
             score = self.fc2(torch.relu(self.fc1(features.to(self.fc1.weight.dtype)))).float()
             if self.training:
-                z = semhash(score + torch.randn_like(score), self._hard(score))
-                return Decision(z > 0, z, score)
-            score = self._lifted(score)
+                z = self._among(semhash(score + torch.randn_like(score), self._hard(score)), 1.0)
+                return Decision(z > 0, z, self._among(score, math.inf))
+            score = self._lifted(self._among(score, math.inf))
             opened = score > self.threshold
             return Decision(opened, opened.float(), score)
+
+    def _among(self, values: Tensor, other: float) -> Tensor:
+        """Values of those that are scored, ``[batch, scored]``, among one for all others: ``[batch, filters]``."""
+        if self.scored is None:
+            return values
+        return values.new_full((values.shape[0], self.filters), other).index_copy(1, self.scored, values)
 
     def _lifted(self, score: Tensor) -> Tensor:
         """Scores of which enough lie above the threshold, the best ones lifted there."""
@@ -104,10 +126,47 @@ class FilterGate(Decider):
 
     def perceptron(self) -> Perceptron:
         """Its score in evaluation, before the best one is lifted, in float32 whatever the weights are in."""
-        parts = (self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
+        second: Tensor = self.fc2.weight
+        bias: Tensor = self.fc2.bias
+        if self.scored is not None:
+            second = second.new_zeros(self.filters, second.shape[1]).index_copy(0, self.scored, second)
+            bias = bias.new_full((self.filters,), math.inf).index_copy(0, self.scored, bias)
+        parts = (self.fc1.weight, self.fc1.bias, second, bias)
         return Perceptron(*(part.float() for part in parts))
 
+    @torch.no_grad()
+    def narrowed(self, channels: Sequence[int], filters: Sequence[int], scored: Sequence[int]) -> FilterGate:
+        """A gate of its own that decides alike for fewer channels and filters, where those that are left out are 0 and
+        closed. Its hidden layer is as wide.
+
+        Args:
+            channels: of the features, those that are left, ascending.
+            filters: those that are left, ascending.
+            scored: those of them that it goes on scoring, at least one; the others are always open.
+        """
+        made = copy.deepcopy(self)
+        own = range(self.filters) if self.scored is None else self.scored.tolist()
+        rows = [own.index(filter) for filter in scored]
+        _take(made.fc1, 1, channels)
+        _take(made.fc2, 0, rows)
+        places = [filters.index(filter) for filter in scored]
+        made.filters = len(filters)
+        every = len(places) == len(filters)
+        made.scored = None if every else torch.tensor(places, device=self.fc2.weight.device)
+        return made
+
     def __repr__(self) -> str:
-        widths = f"{self.fc1.in_features} -> {self.fc1.out_features} -> {self.fc2.out_features}"
+        of = "" if self.scored is None else f" of {self.filters}"
+        widths = f"{self.fc1.in_features} -> {self.fc1.out_features} -> {self.fc2.out_features}{of}"
         by = "" if self.multiple == 1 else f", multiples of {self.multiple}"
         return f"FilterGate({widths}, {self.mixing}{by})"
+
+
+def _take(layer: nn.Linear, axis: int, kept: Sequence[int]) -> None:
+    """Leave a linear layer only some of its outputs (0) or inputs (1)."""
+    index = torch.tensor(kept, device=layer.weight.device)
+    weight, bias = layer.weight, layer.bias
+    layer.weight = nn.Parameter(weight.index_select(axis, index), weight.requires_grad)
+    if axis == 0:
+        layer.bias = nn.Parameter(bias.index_select(0, index), bias.requires_grad)
+    layer.out_features, layer.in_features = layer.weight.shape

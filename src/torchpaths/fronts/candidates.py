@@ -133,6 +133,7 @@ def greedy(layout: Layout, units: Sequence[Unit], threshold: float | None, attem
 def thresholds(scores: dict[str, Tensor]) -> list[Choice]:
     """Gates as trained, and at thresholds between which equally many of the observed decisions lie."""
     observed = torch.cat([values.flatten() for values in scores.values()])
+    observed = observed[observed.isfinite()]  # a filter that needs no gate has a score of infinity
     if not len(observed):
         return [Choice("threshold", threshold=0.0)]
     quantiles = np.quantile(observed.double().numpy(), np.linspace(0, 1, STEPS))

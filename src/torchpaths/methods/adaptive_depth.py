@@ -116,7 +116,8 @@ class AdaptiveDepth(Method):
         `Method.passes`."""
         logits, taught = net(x, self.path(net, False))
         part = {"task": self.share * task(logits, y), **terms(taught)}
-        teacher, features = logits.detach() if self.detach else logits, self.features_of(taught)
+        teacher = logits.detach() if self.detach else logits
+        features = self.features_of({site: taught[site] for site in _sites(net) if site in taught})
         if self.detach or not self.specialise:
             yield part
             part = {}

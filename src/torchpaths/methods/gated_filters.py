@@ -141,7 +141,8 @@ class GatedFilters(Method):
 
 
 def _own(net: Routed) -> list[str]:
-    return [name for name, site in net.sites.items() if site.kind == KIND]
+    """The sites at which filters are decided: what is always open teaches nothing."""
+    return [name for name, site in net.sites.items() if site.kind == KIND and site.decider is not None]
 
 
 def _averaged(values: Tensor, came: Tensor | None) -> Tensor:

@@ -24,7 +24,7 @@ def spread_out(layer: Layer, places: Sequence[int], channels: int) -> Layer:
     """A layer that computes what another does and puts its channels in places among zeros.
 
     Args:
-        layer: a linear layer, a convolution or a norm; the result shares its parameters.
+        layer: a linear layer, a convolution or a norm, which does not spread already; the result shares its parameters.
         places: of its channels, ascending.
         channels: how many there are with the zeros.
     """
@@ -39,22 +39,47 @@ def spread_out(layer: Layer, places: Sequence[int], channels: int) -> Layer:
     return made
 
 
+class Spread(nn.Module):
+    """What the classes of such layers have in common.
+
+    Attributes:
+        plain: the class of the layer that does not spread.
+        spread_channels: how many channels there are with the zeros.
+        spread_places: of those that are computed, ascending, long ``[channels]``.
+    """
+
+    plain: Any
+    spread_channels: int
+    spread_places: Tensor
+
+    def narrow(self, x: Tensor) -> Tensor:
+        """The channels that are computed, side by side."""
+        y: Tensor = super().forward(x)
+        return y
+
+    def widen(self, y: Tensor, places: Tensor | None = None) -> Tensor:
+        """Channels in their places among zeros; ``places`` where they are not all of them."""
+        axis = y.dim() - 1 if isinstance(self, nn.Linear) else 1
+        shape = [self.spread_channels if i == axis else n for i, n in enumerate(y.shape)]
+        return y.new_zeros(shape).index_copy(axis, self.spread_places if places is None else places, y)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.widen(self.narrow(x))
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return _rebuilt, (self.plain,), self.__getstate__()  # type: ignore[no-untyped-call]
+
+
+def is_spread(layer: nn.Module) -> bool:
+    """Whether a layer is of such a class, of this file or of a copy of it."""
+    return "spread_places" in layer._buffers
+
+
 @functools.cache
 def _spreading(kind: Any) -> Any:
     """A class that does what ``kind`` does, and puts the channels in their places."""
-
-    class Spreading(kind):  # type: ignore[misc]
-        def forward(self, x: Tensor) -> Tensor:
-            y: Tensor = super().forward(x)
-            axis = y.dim() - 1 if isinstance(self, nn.Linear) else 1
-            shape = [self.spread_channels if i == axis else n for i, n in enumerate(y.shape)]
-            return y.new_zeros(shape).index_copy(axis, self.spread_places, y)
-
-        def __reduce_ex__(self, protocol: Any) -> Any:
-            return _rebuilt, (kind,), self.__getstate__()
-
-    Spreading.__name__ = Spreading.__qualname__ = f"Spread{kind.__name__}"
-    return Spreading
+    name = f"Spread{kind.__name__}"
+    return type(name, (Spread, kind), {"plain": kind, "__module__": __name__, "__qualname__": name})
 
 
 def _rebuilt(kind: Any) -> nn.Module:

@@ -15,11 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from torchpaths.junction import junctions
-from torchpaths.places.channels.layer import Layer, is_full
-from torchpaths.places.channels.weights import biased, channel_axis, width, zeros
+from torchpaths.places.channels.layer import Layer, is_full, nothing_of
+from torchpaths.places.channels.weights import biased, channel_axis, kind_of, outputs, width, zeros
 from torchpaths.places.gradients import pool
 from torchpaths.skips.call import SkippingCall
 from torchpaths.trace import Site
@@ -57,19 +56,23 @@ class SkippingLayer(Layer):
         if any(trace[site.name].whole is None for site in self.sites):
             return super().run(x, *args, **kwargs)  # scaled, not chosen
         rows, columns = self._open(role.rows, 0, call), self._open(role.columns, 1, call)
+        if rows is not None and len(rows) == 0:
+            return nothing_of(self.block, x, outputs(self.block))  # type: ignore[no-any-return]
+        block: Any = self.block
         if self.maker is not None and self.maker.folds():
             y = x  # done already
-        elif isinstance(self.block, (nn.Conv2d, nn.Linear)) and _is_plain(self.block):
+        elif isinstance(block, (nn.Conv2d, nn.Linear)) and _is_plain(block):
             y = self._narrow(x, rows, columns)
-        elif rows is not None and len(rows) == 0:
-            y = x if isinstance(self.block, _BatchNorm) else zeros(self.block, x, width(self.block, 0))
         else:
             both = ((role.rows, rows), (role.columns, columns))
             y = self.compute(x, *(None if s is None or i is None else trace[s.name].whole for s, i in both))
-        if not role.ends or rows is None or len(rows) == 0:
+        if self.spreads:
+            places = block.spread_places
+            return block.widen(y, places if rows is None else places.index_select(0, rows))  # type: ignore[no-any-return]
+        if not role.ends or rows is None:
             return y
-        axis = channel_axis(self.block, y)
-        shape = (*y.shape[:axis], width(self.block, 0), *y.shape[axis + 1 :])
+        axis = channel_axis(block, y)
+        shape = (*y.shape[:axis], width(block, 0), *y.shape[axis + 1 :])
         return y.new_zeros(shape).index_copy_(axis, rows, y)
 
     def _open(self, site: Site | None, axis: int, call: SkippingCall) -> Tensor | None:
@@ -104,7 +107,7 @@ class SkippingLayer(Layer):
             return False
         own, other = self.block, norm.block
         hooked = own._forward_hooks or own._forward_pre_hooks or other._forward_hooks or other._forward_pre_hooks
-        known = type(other).forward in (nn.BatchNorm2d.forward, nn.BatchNorm1d.forward)
+        known = kind_of(other).forward in (nn.BatchNorm2d.forward, nn.BatchNorm1d.forward)
         return known and not hooked and not other.training and other._buffers.get("running_mean") is not None
 
     def _folded(self, last: bool) -> tuple[Tensor, Tensor | None]:
@@ -135,8 +138,6 @@ class SkippingLayer(Layer):
         """What the layer, and the norm behind it, give with some rows and columns."""
         layer: Any = self.block
         count = width(layer, 0)
-        if rows is not None and len(rows) == 0:
-            return zeros(layer, x, count)  # type: ignore[no-any-return]
         last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
         weight, bias = self._folded(last and isinstance(layer, nn.Conv2d))
         bias = bias if rows is None or bias is None else bias.index_select(0, rows)
@@ -160,8 +161,8 @@ class SkippingLayer(Layer):
 def _is_plain(layer: nn.Module) -> bool:
     """Whether a layer computes as torch's own classes do."""
     if isinstance(layer, nn.Conv2d):
-        return type(layer).forward is nn.Conv2d.forward and layer.padding_mode == "zeros"
-    return type(layer).forward is nn.Linear.forward
+        return bool(kind_of(layer).forward is nn.Conv2d.forward and layer.padding_mode == "zeros")
+    return bool(kind_of(layer).forward is nn.Linear.forward)
 
 
 def skip_channels(model: nn.Module) -> None:
@@ -172,7 +173,8 @@ def skip_channels(model: nn.Module) -> None:
         if type(junction._place) is Layer:
             made = found[name] = SkippingLayer(junction._place)
             junction.__dict__["_place"] = made
+    followers = Counter(norm.role.behind for norm in found.values())  # two where norms are doubled
     for norm_name, norm in found.items():
         maker = found.get(norm.role.behind)
-        if maker is not None and stand[norm_name] == stand[norm.role.behind] == 1:
+        if maker is not None and stand[norm_name] == stand[norm.role.behind] == followers[norm.role.behind] == 1:
             norm.maker, maker.norm = maker, norm

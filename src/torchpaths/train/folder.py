@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -12,11 +14,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 
 from torchpaths.data import ImageSet, Loader, open_data
-from torchpaths.errors import RunError
+from torchpaths.errors import RouteError, RunError
 from torchpaths.models import create_model, load_weights
+from torchpaths.narrowing.left import Left
+from torchpaths.narrowing.rebuild import rebuild
+from torchpaths.narrowing.widen import widen
+from torchpaths.path import Path
 from torchpaths.routed import Routed
 from torchpaths.routing import route
 from torchpaths.train import checkpoint
+from torchpaths.train.narrowed import NARROWED, read_left
 from torchpaths.train.recipe import Json, Recipe
 
 Weights: TypeAlias = Literal["final", "ema", "best", "last"]
@@ -34,6 +41,7 @@ class Run:
         classes: class names, by label.
         mean: per-channel mean for normalisation, scale 0 to 1.
         std: per-channel standard deviation.
+        left: what is left of the filters of the recipe's network; None for all of them.
     """
 
     folder: pathlib.Path
@@ -42,6 +50,7 @@ class Run:
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    left: Mapping[str, Left] | None = None
 
     def images(self, split: str = "test") -> ImageSet:
         """The run's data set."""
@@ -50,6 +59,16 @@ class Run:
     def loader(self, split: str = "test", batch: int = 256) -> Loader:
         """Its images in order, normalised as in training, without augmentation."""
         return Loader(self.images(split), batch, mean=self.mean, std=self.std)
+
+    def whole(self, path: Path) -> tuple[Routed, Path]:
+        """The network that the recipe makes, and along which path it gives what this one does along ``path``: itself,
+        or one with the filters that were removed, closed."""
+        if self.left is None:
+            return self.net, path
+        channels, height, width = self.net.example_shape
+        recipe = dataclasses.replace(self.recipe, start=None)
+        net = build(recipe, self.classes, (height, width, channels), pretrained=False).eval()
+        return net, widen(self.net, path, self.left, net)
 
 
 def load_run(folder: pathlib.Path | str, weights: Weights = "final") -> Run:
@@ -65,7 +84,10 @@ def load_run(folder: pathlib.Path | str, weights: Weights = "final") -> Run:
     folder = pathlib.Path(folder)
     recipe = read_recipe(folder)
     data = read_json(folder / "run.json")["data"]
+    left = read_left(folder)
     net = build(recipe, data["classes"], data["shape"], pretrained=False)
+    if left is not None:
+        net = narrowed(net, left, recipe, folder)
     if weights in ("best", "last"):
         found = checkpoint.load(folder / "checkpoints", weights)
         if found is None:
@@ -92,7 +114,7 @@ def load_run(folder: pathlib.Path | str, weights: Weights = "final") -> Run:
         net.load_state_dict(tensors)
     except RuntimeError as error:
         raise RunError(f"the weights in {folder} do not fit the network of its recipe: {error}") from error
-    return Run(folder, recipe, net.eval(), tuple(data["classes"]), tuple(data["mean"]), tuple(data["std"]))
+    return Run(folder, recipe, net.eval(), tuple(data["classes"]), tuple(data["mean"]), tuple(data["std"]), left)
 
 
 def read_recipe(folder: pathlib.Path) -> Recipe:
@@ -119,19 +141,54 @@ def build(recipe: Recipe, classes: tuple[str, ...], shape: tuple[int, int, int],
     """The recipe's network, routed, with the weights it starts from.
 
     Args:
-        recipe: model, weights, method and seed.
+        recipe: model, weights, method, start and seed.
         classes: class names.
         shape: (H, W, C) of an image.
-        pretrained: load the recipe's weights, if it has any.
+        pretrained: load the recipe's weights, if it has any, or the network of the run that it starts from.
+
+    Raises:
+        RunError: if that run's network is another one.
     """
     torch.manual_seed(recipe.seed)
     height, width, channels = shape
+    if pretrained and recipe.start is not None:
+        return _started(recipe, classes, (channels, height, width))
     model = create_model(recipe.model, len(classes), channels=channels)
     if pretrained and recipe.weights is not None:
         load_weights(model, recipe.weights)
     # Noise and not zeros, so that comparing outputs while routing would show a difference.
     example = torch.randn(2, channels, height, width, generator=torch.Generator().manual_seed(0))
     return route(model, recipe.method, example=example)
+
+
+def _started(recipe: Recipe, classes: tuple[str, ...], shape: tuple[int, int, int]) -> Routed:
+    """The network of the run that a recipe starts from, in training mode. ``shape``: (C, H, W) of an image."""
+    assert recipe.start is not None
+    run = load_run(recipe.start)
+    asked = _described(recipe, classes, shape)
+    found = _described(run.recipe, run.classes, run.net.example_shape)
+    if asked != found:
+        raise RunError(f"start={recipe.start} holds a {found}, this run is to be a {asked}; take the same network.")
+    return run.net.train()
+
+
+def _described(recipe: Recipe, classes: tuple[str, ...], shape: tuple[int, ...]) -> str:
+    method = "no method" if recipe.method is None else " and ".join(recipe.method.names)
+    return f"{recipe.model} with {method} for {len(classes)} classes of images {'x'.join(map(str, shape))}"
+
+
+def narrowed(net: Routed, left: Mapping[str, Left], recipe: Recipe, folder: pathlib.Path) -> Routed:
+    """A recipe's network with what is left of its filters.
+
+    Raises:
+        RunError: if that does not fit the network.
+    """
+    try:
+        return rebuild(net, left, recipe.method)
+    except RouteError as error:
+        raise RunError(
+            f"{folder / NARROWED} does not fit the network of its recipe ({error}); narrow it again."
+        ) from error
 
 
 def write_json(path: pathlib.Path, value: Json) -> None:

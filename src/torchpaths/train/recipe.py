@@ -37,6 +37,9 @@ class Recipe:
     """Who decides which parts are open; None trains the plain network."""
     weights: Path | None = None
     """safetensors file of the plain network's weights to start from; None starts from scratch."""
+    start: Path | None = None
+    """Run folder whose network this run starts from, with its deciders and, if it was narrowed, as narrow; None for a
+    network of its own."""
     size: int | None = None
     """Side in pixels to which images are brought; None leaves them as they are."""
     skip_corrupt: bool = False
@@ -135,6 +138,10 @@ class Recipe:
             raise RunError(
                 f"method {self.method!r} is no Method; give an instance, e.g. GatedBlocks(budget=Budget(open=0.6))."
             )
+        if self.start is not None and (self.weights is not None or self.twin):
+            raise RunError(
+                "start takes a run's network, weights and all, which has no plain twin; leave out weights and twin."
+            )
         if self.batch % self.accumulate:
             raise RunError(
                 f"batch {self.batch} does not split into accumulate={self.accumulate} micro-batches of equal size."
@@ -201,8 +208,7 @@ class Recipe:
             if name not in names:
                 raise RunError(f"a recipe has no field {name!r}. {near(name, names)}")
         values = {name: decode(value, name) for name, value in data.items()}
-        if values.get("weights") is not None:
-            values["weights"] = Path(values["weights"])
+        values |= {name: Path(values[name]) for name in ("weights", "start") if values.get(name) is not None}
         try:
             return cls(**values)
         except TypeError as error:

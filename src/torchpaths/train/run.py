@@ -2,6 +2,7 @@
 
 recipe.json           the resolved recipe
 run.json              versions, commit, machine, data set
+narrowed.json         what is left of the network's filters, where it was narrowed
 metrics.jsonl         a line for each window of steps and each evaluated epoch
 checkpoints/          see `torchpaths.train.checkpoint`
 weights.safetensors   final weights; ema.safetensors, their average, where the recipe asks for one
@@ -33,6 +34,7 @@ from torchpaths.train.environment import describe, emulated
 from torchpaths.train.folder import Run, build, load_run, open_images, read_json, read_recipe, write_json
 from torchpaths.train.loop import Hooks, Loop
 from torchpaths.train.metrics import Metrics
+from torchpaths.train.narrowed import NARROWED, read_left, write_left
 from torchpaths.train.recipe import Json, Recipe
 from torchpaths.train.report import Report
 from torchpaths.train.seed import seed_evaluation
@@ -108,6 +110,8 @@ def resolved(recipe: Recipe) -> Recipe:
     changes: dict[str, Any] = {"data": str(data.resolve())} if data.exists() else {}
     if recipe.weights is not None:
         changes["weights"] = pathlib.Path(recipe.weights).resolve()
+    if recipe.start is not None:
+        changes["start"] = pathlib.Path(recipe.start).resolve()
     return dataclasses.replace(recipe, **changes)
 
 
@@ -271,6 +275,8 @@ def _prepare(recipe: Recipe, out: pathlib.Path, world: World, data: _Data, resum
     if (out / "recipe.json").is_file():
         if not resume:
             raise RunError(f"{out} already holds a run; resume it, or choose a new folder.")
+        if recipe.start is None and (out / NARROWED).is_file():
+            raise RunError(f"{out} holds a narrowed network; train it further into a new folder, with --start {out}.")
         check_same_recipe(read_json(out / "recipe.json"), recipe, f"the run {out}")
         if (out / "run.json").is_file():
             return
@@ -281,6 +287,10 @@ def _prepare(recipe: Recipe, out: pathlib.Path, world: World, data: _Data, resum
     with checkpoint.disk(out, "nothing was trained yet"):
         out.mkdir(parents=True, exist_ok=True)
     write_json(out / "recipe.json", recipe.to_json())
+    left = None if recipe.start is None else read_left(recipe.start)
+    if left is not None:
+        with checkpoint.disk(out, "nothing was trained yet"):
+            write_left(out, left, str(recipe.start))
     write_json(out / "run.json", {"schema": SCHEMA, "seed": recipe.seed, "data": data.json, **describe(world)})
 
 

@@ -8,7 +8,8 @@ tensors are not narrow but hold zeros, since a layer of no channels is none to t
 
 Channels that no layer of the block mixes, since they go into a sum or a concatenation, end at the last layer that has
 an entry for each of them (``ends``): behind it closed ones are zeros in their places (network decoupling, section 3.1:
-the mask lies on a convolution's output; in the authors' code behind the norm and before the sum).
+the mask lies on a convolution's output; in the authors' code behind the norm and before the sum). In a network that was
+cut before, that layer may spread the channels that are left (`torchpaths.models.spread`): then units are those.
 """
 
 from __future__ import annotations
@@ -24,9 +25,18 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from torchpaths.errors import CallError, RouteError
 from torchpaths.junction import Junction, Place
-from torchpaths.models.spread import spread_out
+from torchpaths.models.spread import is_spread, spread_out
 from torchpaths.path import Bools
-from torchpaths.places.channels.weights import biased, channel_axis, computed, numbers, smaller, width, zeros
+from torchpaths.places.channels.weights import (
+    biased,
+    channel_axis,
+    computed,
+    numbers,
+    outputs,
+    smaller,
+    width,
+    zeros,
+)
 from torchpaths.places.gradients import pool
 from torchpaths.places.residual.along import trace
 from torchpaths.trace import Decision, Site
@@ -74,7 +84,7 @@ class Layer(Place):
             role: see `Role`.
 
         Raises:
-            RouteError: if another method closes the same channels.
+            RouteError: if another method closes the same channels, or they go further than a layer that spreads them.
         """
         if isinstance(block, Junction):
             site = role.sites[0]
@@ -84,6 +94,12 @@ class Layer(Place):
             )
         super().__init__(block, role.sites)
         self.role = role
+        self.spreads = is_spread(block)
+        if self.spreads and role.rows is not None and not role.ends:
+            raise RouteError(
+                f"site {role.rows.name!r}: a {type(block).__name__} among its layers puts its channels among zeros, "
+                "which only the last of them can; leave the site out, sites=."
+            )
 
     def run(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """See `Place.run`.
@@ -98,14 +114,15 @@ class Layer(Place):
             columns = self._missing(x, axis, decision)
             x = self.read(x, decision, columns)
         if role.rows is None:
-            return self.compute(x, None, columns)
+            return self._wide(self.compute(x, None, columns))
         x, decision = self.decide(role.rows, x, self._pooled(columns))
         if role.makes:
             rows = None if decision is None or self.training or is_full(decision) else decision.whole
         else:
             rows = self._missing(x, axis, decision)
         if rows is not None and not any(rows):
-            return x if isinstance(self.block, _BatchNorm) else zeros(self.block, x, width(self.block, 0))
+            nothing: Tensor = nothing_of(self.block, x, outputs(self.block))
+            return nothing
         y = self.compute(x, rows, columns)
         return self._ended(y, decision, rows) if role.ends else y
 
@@ -150,9 +167,10 @@ class Layer(Place):
         return x * spread(decision.open if self.role.by_open else decision.z, x, channel_axis(self.block, x))
 
     def compute(self, x: Tensor, rows: Bools | None, columns: Bools | None) -> Tensor:
-        """What the layer gives with the units that are there; None for all."""
+        """What the layer gives with the units that are there, side by side; None for all."""
         if rows is None and columns is None:
-            y: Tensor = self.block.forward(x)  # not its call: the junction fires its hooks
+            block: Any = self.block
+            y: Tensor = block.narrow(x) if self.spreads else block.forward(x)  # no call: the junction fires its hooks
             return y
         return computed(self.block, x, self._numbers(rows, 0), self._numbers(columns, 1))
 
@@ -162,13 +180,21 @@ class Layer(Place):
     def _ended(self, y: Tensor, decision: Decision | None, rows: Bools | None) -> Tensor:
         """What ends here, all channels in their places and closed ones zero."""
         assert self.role.rows is not None
-        axis = channel_axis(self.block, y)
+        axis, block = channel_axis(self.block, y), self.block
         if rows is not None:
             index = torch.tensor(self._numbers(rows, 0), device=y.device)
-            shape = (*y.shape[:axis], width(self.block, 0), *y.shape[axis + 1 :])
+            if self.spreads:
+                index = block.spread_places.index_select(0, index)  # type: ignore[operator]
+            shape = (*y.shape[:axis], outputs(block), *y.shape[axis + 1 :])
             return y.new_zeros(shape).index_copy(axis, index, y)
         self._note(self.role.rows, y)
-        return y if decision is None or is_full(decision) else y * spread(decision.z, y, axis)
+        return self._wide(y if decision is None or is_full(decision) else y * spread(decision.z, y, axis))
+
+    def _wide(self, y: Tensor) -> Tensor:
+        """All channels in their places, where the layer spreads them."""
+        block: Any = self.block
+        wide: Tensor = block.widen(y) if self.spreads else y
+        return wide
 
     def _note(self, site: Site, y: Tensor) -> None:
         """Note the pooled features, for losses in training, for analyses else."""
@@ -182,15 +208,16 @@ class Layer(Place):
         role, layer = self.role, self.block
         rows = None if role.rows is None or all(opened[role.rows.name]) else opened[role.rows.name]
         columns = None if role.columns is None or all(opened[role.columns.name]) else opened[role.columns.name]
-        kept, count = self._numbers(rows, 0), width(layer, 0)
+        kept, count = self._numbers(rows, 0), outputs(layer)
         if kept is not None and not kept:
-            gone = isinstance(layer, _BatchNorm)
+            gone = isinstance(layer, _BatchNorm) and not self.spreads
             return nn.Identity().train(layer.training) if gone else trace(layer, partial(_zeros, count=count))
         if columns is not None and not any(columns):
-            small, places = smaller(layer, kept), kept if role.ends else None
-            return trace(small, partial(_nothing, count=count if places else width(small, 0), places=places))
+            small: Any = smaller(layer, kept)
+            places = small.spread_places.tolist() if self.spreads else kept if role.ends else None
+            return trace(small, partial(_nothing, count=width(small, 0) if places is None else count, places=places))
         made = smaller(layer, kept, self._numbers(columns, 1))
-        return made if kept is None or not role.ends else spread_out(made, kept, count)
+        return made if kept is None or not role.ends or self.spreads else spread_out(made, kept, count)
 
 
 def is_full(decision: Decision) -> bool:
@@ -224,8 +251,15 @@ def _pool(x: Tensor, layer: nn.Module, columns: Bools | None) -> tuple[Tensor, T
     return x, features.new_zeros(len(x), width(layer, 1)).index_copy(1, index, features)
 
 
+def nothing_of(layer: nn.Module, x: Any, count: int) -> Any:
+    """Zeros of the size of what a layer gives, of so many channels; a norm that spreads nothing hands them on."""
+    if not isinstance(layer, _BatchNorm):
+        return zeros(layer, x, count)
+    return x.new_zeros(x.shape[:1] + (count,) + x.shape[2:]) if is_spread(layer) else x  # noqa: RUF005, maybe a proxy
+
+
 def _zeros(layer: nn.Module, arguments: Mapping[str, Any], count: int) -> Any:
-    return zeros(layer, next(iter(arguments.values())), count)
+    return nothing_of(layer, next(iter(arguments.values())), count)
 
 
 def _nothing(layer: Any, arguments: Mapping[str, Any], count: int, places: list[int] | None) -> Any:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchpaths.costs import evaluating
 from torchpaths.errors import RouteError
 from torchpaths.places.channels.spans import LEAVES, OUTSIDE, Region, Span
+from torchpaths.places.channels.weights import outputs
 from torchpaths.trace import Inputs
 
 
@@ -56,8 +57,7 @@ class Seen:
 
     def _ran(self, name: str, module: nn.Module, inputs: Any, y: Tensor) -> None:
         # All of y is this one image's, though it may lie along the first axis, as the windows of Swin do.
-        rows = len(module.weight)  # type: ignore[arg-type]
-        self.pixels[name] = self.pixels.get(name, 0) + y.numel() // rows
+        self.pixels[name] = self.pixels.get(name, 0) + y.numel() // outputs(module)
 
     def span(self, name: str, ends: bool = False) -> tuple[str, Span]:
         """The smallest module that holds a layer with all that its channels reach, and these.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from torchpaths.models.spread import is_spread
 from torchpaths.path import Bools
 
 Kept: TypeAlias = "Sequence[int] | None"
@@ -22,6 +23,11 @@ def width(layer: Any, axis: int) -> int:
     if isinstance(layer, _BatchNorm):
         return int(layer.num_features)
     return int(layer.weight.shape[axis])
+
+
+def outputs(layer: Any) -> int:
+    """How many channels a layer gives, the zeros of one that spreads them included."""
+    return int(layer.spread_channels) if is_spread(layer) else width(layer, 0)
 
 
 def channel_axis(layer: nn.Module, x: Tensor) -> int:
@@ -36,7 +42,7 @@ def numbers(kept: Bools, channels: int) -> list[int]:
 
 
 def computed(layer: Any, x: Tensor, rows: Kept, columns: Kept) -> Tensor:
-    """What a layer gives, in evaluation, with only some of its rows or columns.
+    """What a layer gives, in evaluation, with only some of its rows or columns; side by side where it spreads them.
 
     Args:
         layer: a convolution, a linear layer or a batch normalisation.
@@ -50,7 +56,7 @@ def computed(layer: Any, x: Tensor, rows: Kept, columns: Kept) -> Tensor:
         y = biased(layer, zeros(layer, x, width(layer, 0) if rows is None else len(rows)), bias)
         return y
     taken = _taken(layer, rows, columns, x.device)
-    forward = type(layer).forward
+    forward = kind_of(layer).forward
     if isinstance(layer, _BatchNorm) and (forward is nn.BatchNorm2d.forward or _acts(layer)):
         mean, var = taken.get("running_mean"), taken.get("running_var")
         weight, bias = taken.get("weight"), taken.get("bias")
@@ -63,8 +69,15 @@ def computed(layer: Any, x: Tensor, rows: Kept, columns: Kept) -> Tensor:
         return y
     if forward is nn.Linear.forward:
         return functional.linear(x, taken["weight"], bias)
-    y = _with(layer, taken, rows).forward(x)  # a class built on these, with a forward of its own
+    made: Any = _with(layer, taken, rows)  # a class built on these, with a forward of its own
+    y = made.narrow(x) if is_spread(layer) else made.forward(x)
     return y
+
+
+def kind_of(layer: nn.Module) -> Any:
+    """The class of a layer, where it spreads its channels of the one that does not."""
+    kind: Any = type(layer)
+    return kind.plain if is_spread(layer) else kind
 
 
 def _acted(layer: Any, y: Tensor) -> Tensor:
@@ -74,8 +87,8 @@ def _acted(layer: Any, y: Tensor) -> Tensor:
 
 def _acts(layer: nn.Module) -> bool:
     """Whether a norm is timm's, which has an activation in it; known by name, as timm need not be there."""
-    kind = type(layer)
-    return kind.__name__ == "BatchNormAct2d" and kind.__module__.startswith("timm.")
+    kind = kind_of(layer)
+    return bool(kind.__name__ == "BatchNormAct2d" and kind.__module__.startswith("timm."))
 
 
 def zeros(layer: nn.Module, x: Any, channels: int) -> Any:

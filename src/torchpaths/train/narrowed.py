@@ -1,0 +1,90 @@
+"""Run folders of narrowed networks: ``save_narrowed`` writes one, ``read_left`` says how narrow a folder's network is.
+
+recipe.json           the recipe of the run that was narrowed; it starts from no other run
+run.json              what is known of that run
+narrowed.json         which filters are left of each layer, and which of them keep their gates
+weights.safetensors   the weights that are left, deciders' too
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Mapping
+
+from torchpaths.errors import DataError, RunError
+from torchpaths.files.document import read_document
+from torchpaths.narrowing.left import Left, combined, from_json, to_json
+from torchpaths.routed import Routed
+from torchpaths.train import checkpoint
+
+NARROWED = "narrowed.json"
+SCHEMA = "torchpaths.narrowed/1"
+COMMAND = "torchpaths cut RUN --silent --out DIR"
+
+
+def read_left(folder: pathlib.Path) -> dict[str, Left] | None:
+    """What is left of the filters of a folder's network; None where it was not narrowed.
+
+    Raises:
+        RunError: for a file that was edited or cut short, or is of another schema.
+    """
+    file = folder / NARROWED
+    if not file.is_file():
+        return None
+    try:
+        return from_json(read_document(file, SCHEMA, "narrowed network", COMMAND).get("sites"))
+    except DataError as error:
+        text = str(error)
+        raise RunError(text if text.startswith(str(file)) else f"{file}: {text}; narrow the run again.") from error
+
+
+def write_left(folder: pathlib.Path, left: Mapping[str, Left], source: str) -> None:
+    """Write what is left, and of which run's network, into a run folder."""
+    data = {"schema": SCHEMA, "source": source, "sites": to_json(left)}
+    checkpoint.write_file(folder / NARROWED, (json.dumps(data, indent=1) + "\n").encode())
+
+
+def check_free(out: pathlib.Path) -> None:
+    """Raise `RunError` unless a folder is new or empty."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out} is there already and not empty; name a new folder, or remove it first.")
+
+
+def save_narrowed(net: Routed, left: Mapping[str, Left], run: pathlib.Path, out: pathlib.Path) -> dict[str, Left]:
+    """Write a narrowed network as a run folder, whole or not at all.
+
+    Args:
+        net: the narrowed network.
+        left: what is left of the sites of the run's network, which may have been narrowed before.
+        run: the run's folder.
+        out: where to; made if absent, and it must be empty.
+
+    Returns:
+        What is left of the sites of the network that the run's recipe makes.
+
+    Raises:
+        RunError: for a folder that is not empty, or a full disk.
+    """
+    out = out.absolute()  # "." has no name
+    check_free(out)
+    found = combined(read_left(run) or {}, left)
+    fresh = out.with_name(f".{out.name}.{os.getpid()}")
+    with checkpoint.disk(out, "nothing was written"):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir()
+        try:
+            recipe = {**json.loads((run / "recipe.json").read_bytes()), "start": None}
+            checkpoint.write_file(fresh / "recipe.json", (json.dumps(recipe, indent=1) + "\n").encode())
+            checkpoint.write_file(fresh / "run.json", (run / "run.json").read_bytes())
+            write_left(fresh, found, str(run.absolute()))
+            checkpoint.write_file(fresh / "weights.safetensors", checkpoint.tensors_to_bytes(net.state_dict()))
+            checkpoint.sync_folder(fresh)
+            os.replace(fresh, out)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+        checkpoint.sync_folder(out.parent)
+    return found
