@@ -150,6 +150,12 @@ class Decider(nn.Module, ABC):
     @abstractmethod
     def forward(self, features: Tensor) -> Decision: ...
 
+    def single(self, features: Tensor) -> Decision:
+        """The decision for one image in evaluation without gradients, ``[1, channels]``; with `Decision.whole` where
+        that takes no longer than to leave it out."""
+        made: Decision = self(features)
+        return made
+
     def perceptron(self) -> Perceptron:
         """The score in evaluation as a perceptron, for deciders that decide by score.
 
@@ -240,12 +246,16 @@ class Call:
             return x, self.whole(site.decider.constant)
         x, features = pool(x) if site.decider.looks else (x, x.new_empty(x.shape[0], 0))
         if site.decider.reads is None:
-            made = site.decider(features)
+            made = self._ask(site.decider, features)
         else:
             before = self.trace.get(site.decider.reads)
             made = site.decider(features, before if before is None or self.rows is None else before.taken(self.rows))
         _check(made, site, features)
         return x, made if self.rows is None or made.whole is not None else made.spread(self.rows, self.batch)
+
+    def _ask(self, decider: Decider, features: Tensor) -> Decision:
+        made: Decision = decider(features)
+        return made
 
     def note(self, site: Site, name: str, value: Tensor) -> None:
         """Add what a place measured to the response of a decision already taken."""

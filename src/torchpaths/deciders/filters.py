@@ -98,6 +98,21 @@ class FilterGate(Decider):
             opened = score > self.threshold
             return Decision(opened, opened.float(), score)
 
+    def single(self, features: Tensor) -> Decision:
+        """See `Decider.single`: by products with vectors, which take a third of the time of products with matrices."""
+        first, second = self.fc1, self.fc2
+        if self.scored is not None or first.weight.dtype != torch.float32 or torch.is_autocast_enabled():
+            return super().single(features)
+        hidden = torch.addmv(first.bias, first.weight, features.view(-1)).relu_()
+        score = torch.addmv(second.bias, second.weight, hidden).unsqueeze(0)
+        opened = score > self.threshold
+        whole: list[bool] = opened.tolist()[0]
+        if not sum(whole) or sum(whole) % self.multiple:
+            score = self._lifted(score)
+            opened = score > self.threshold
+            whole = opened.tolist()[0]
+        return Decision(opened, opened.float(), score, tuple(whole))
+
     def _among(self, values: Tensor, other: float) -> Tensor:
         """Values of those that are scored, ``[batch, scored]``, among one for all others: ``[batch, filters]``."""
         if self.scored is None:
@@ -111,7 +126,8 @@ class FilterGate(Decider):
         else:
             count = (score > self.threshold).sum(1, keepdim=True).clamp(min=1)
             wanted = (count + self.multiple - 1).div(self.multiple, rounding_mode="floor") * self.multiple
-            best = score.argsort(dim=1, descending=True, stable=True).argsort(1) < wanted
+            ranked = score.sort(dim=1, descending=True).values
+            best = score >= ranked.gather(1, wanted.clamp(max=self.filters) - 1)
         return torch.where(best, score.clamp(min=self.threshold + EDGE), score)
 
     def _hard(self, score: Tensor) -> Tensor:

@@ -130,6 +130,9 @@ class SkippingCall(Call):
     def _look(self, joined: Joined, features: Tensor) -> tuple[Joined, Tensor | list[float]]:
         return joined, joined.hidden(features) if self.batch == 1 else joined(features)
 
+    def _ask(self, decider: Decider, features: Tensor) -> Decision:
+        return decider.single(features) if self.batch == 1 else super()._ask(decider, features)
+
     def _alone(self, site: Site, decision: Decision) -> Decision:
         """A single image's decision, in plain bools if it is one of open or closed."""
         if not bool((decision.z == decision.open).all()):

@@ -67,9 +67,9 @@ def find_filters(model: nn.Module, example: Inputs, sites: Sequence[str] | None 
     Args:
         model: the untouched model.
         example: a batch for it.
-        sites: names or regular expressions of layers; None: every convolution but the first, and linear layers whose
-            outputs only go into other layers (the first of a transformer's MLP). Layers that only compute the factors
-            of squeeze-and-excitation are left out.
+        sites: names or regular expressions of layers; None: every convolution but the first, and linear layers of
+            tokens whose outputs only go into other layers (the first of a transformer's MLP). Layers that see only the
+            mean over all pixels are left out, as in squeeze-and-excitation.
 
     Raises:
         RouteError: for a pattern that matches nothing, or if there are none, with the reasons. Where only some were
@@ -85,7 +85,8 @@ def find_filters(model: nn.Module, example: Inputs, sites: Sequence[str] | None 
     for name in ran:
         layer = model.get_submodule(name)
         linear = isinstance(layer, nn.Linear)
-        if (wanted is not None and name not in wanted) or (wanted is None and name == first):
+        left_out = name == first or (linear and seen.pixels[name] == 1)
+        if name not in wanted if wanted is not None else left_out:
             continue
         try:
             found.append(_filters(seen, name, ends=wanted is not None or not linear))
