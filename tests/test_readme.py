@@ -15,7 +15,6 @@ from torchpaths.cli import options, train
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLES = {"codes.md"}  # of bits, made before there is a network
-ELSEWHERE = {"filters": "filter-views"}  # the verb's page, where another page bears its name
 GENERATED = {"models.md"}  # by a script, tables only
 PAGES = [
     ROOT / "README.md",
@@ -55,7 +54,7 @@ def test_the_python_blocks_of_a_page_run_in_order(page: Path, tmp_path: Path, mo
 
 def test_every_page_of_a_verb_shows_python_and_command() -> None:
     for verb in cli.VERBS:
-        page = ROOT / "docs" / f"{ELSEWHERE.get(verb, verb)}.md"
+        page = ROOT / "docs" / f"{verb}.md"
         assert blocks(page, "python"), page
         assert any(f"torchpaths {verb}" in block for block in blocks(page, "bash")), page
 
