@@ -68,9 +68,28 @@ def check_macs_are_those_that_run(net: tp.Routed, x: Tensor) -> None:
         assert macs_beside_deciders(fast, x, path) == tp.Path(ran).macs(cheap).sum()
 
 
+def check_one_by_one_is_together(net: tp.Routed, x: Tensor) -> None:
+    """Images that run by themselves answer as their batch does, and each runs what its own path costs."""
+    together, alone, cheap = always(tp.skipping(net)), always(tp.skipping(net)), Undecided(net)
+    alone.prices.pays = lambda kind, run, instead: True  # type: ignore[method-assign]
+    for path in (None, random_path(net, len(x))):
+        y, trace = alone(x, path)
+        expected, reported = together(x, path)
+        close(y, expected, 1e-4)
+        assert list(trace) == list(reported)
+        assert tp.Path.of(trace) == tp.Path.of(reported)
+        for name, decision in trace.items():
+            close(decision.z, reported[name].z)
+            assert decision.whole == reported[name].whole
+            assert (decision.ran is None) == (reported[name].ran is None)
+            assert decision.ran is None or torch.equal(decision.ran, reported[name].ran)
+        assert macs_beside_deciders(alone, x, path) == tp.Path.of(trace).macs(cheap).sum()
+
+
 def always(fast: Skipping) -> Skipping:
     """Gathers whatever it costs, so that what runs does not depend on the machine."""
     fast.prices.dense = 1.0
+    fast.prices.pays = lambda kind, run, instead: False  # type: ignore[method-assign]
     fast.prices.limit = lambda kind, batch, for_all, gathering: batch  # type: ignore[method-assign]
     return fast
 

@@ -67,6 +67,8 @@ def test_skipping_and_threads_and_inner_calls(network: str, method: str) -> None
     stir(net)
     skip_laws.check_skipping_is_masking(net, x)
     skip_laws.check_macs_are_those_that_run(net, x)
+    if method in CHANNELS:
+        skip_laws.check_one_by_one_is_together(net, x)
     for shared in (net, skip_laws.always(tp.skipping(net))):
         laws.check_threads_do_not_meet(shared, x)
         laws.check_a_call_within_a_call(shared, x)

@@ -1,7 +1,7 @@
 """``SkippingLayer``: a layer that computes the filters a single image opens, from the channels that are open before it.
 
 The norm behind a layer is folded into its weights (`torchpaths.skips.folded`), so that nothing remains of it. In a
-batch each image opens filters of its own, and none is left out.
+batch each image opens filters of its own; see `torchpaths.skips.singly`.
 """
 
 from __future__ import annotations
@@ -136,8 +136,12 @@ def _is_plain(layer: nn.Module) -> bool:
     return bool(kind_of(layer).forward is nn.Linear.forward)
 
 
-def skip_channels(model: nn.Module) -> None:
-    """Put a `SkippingLayer` in the place of every layer that leaves channels out; norms that stand alone are folded."""
+def skip_channels(model: nn.Module) -> tuple[str, ...]:
+    """Put a `SkippingLayer` in the place of every layer that leaves channels out; norms that stand alone are folded.
+
+    Returns:
+        The names of their sites.
+    """
     found: dict[str, SkippingLayer] = {}
     stand = Counter(name for name, _ in junctions(model))
     for name, junction in junctions(model):
@@ -149,3 +153,4 @@ def skip_channels(model: nn.Module) -> None:
         maker = found.get(norm.role.behind)
         if maker is not None and stand[norm_name] == stand[norm.role.behind] == followers[norm.role.behind] == 1:
             norm.maker, maker.norm = maker, norm
+    return tuple(dict.fromkeys(site.name for place in found.values() for site in place.sites))

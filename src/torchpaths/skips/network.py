@@ -21,6 +21,7 @@ from itertools import chain, groupby
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from torchpaths.deciders.exit import Exit
@@ -36,7 +37,11 @@ from torchpaths.skips.exits import ExitingCall, HasExits
 from torchpaths.skips.panel import Panel
 from torchpaths.skips.prices import Prices
 from torchpaths.skips.residual import SkippingResidual
+from torchpaths.skips.singly import one_by_one
 from torchpaths.trace import Inputs, Site, Trace, extent
+
+TRIED = 4
+"""Images with which it is tried whether those of a batch are faster one by one."""
 
 
 class Skipping(HasExits):
@@ -59,7 +64,7 @@ class Skipping(HasExits):
         for junction in net.junctions:
             if type(junction._place) is ResidualPlace:
                 junction.__dict__["_place"] = SkippingResidual(junction._place)
-        skip_channels(net.model)
+        self._channels = skip_channels(net.model)
         super().__init__(net.model, tuple(net.sites.values()), net.layout, net.example_shape)
         self.prices = Prices()
         self._watch: Watch | None = None
@@ -116,6 +121,26 @@ class Skipping(HasExits):
             raise CallError(f"the images are on {there}, the network is on {device}; give x.to({str(device)!r}).")
         if path is not None:
             path.check(self.layout, batch)
+        if batch > 1 and isinstance(x, Tensor) and not inputs and not more and self._singly(x, path):
+            return one_by_one(self.forward, x, path, self.sites)
+        return self._answer(x, path, batch, device, *inputs, **more)
+
+    def _singly(self, x: Tensor, path: Path | None) -> bool:
+        """Whether images of a batch are to run one by one, since they close channels of their own."""
+        own = [name for name in self._channels if path is None or name not in path or isinstance(path[name], Tensor)]
+        if not own or self.exits is not None:
+            return False
+        some = x[:TRIED]
+        chosen = path if path is None or path.batch is None else path[:TRIED]
+        sides = x.shape[1:], x.dtype, x.stride()[1:], x.device, torch.get_num_threads(), min(len(x), TRIED)
+        together = partial(self._answer, some, chosen, len(some), x.device)
+        alone = partial(one_by_one, self.forward, some, chosen, self.sites)
+        return self.prices.pays(("one by one", path is None, *sides), alone, together)
+
+    def _answer(
+        self, x: Inputs, path: Path | None, batch: int, device: torch.device, *inputs: Any, **more: Any
+    ) -> tuple[Any, Trace]:
+        """What the network answers in one call."""
         watch = self._watch
         if watch is None or not watch.holds():
             places = [j._place for j in self.junctions if isinstance(j._place, SkippingResidual)]

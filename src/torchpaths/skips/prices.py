@@ -51,6 +51,12 @@ class Prices:
             self.limits[kind] = self._limit(batch, for_all, gathering)
         return self.limits[kind]
 
+    def pays(self, kind: Hashable, run: Callable[[], object], instead: Callable[[], object]) -> bool:
+        """Whether something is faster than what could be done instead; measured once for each kind."""
+        if kind not in self.limits:
+            self.limits[kind] = int(_fastest(run) < _fastest(instead))
+        return self.limits[kind] > 0
+
     def _limit(self, batch: int, for_all: Callable[[], object], gathering: Callable[[int], object]) -> int:
         few, many = batch // 2, batch - 1
         whole, half = _fastest(for_all), _fastest(partial(gathering, few))

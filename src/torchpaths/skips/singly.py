@@ -1,0 +1,90 @@
+"""A batch whose images each leave out channels of their own: one by one, where that is faster.
+
+Images of a batch open different filters, so that one convolution cannot leave out what each of them closes. Together
+all is computed and masked; one by one only what is open, at the price of a call for each. Which is faster depends on
+network, batch and machine, so both are timed when a kind of batch is first met.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from torchpaths.errors import CallError
+from torchpaths.path import Path
+from torchpaths.trace import Decision, Site, Trace
+
+Answer = tuple[Any, Trace]
+
+
+def one_by_one(
+    answer: Callable[[Tensor, Path | None], Answer], x: Tensor, path: Path | None, sites: Mapping[str, Site]
+) -> Answer:
+    """What a network answers to a batch, asked for each image by itself.
+
+    Args:
+        answer: ``(image [1, ...], its path) -> (y, trace)``.
+        x: a batch of two at least.
+        path: of the batch, or of each image; None for none.
+        sites: of the network.
+
+    Raises:
+        CallError: for outputs that have no row for each image.
+    """
+    paths = [path if path is None or path.batch is None else path[i] for i in range(len(x))]
+    answers = [answer(image, own) for image, own in zip(torch.split(x, 1), paths, strict=True)]
+    flat = [tree_flatten(y) for y, _ in answers]
+    leaves = [_joined(parts) for parts in zip(*(leaves for leaves, _ in flat), strict=True)]
+    traces = [one for _, one in answers]
+    trace: Trace = {}
+    for name, site in sites.items():
+        made = [one.get(name) for one in traces]
+        if any(decision is not None for decision in made):
+            asked = path is None or name not in path
+            chosen = _is_fixed(site) if asked else not isinstance(path[name], Tensor)  # type: ignore[index]
+            trace[name] = _together(made, chosen)
+    return tree_unflatten(leaves, flat[0][1]), trace
+
+
+def _is_fixed(site: Site) -> bool:
+    """Whether a site is decided alike for all images where no path decides."""
+    return site.decider is None or site.decider.constant is not None
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    first = parts[0]
+    if not isinstance(first, Tensor):
+        return first
+    if first.dim() == 0 or first.shape[0] != 1:
+        raise CallError(f"an output of shape {tuple(first.shape)} for one image has no row for each image of a batch.")
+    return torch.cat(list(parts))
+
+
+def _together(made: Sequence[Decision | None], chosen: bool) -> Decision:
+    """The decisions of images as one for their batch.
+
+    Args:
+        made: of each image; None for those that did not come.
+        chosen: whether it was taken for the whole batch.
+    """
+    there = [decision for decision in made if decision is not None]
+    first = there[0]
+    came = [decision is not None and (decision.ran is None or bool(decision.ran[0])) for decision in made]
+
+    def rows(values: Sequence[Tensor | None]) -> Tensor:
+        some = next(value for value in values if value is not None)
+        return torch.cat([torch.zeros_like(some) if value is None else value for value in values])
+
+    responses = {name for decision in there for name in decision.response}
+    return Decision(
+        rows([None if decision is None else decision.open for decision in made]),
+        rows([None if decision is None else decision.z for decision in made]),
+        None if first.score is None else rows([None if decision is None else decision.score for decision in made]),
+        first.whole if chosen and all(came) else None,
+        {n: rows([None if decision is None else decision.response.get(n) for decision in made]) for n in responses},
+        None if all(came) else torch.tensor(came, device=first.open.device),
+    )
