@@ -180,6 +180,24 @@ def test_layers_that_cannot_be_gated_are_named_with_the_reason_also_where_others
         tp.route(nn.Sequential(nn.Conv2d(3, 4, 1)), tp.GatedFilters(), example=torch.randn(1, 3, 4, 4))
 
 
+def test_filters_that_nobody_decides_about_are_the_original_network_until_a_path_closes_some() -> None:
+    model = a_vgg().double().eval()
+    x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    with torch.no_grad():
+        expected = model(x)
+    with pytest.raises(RouteError, match=r"no residual block found in CifarVGG.*\n?.*Filters\(\) for nobody"):
+        tp.route(model, example=x)
+    net = tp.route(model, tp.Filters(), example=x)
+    assert not net.deciders
+    assert list(net.sites) == list(quietly(a_vgg()).sites)
+    with torch.no_grad():
+        assert torch.equal(net(x)[0], expected)
+        path = laws.random_path(net)
+        laws.close(tp.extract(net, path, example=x)(x), net(x, path)[0])
+    with pytest.raises(RouteError, match="give a list of names"):
+        tp.Filters(sites="features")  # type: ignore[arg-type]
+
+
 # Costs
 
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from torchpaths.methods.base import Method as Method
     from torchpaths.methods.branches import Branches as Branches
     from torchpaths.methods.coded_paths import CodedPaths as CodedPaths
+    from torchpaths.methods.filters import Filters as Filters
     from torchpaths.methods.gated_blocks import GatedBlocks as GatedBlocks
     from torchpaths.methods.gated_filters import GatedFilters as GatedFilters
     from torchpaths.methods.random_drop import RandomDrop as RandomDrop
@@ -74,6 +75,7 @@ _HOME = {
     "Decision": "trace",
     "Exit": "deciders.exit",
     "Exported": "exports",
+    "Filters": "methods.filters",
     "Front": "fronts",
     "Gate": "deciders.gate",
     "GatedBlocks": "methods.gated_blocks",

@@ -10,6 +10,7 @@ at whatever moment, the model is as it was.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +25,7 @@ from torchpaths.junction import Junction, junctions
 from torchpaths.layout import Cost
 from torchpaths.methods.base import Method
 from torchpaths.methods.blocks import plan_blocks
+from torchpaths.methods.filters import Filters
 from torchpaths.methods.together import Together
 from torchpaths.path import Path
 from torchpaths.places.covers import Cover, make_layout
@@ -91,6 +93,19 @@ def route(
     net.training = model.training  # not net.train(): modules the user keeps in evaluation mode stay there
     net.deciders.train(model.training)
     return net
+
+
+def route_plain(model: nn.Module, example: Inputs) -> Routed:
+    """A plain network as a routed one: its blocks, or the filters of one without any, open unless a path closes them.
+
+    Arguments and errors as for `route`.
+    """
+    try:
+        return route(model, example=example)
+    except RouteError:
+        with suppress(RouteError):
+            return route(model, Filters(), example=example)
+        raise
 
 
 def _check_example(model: nn.Module, x: Any) -> None:

@@ -6,6 +6,7 @@ from torchpaths.methods.adaptive_depth import AdaptiveDepth
 from torchpaths.methods.base import Method
 from torchpaths.methods.branches import Branches
 from torchpaths.methods.coded_paths import CodedPaths
+from torchpaths.methods.filters import Filters
 from torchpaths.methods.gated_blocks import GatedBlocks
 from torchpaths.methods.gated_filters import GatedFilters
 from torchpaths.methods.random_drop import RandomDrop
@@ -15,6 +16,7 @@ METHODS: dict[str, type[Method] | None] = {
     "AdaptiveDepth": AdaptiveDepth,
     "Branches": Branches,
     "CodedPaths": CodedPaths,
+    "Filters": Filters,
     "GatedBlocks": GatedBlocks,
     "GatedFilters": GatedFilters,
     "RandomDrop": RandomDrop,
@@ -27,6 +29,7 @@ __all__ = [
     "AdaptiveDepth",
     "Branches",
     "CodedPaths",
+    "Filters",
     "GatedBlocks",
     "GatedFilters",
     "Method",

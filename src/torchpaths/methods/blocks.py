@@ -53,7 +53,8 @@ def plan_blocks(
                     if listed
                     else f"no residual block found in {type(model).__name__}.",
                     *listed,
-                    "Give a block by hand: route(model, method, residuals={'name': Residual(branch, shortcut, post)}).",
+                    "Give a block by hand: route(model, method, residuals={'name': Residual(branch, shortcut, post)}); "
+                    "or take filters for blocks, GatedFilters(), or Filters() for nobody who decides.",
                 ]
             )
         )

@@ -21,7 +21,7 @@ from torchpaths.narrowing.rebuild import rebuild
 from torchpaths.narrowing.widen import widen
 from torchpaths.path import Path
 from torchpaths.routed import Routed
-from torchpaths.routing import route
+from torchpaths.routing import route, route_plain
 from torchpaths.train import checkpoint
 from torchpaths.train.narrowed import NARROWED, read_left
 from torchpaths.train.recipe import Json, Recipe
@@ -158,7 +158,7 @@ def build(recipe: Recipe, classes: tuple[str, ...], shape: tuple[int, int, int],
         load_weights(model, recipe.weights)
     # Noise and not zeros, so that comparing outputs while routing would show a difference.
     example = torch.randn(2, channels, height, width, generator=torch.Generator().manual_seed(0))
-    return route(model, recipe.method, example=example)
+    return route_plain(model, example) if recipe.method is None else route(model, recipe.method, example=example)
 
 
 def _started(recipe: Recipe, classes: tuple[str, ...], shape: tuple[int, int, int]) -> Routed:
