@@ -344,6 +344,22 @@ def test_the_features_of_the_divergence_are_what_the_filters_gave_before_any_was
     laws.close(trace["layer1.0.conv1"].response["features"], seen["layer1.0.conv1"])
 
 
+def features_by_hand(make: Callable[[], nn.Module], norm: str, site: str) -> tuple[Tensor, Tensor]:
+    """The features of a site, and the mean of what a norm gives behind a ReLU, all filters open."""
+    net, seen = quietly(make()).eval(), []
+    net.model.get_submodule(norm).register_forward_hook(lambda module, inputs, y: seen.append(y))
+    with torch.no_grad():
+        _, trace = net(torch.randn(3, 3, 32, 32), tp.Path.full(net))
+    return trace[site].response["features"], seen[0].relu().mean((2, 3))
+
+
+def test_features_are_those_behind_the_relu_and_before_pooling_or_a_concatenation() -> None:
+    laws.close(*features_by_hand(a_vgg, "features.4", "features.3"))
+    laws.close(*features_by_hand(a_vgg, "features.8", "features.7"))
+    laws.close(*features_by_hand(a_googlenet, "inception4.0.branch2.4", "inception4.0.branch2.3"))
+    laws.close(*features_by_hand(a_googlenet, "inception4.0.branch2.1", "inception4.0.branch2.0"))
+
+
 def test_without_a_divergence_training_measures_no_features_and_weights_of_zero_have_no_term() -> None:
     method = tp.GatedFilters(mutual=0, kl=0, sparse=0.1)
     net, x = routed(method)

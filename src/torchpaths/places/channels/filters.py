@@ -171,5 +171,9 @@ def _both(first: Role, second: Role) -> Role:
     """What a layer has to do with two sites: with the channels of one it makes those of the other."""
     rows, columns = (first, second) if first.rows is not None else (second, first)
     return dataclasses.replace(
-        rows, columns=columns.columns, by_open=columns.by_open, notes=rows.notes or columns.notes
+        rows,
+        columns=columns.columns,
+        by_open=columns.by_open,
+        of_columns=columns.of_columns,
+        notes=rows.notes or columns.notes,
     )

@@ -42,8 +42,9 @@ from torchpaths.places.residual.along import trace
 from torchpaths.trace import Decision, Site
 
 FEATURES = "features"
-"""Under which a decision's response holds what its units give before any is closed, pooled, float32 ``[batch, unit]``
-(``y`` of network decoupling, eq. 13). Not there for channels that were left out."""
+"""Under which a decision's response holds what its units give before any is closed, pooled, float32 ``[batch, unit]``:
+``y`` of network decoupling (eq. 13), behind norm and ReLU (eq. 1), before any pooling; of channels that are added to
+others before the sum, as in the authors' code. Not there for channels that were left out."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,10 @@ class Role:
         makes: it makes the channels of ``rows``; otherwise it has an entry for each and reads them too.
         ends: behind it closed channels are zeros, see above.
         by_open: what it mixes is multiplied by what is open, not by ``z``.
-        notes: it notes the features of the channels that end here or that it mixes, in training too.
+        of_rows: it measures the features of the channels that it gives, see `FEATURES`.
+        of_columns: it measures those of the channels that it mixes.
+        rectified: a ReLU follows, behind which its features are.
+        notes: it measures in training too.
         behind: of a norm: the layer before, by its name in the model, if nothing lies between; "" for others.
     """
 
@@ -65,6 +69,9 @@ class Role:
     makes: bool = False
     ends: bool = False
     by_open: bool = False
+    of_rows: bool = False
+    of_columns: bool = False
+    rectified: bool = False
     notes: bool = False
     behind: str = ""
 
@@ -124,6 +131,8 @@ class Layer(Place):
             nothing: Tensor = nothing_of(self.block, x, outputs(self.block))
             return nothing
         y = self.compute(x, rows, columns)
+        if role.of_rows and rows is None:
+            self._note(role.rows, y)
         return self._ended(y, decision, rows) if role.ends else y
 
     def _missing(self, x: Tensor, axis: int, decision: Decision | None) -> Bools | None:
@@ -161,7 +170,8 @@ class Layer(Place):
         if decision is None or columns is not None:
             return x
         assert self.role.columns is not None
-        self._note(self.role.columns, x)
+        if self.role.of_columns:
+            self._note(self.role.columns, x)
         if is_full(decision):
             return x
         return x * spread(decision.open if self.role.by_open else decision.z, x, channel_axis(self.block, x))
@@ -187,7 +197,6 @@ class Layer(Place):
                 index = block.spread_places.index_select(0, index)  # type: ignore[operator]
             shape = (*y.shape[:axis], outputs(block), *y.shape[axis + 1 :])
             return y.new_zeros(shape).index_copy(axis, index, y)
-        self._note(self.role.rows, y)
         return self._wide(y if decision is None or is_full(decision) else y * spread(decision.z, y, axis))
 
     def _wide(self, y: Tensor) -> Tensor:
@@ -201,7 +210,8 @@ class Layer(Place):
         call = self.call
         if self.role.notes or not (self.training or (call is not None and call.gathers)):
             axis = channel_axis(self.block, y)
-            self.note(site, FEATURES, lambda: pooled_units(y, axis, len(site.units)))
+            rectified = self.role.rectified and site is self.role.rows
+            self.note(site, FEATURES, lambda: pooled_units(y.relu() if rectified else y, axis, len(site.units)))
 
     def cut(self, opened: Mapping[str, Bools], rectified: bool = False) -> nn.Module:
         """The layer with fewer rows or columns, which are copies. See `Place.cut`."""

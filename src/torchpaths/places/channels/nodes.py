@@ -93,7 +93,17 @@ def passes(node: fx.Node, layer: nn.Module | None, maker: nn.Module | None) -> b
         return wise(node, layer)
     if isinstance(layer, _BatchNorm):
         return layer.num_features == maker.out_features
-    return node.target not in _SPATIAL and not isinstance(layer, (nn.Conv2d, nn.Flatten, *_POOLS))
+    return not is_pool(node, layer)
+
+
+def is_relu(node: fx.Node, layer: nn.Module | None) -> bool:
+    """Whether a node is a ReLU."""
+    return type(layer) is nn.ReLU or node.target in (functional.relu, torch.relu, "relu", "relu_")
+
+
+def is_pool(node: fx.Node, layer: nn.Module | None) -> bool:
+    """Whether a node treats pixels together."""
+    return node.target in _SPATIAL or isinstance(layer, (nn.Conv2d, nn.Flatten, *_POOLS))
 
 
 def is_mean(node: fx.Node, layer: nn.Module | None) -> bool:

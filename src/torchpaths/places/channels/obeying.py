@@ -21,17 +21,23 @@ def roles(span: Span, site: Site, notes: bool = False) -> dict[str, Role]:
     Args:
         span: of the site's channels.
         site: whose units are equal groups of them.
-        notes: where channels end, or are mixed first, their features are noted in training too.
+        notes: their features are measured in training too.
     """
     norms = dict(span.norms)
     found = {
         **{name: Role(rows=site, makes=True) for name in (span.producer, *span.aligned)},
         **{name: Role(rows=site, behind=norms.get(name, "")) for name in span.between},
         **{name: Role(columns=site, by_open=True) for name in span.squeezes},
-        **{name: Role(columns=site, notes=notes and i == 0) for i, name in enumerate(span.consumers)},
+        **{name: Role(columns=site) for name in span.consumers},
     }
     if span.end:
-        found[span.end] = dataclasses.replace(found[span.end], ends=True, notes=notes)
+        found[span.end] = dataclasses.replace(found[span.end], ends=True)
+    if span.features:
+        measures = dataclasses.replace(found[span.features], of_rows=True, rectified=span.rectified, notes=notes)
+        found[span.features] = measures
+    elif span.consumers:
+        first = span.consumers[0]
+        found[first] = dataclasses.replace(found[first], of_columns=True, notes=notes)
     return found
 
 

@@ -25,6 +25,8 @@ from torchpaths.places.channels.nodes import (
     described,
     is_mean,
     is_mixing,
+    is_pool,
+    is_relu,
     passes,
     wise,
 )
@@ -51,6 +53,9 @@ class Span:
         end: the last layer, where no layer mixes them since they go into a sum, a concatenation or several of those;
             "" where layers do.
         norms: norms with nothing between them and the layer before, with that layer.
+        features: the layer behind which, and behind the ReLU that follows if ``rectified``, they are what the paper of
+            network decoupling calls the output of a layer (eq. 1); "" where the consumers read just that.
+        rectified: see above.
     """
 
     producer: str
@@ -61,6 +66,8 @@ class Span:
     width: int
     end: str = ""
     norms: tuple[tuple[str, str], ...] = ()
+    features: str = ""
+    rectified: bool = False
 
     def within(self, prefix: str) -> Span:
         """The same with the names that layers have in a module around, under which the region's begin so."""
@@ -68,7 +75,19 @@ class Span:
         between, aligned, squeezes, consumers = (tuple(prefix + name for name in names) for names in own)
         end = prefix + self.end if self.end else ""
         norms = tuple((prefix + norm, prefix + layer) for norm, layer in self.norms)
-        return Span(prefix + self.producer, between, aligned, squeezes, consumers, self.width, end, norms)
+        own_features = prefix + self.features if self.features else ""
+        return Span(
+            prefix + self.producer,
+            between,
+            aligned,
+            squeezes,
+            consumers,
+            self.width,
+            end,
+            norms,
+            own_features,
+            self.rectified,
+        )
 
 
 class _Leaves(Evaluated):
@@ -137,6 +156,30 @@ class Region:
             if larger or not (wise(node, layer) or is_mixing(layer)):
                 return False
 
+    def features_of(self, maker: fx.Node, ended: bool) -> tuple[str, bool]:
+        """See `Span.features` and `Span.rectified`.
+
+        Args:
+            maker: the call of the layer that makes the channels.
+            ended: whether no layer mixes them.
+        """
+        node = maker
+        users = list(node.users)
+        if len(users) == 1 and isinstance(self.layer(users[0]), _BatchNorm):
+            [node] = users
+        users = list(node.users)
+        rectified = len(users) == 1 and is_relu(users[0], self.layer(users[0]))
+        readers = list(users[0].users) if rectified else users
+        acts = (
+            len(users) == 1
+            and passes(users[0], self.layer(users[0]), self.layer(maker))
+            and not is_pool(users[0], self.layer(users[0]))
+        )
+        direct = all(is_mixing(self.layer(reader)) for reader in readers)
+        if not ended and (direct or (acts and not rectified)):
+            return "", False
+        return str(node.target), rectified
+
     def norms_behind(self, names: Iterable[str]) -> tuple[tuple[str, str], ...]:
         """See `Span.norms`: batch norms of whose layer nobody else sees the output."""
         found = []
@@ -199,7 +242,8 @@ class Region:
         producer = str(maker.target)
         end = between[-1] if between else producer
         norms = self.norms_behind((producer, *between))
-        return Span(producer, tuple(between), (), (), (), int(layer.weight.shape[0]), end, norms)
+        count = int(layer.weight.shape[0])
+        return Span(producer, tuple(between), (), (), (), count, end, norms, *self.features_of(maker, ended=True))
 
     def _maker(self, name: str) -> fx.Node:
         """The call of the layer that makes the channels that a layer gives.
@@ -253,7 +297,9 @@ class _Follow:
             tuple(str(n.target) for n in squeezes),
             tuple(str(n.target) for n in consumers),
             int(layer.weight.shape[0]),
-            norms=self.region.norms_behind((str(self.producer.target), *self.between)),
+            "",
+            self.region.norms_behind((str(self.producer.target), *self.between)),
+            *self.region.features_of(self.producer, ended=False),
         )
 
     def _goes_on(self, user: fx.Node) -> bool:
