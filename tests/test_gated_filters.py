@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.nn.utils import prune
 from torchvision.models import DenseNet
 
 import laws
@@ -479,3 +481,105 @@ def test_a_multiple_of_filters_opens_the_best_ones_and_the_score_says_so() -> No
 def test_knobs_out_of_range_are_named(knobs: dict[str, object], message: str) -> None:
     with pytest.raises(RouteError, match=message):
         tp.GatedFilters(**knobs)  # type: ignore[arg-type]
+
+
+# What a fresh look broke
+
+
+def skipped(net: tp.Routed, fast: tp.Skipping, x: Tensor) -> float:
+    with torch.no_grad():
+        expected = net(x)[0]
+        return float((fast(x)[0] - expected).abs().max() / expected.abs().max())
+
+
+@pytest.mark.parametrize("change", ["norms see other images", "a fused step", "data", "eps"])
+def test_weights_that_change_without_being_counted_are_noticed(change: str) -> None:
+    net, x = routed()
+    net, x = net.double().eval(), x.double()
+    fast = tp.skipping(net)
+    assert skipped(net, fast, x[:1]) < 1e-9
+    if change == "norms see other images":
+        with torch.no_grad():
+            net.train()(3 * x + 1)
+            net.eval()
+    elif change == "a fused step":
+        optimizer = torch.optim.SGD(net.parameters(), 0.05, fused=True)
+        net(x)[0].square().sum().backward()
+        optimizer.step()
+    elif change == "data":
+        net.model.get_parameter("layer1.0.conv2.weight").data.mul_(2)
+    else:
+        for other in (net, fast):
+            norm: Any = other.model.get_submodule("layer1.0.bn1")
+            norm.eps = 0.5
+    assert skipped(net, fast, x[:1]) < 1e-9
+
+
+class Standardised(nn.Conv2d):
+    """Its weights are normalised over what it reads, as timm's ``StdConv2d``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return nn.functional.conv2d(x, weight, self.bias)
+
+
+def test_layers_that_compute_their_weights_in_their_forward_keep_their_filters() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 6, 1), nn.ReLU(), Standardised(6, 5, 3), nn.Conv2d(5, 4, 1))
+    with pytest.warns(UserWarning, match=r"1: '3', a Standardised, computes its inputs from one another"):
+        net = tp.route(model, tp.GatedFilters(sites=("1", "3")), example=torch.randn(1, 3, 8, 8))
+    assert list(net.sites) == ["3"], "its outputs are apart"
+
+
+def test_images_that_touch_each_other_do_not_run_one_by_one() -> None:
+    class Touching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convs = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1), nn.ReLU(), nn.Conv2d(8, 5, 1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.convs(x - x.mean(0, keepdim=True)).mean((2, 3))
+            return y
+
+    x = torch.randn(4, 3, 8, 8).double()
+    net = tp.route(Touching().double().eval(), tp.GatedFilters(), example=x)
+    stir(net)
+    fast = tp.skipping(net)
+    fast.prices.pays = lambda kind, run, instead: bool(fast.prices.limits.get(kind, 1))  # type: ignore[method-assign]
+    assert skipped(net, fast, x) < 1e-9
+
+
+def test_what_is_no_number_stays_none() -> None:
+    net, x = quietly(a_vgg()).eval(), torch.randn(2, 3, 32, 32)
+    stir(net)
+    x[:, :, 3, 3] = float("nan")
+    with torch.no_grad():
+        assert net(x)[0].isnan().all()
+        assert tp.skipping(net)(x[:1])[0].isnan().all()
+
+
+def test_a_norm_replaced_while_skipping_is_the_one_that_runs() -> None:
+    net, x = routed()
+    fast = tp.skipping(net)
+    with torch.no_grad():
+        before = fast(x[:1], tp.Path.full(net))[0]
+        norm = nn.BatchNorm2d(8).eval()
+        norm.weight.data.fill_(3.0)
+        fast.model.get_submodule("layer1.0").bn1 = norm
+        after = fast(x[:1], tp.Path.full(net))[0]
+        net.model.get_submodule("layer1.0").bn1 = norm
+        laws.close(after, net(x[:1], tp.Path.full(net))[0])
+    assert not torch.allclose(before, after)
+
+
+def test_a_weight_pruned_after_routing_is_named() -> None:
+    net, x = routed()
+    place: Any = net.model.get_submodule("layer1.0.bn1")._place
+    prune.random_unstructured(place.block, "weight", 0.5)
+    path = tp.Path({"layer1.0.conv1": [True, False] * 4})
+    with torch.no_grad(), pytest.raises(tp.errors.CallError, match=r"BatchNorm2d are computed since .* prune\.remove"):
+        net(x, path)
+
+
+def test_an_empty_batch_answers_as_the_plain_network_does() -> None:
+    net, x = routed()
+    assert net(x[:0])[0].shape == (0, 5)

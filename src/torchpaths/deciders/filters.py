@@ -95,7 +95,7 @@ class FilterGate(Decider):
                 z = self._among(semhash(score + torch.randn_like(score), self._hard(score)), 1.0)
                 return Decision(z > 0, z, self._among(score, math.inf))
             score = self._lifted(self._among(score, math.inf))
-            opened = score > self.threshold
+            opened = ~(score <= self.threshold)  # not a number: everything open, so that the output is none either
             return Decision(opened, opened.float(), score)
 
     def single(self, features: Tensor) -> Decision:
@@ -105,11 +105,11 @@ class FilterGate(Decider):
             return super().single(features)
         hidden = torch.addmv(first.bias, first.weight, features.view(-1)).relu_()
         score = torch.addmv(second.bias, second.weight, hidden).unsqueeze(0)
-        opened = score > self.threshold
+        opened = ~(score <= self.threshold)
         whole: list[bool] = opened.tolist()[0]
         if not sum(whole) or sum(whole) % self.multiple:
             score = self._lifted(score)
-            opened = score > self.threshold
+            opened = ~(score <= self.threshold)
             whole = opened.tolist()[0]
         return Decision(opened, opened.float(), score, tuple(whole))
 

@@ -39,11 +39,13 @@ MOST_PANELS = 6
 
 
 def by_position(sites: Sequence[str]) -> dict[str, list[str]]:
-    """Layers that stand in the same position of their blocks, as the paper puts them together: the last part of the
-    name -> sites. All in one, under no name, where positions do not repeat."""
+    """Layers that stand in the same position of their blocks, as the paper puts them together: what their names are
+    within their blocks -> sites. All in one, under no name, where positions do not repeat."""
     found: dict[str, list[str]] = {}
     for site in sites:
-        found.setdefault(site.rpartition(".")[2], []).append(site)
+        parts = site.split(".")
+        numbered = [i for i, part in enumerate(parts[:-1]) if part.isdigit() and not parts[i + 1].isdigit()]
+        found.setdefault(".".join(parts[max(numbered, default=-1) + 1 :]), []).append(site)
     if 1 < len(found) <= MOST_PANELS and all(len(members) > 1 for members in found.values()):
         return found
     return {"": list(sites)}

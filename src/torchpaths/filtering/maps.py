@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from torchpaths.errors import RouteError
 from torchpaths.junction import junctions
+from torchpaths.models.spread import is_spread
 from torchpaths.places.channels.layer import Layer
-from torchpaths.places.channels.weights import channel_axis
+from torchpaths.places.channels.weights import channel_axis, width
 from torchpaths.routed import Routed
 
 
@@ -52,6 +53,8 @@ def watched(net: Routed, sites: Mapping[str, int], maps: dict[str, Tensor]) -> I
 def _keep(maps: dict[str, Tensor], name: str, layer: nn.Module, units: int) -> Callable[[Tensor], None]:
     def keep(y: Tensor) -> None:
         y = y.detach().movedim(channel_axis(layer, y), 1)
+        if is_spread(layer) and y.shape[1] != width(layer, 0):  # what is left of a layer, among zeros
+            y = y.index_select(1, layer.spread_places)  # type: ignore[arg-type]
         maps[name] = y.reshape(len(y), units, y.shape[1] // units, -1).mean(2)
 
     return keep

@@ -1,5 +1,6 @@
 """What a filter sees: the images for which its response is largest, and where (network decoupling, section 4.3,
-figure 6, after Zhou et al., "Object detectors emerge in deep scene CNNs", 2015).
+figure 6). The paper finds these places as Zhou et al. do ("Object detectors emerge in deep scene CNNs", 2015); here
+they are the pixels that can change the response at all.
 
 An image's response is the largest of a filter's responses in all places, see `torchpaths.filtering.maps`, and only
 images that open the filter are looked at: for the others it gives nothing to the network.

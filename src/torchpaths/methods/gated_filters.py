@@ -6,11 +6,11 @@ run. Beside the task's loss stand three (eq. 21): the mutual information of the 
 linear class head for each layer), the divergence between decisions and what the filters give (eq. 13), so that a filter
 gives something where it is open, and the number of open filters (eq. 20).
 
-Sums over layers and means over images are as in the paper and in the authors' code. What the paper leaves open is
-named: both sides of the divergence are made distributions by a softmax over filters, and with the paper's weight of 1
-it is divided by the number of filters (the authors' code, ``F.kl_div``'s mean over all elements); without that it is 16
-to 512 times stronger. Left out, since the paper has neither: the authors' group term over the batch in ResNet-56, and
-their 0.3 for the shortcut convolutions of ResNet-18.
+Sums over layers are as in the paper and in the authors' code, means over images as in the latter, since the paper's
+equations are for one image. What the paper leaves open is named: both sides of the divergence are made distributions by
+a softmax over filters, and with the paper's weight of 1 it is divided by the number of filters (the authors' code,
+``F.kl_div``'s mean over all elements); without that it is 16 to 512 times stronger. Left out, since the paper has
+neither: the authors' group term over the batch in ResNet-56, and their 0.3 for the shortcut convolutions of ResNet-18.
 """
 
 from __future__ import annotations

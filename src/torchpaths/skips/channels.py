@@ -12,14 +12,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
 
-from torchpaths.junction import junctions
+from torchpaths.junction import Junction, junctions
 from torchpaths.places.channels.layer import Layer, is_full, nothing_of, spread
 from torchpaths.places.channels.weights import channel_axis, kind_of, outputs, width
 from torchpaths.places.gradients import pool
 from torchpaths.skips.call import SkippingCall
 from torchpaths.skips.folded import Folded, placed
 from torchpaths.trace import Decision, Site
+
+_EVERYWHERE = torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks
 
 
 class SkippingLayer(Layer):
@@ -28,10 +31,12 @@ class SkippingLayer(Layer):
     Attributes:
         norm: the place of the norm that is folded into this layer; None for none.
         maker: of a norm: the place of the layer into which it is folded; None where it stands for itself.
+        holder: of a norm that is folded: the table in which it stands, its name there, and its junction.
     """
 
     norm: SkippingLayer | None = None
     maker: SkippingLayer | None = None
+    holder: tuple[dict[str, Any], str, Junction] | None = None
 
     def __init__(self, place: Layer) -> None:
         """
@@ -111,6 +116,10 @@ class SkippingLayer(Layer):
         if norm is None or not _is_plain(self.block):
             return False
         own, other = self.block, norm.block
+        if norm.holder is None or norm.holder[0].get(norm.holder[1]) is not norm.holder[2]:
+            return False  # another layer stands there now
+        if any(_EVERYWHERE) or "forward" in own.__dict__ or "forward" in other.__dict__:
+            return False
         hooked = own._forward_hooks or own._forward_pre_hooks or other._forward_hooks or other._forward_pre_hooks
         known = kind_of(other).forward in (nn.BatchNorm2d.forward, nn.BatchNorm1d.forward)
         return known and not hooked and not other.training and other._buffers.get("running_mean") is not None
@@ -153,4 +162,7 @@ def skip_channels(model: nn.Module) -> tuple[str, ...]:
         maker = found.get(norm.role.behind)
         if maker is not None and stand[norm_name] == stand[norm.role.behind] == followers[norm.role.behind] == 1:
             norm.maker, maker.norm = maker, norm
+            parent, _, child = norm_name.rpartition(".")
+            table: Any = model.get_submodule(parent)._modules
+            norm.holder = table, child, table[child]
     return tuple(dict.fromkeys(site.name for place in found.values() for site in place.sites))

@@ -15,6 +15,9 @@ from torch.nn import functional
 
 from torchpaths.places.channels.weights import biased, width, zeros
 
+SAMPLED = 64
+"""Values of a weight that are looked at to see whether it was written."""
+
 
 class Folded:
     """A convolution or linear layer as it was, with the norm behind it.
@@ -36,13 +39,16 @@ class Folded:
         # It keeps the tensors that it was made of, so that no others can come to lie in their memory.
         self._of = self._tensors()
         self._seen = self._versions()
+        self._eps = None if norm is None else norm.eps
+        self._values = [_some(t).clone() for t in self._of if t is not None]
         with torch.no_grad():
             weight, bias = layer.weight, layer.bias
             if norm is not None:
                 scale = torch.rsqrt(norm.running_var + norm.eps) * (1 if norm.weight is None else norm.weight)
                 weight = weight * scale.view(-1, *(1,) * (weight.dim() - 1))
                 bias = -norm.running_mean if bias is None else bias - norm.running_mean
-                bias = bias * scale if norm.bias is None else bias * scale + norm.bias
+                bias = (bias * scale if norm.bias is None else bias * scale + norm.bias).to(layer.weight.dtype)
+                weight = weight.to(layer.weight.dtype)
         self.bias: Tensor | None = bias
         self._weight: Tensor = weight
         self._last: Tensor | None = None
@@ -55,14 +61,21 @@ class Folded:
         return of if norm is None else [*of, norm.weight, norm.bias, norm.running_mean, norm.running_var]
 
     def _versions(self) -> list[tuple[int, int]]:
-        return [(t.data_ptr(), t._version) for t in self._of if t is not None]
+        return [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in self._of if t is not None]
 
     def holds(self, layer: nn.Module, norm: nn.Module | None) -> bool:
-        """Whether it is still what it was made of: writing through ``parameter.data`` cannot be seen."""
-        if layer is not self.layer or norm is not self.norm:
+        """Whether it is still what it was made of.
+
+        A norm in training and fused optimizers write without torch's counting it, so values are compared too: all of a
+        norm's, and some of a weight's, of which a step of training leaves none as it was.
+        """
+        if layer is not self.layer or norm is not self.norm or (norm is not None and norm.eps != self._eps):
             return False
         now = self._tensors()
-        return all(a is b for a, b in zip(now, self._of, strict=True)) and self._versions() == self._seen
+        if any(a is not b for a, b in zip(now, self._of, strict=True)) or self._versions() != self._seen:
+            return False
+        there = (t for t in self._of if t is not None)
+        return all(torch.equal(_some(t), value) for t, value in zip(there, self._values, strict=True))
 
     def __call__(self, x: Tensor, rows: Tensor | None, columns: Tensor | None) -> Tensor:
         """
@@ -110,6 +123,12 @@ class Folded:
         flat = x.reshape(channels, height * breadth)
         y = torch.mm(weight, flat) if bias is None else torch.addmm(bias.unsqueeze(1), weight, flat)
         return y.view(1, -1, height, breadth)
+
+
+def _some(t: Tensor) -> Tensor:
+    """A vector; of a weight a few values from all over it."""
+    flat = t.detach().reshape(-1) if t.is_contiguous() else t.detach().as_strided((t.numel(),), (1,))
+    return flat if t.dim() < 2 else flat[:: max(1, len(flat) // SAMPLED)]
 
 
 def is_last(x: Tensor) -> bool:

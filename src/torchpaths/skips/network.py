@@ -37,7 +37,7 @@ from torchpaths.skips.exits import ExitingCall, HasExits
 from torchpaths.skips.panel import Panel
 from torchpaths.skips.prices import Prices
 from torchpaths.skips.residual import SkippingResidual
-from torchpaths.skips.singly import one_by_one
+from torchpaths.skips.singly import one_by_one, same_one_by_one
 from torchpaths.trace import Inputs, Site, Trace, extent
 
 TRIED = 4
@@ -135,7 +135,13 @@ class Skipping(HasExits):
         sides = x.shape[1:], x.dtype, x.stride()[1:], x.device, torch.get_num_threads(), min(len(x), TRIED)
         together = partial(self._answer, some, chosen, len(some), x.device)
         alone = partial(one_by_one, self.forward, some, chosen, self.sites)
-        return self.prices.pays(("one by one", path is None, *sides), alone, together)
+        kind = "one by one", path is None, *sides
+        if kind not in self.prices.limits:
+            if any(module._forward_hooks or module._forward_pre_hooks for module in self.model.modules()):
+                return False  # trials would call hooks in vain
+            if not same_one_by_one(together, alone):
+                self.prices.limits[kind] = 0
+        return self.prices.pays(kind, alone, together)
 
     def _answer(
         self, x: Inputs, path: Path | None, batch: int, device: torch.device, *inputs: Any, **more: Any

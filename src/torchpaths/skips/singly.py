@@ -15,10 +15,25 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from torchpaths.errors import CallError
+from torchpaths.extraction import difference
 from torchpaths.path import Path
 from torchpaths.trace import Decision, Site, Trace
 
 Answer = tuple[Any, Trace]
+
+
+def same_one_by_one(together: Callable[[], Answer], alone: Callable[[], Answer]) -> bool:
+    """Whether images answer by themselves as they do in their batch: not where those of a batch touch each other, or
+    where an output is not one of rows of images."""
+    try:
+        got, expected = alone(), together()
+    except CallError:
+        return False
+    if Path.of(got[1]) != Path.of(expected[1]):
+        return False
+    pairs = zip(tree_flatten(got[0])[0], tree_flatten(expected[0])[0], strict=True)
+    tensors = [(a, b) for a, b in pairs if isinstance(b, Tensor)]
+    return difference([a for a, _ in tensors], [b for _, b in tensors]) <= 1
 
 
 def one_by_one(

@@ -120,6 +120,8 @@ def _filters(seen: Seen, name: str, ends: bool) -> Filters:
         except RouteError:
             raise RouteError(f"its {layer.groups} groups pass on channels that others make") from None
         raise RouteError(f"its {layer.groups} groups {PASSED} {span.producer!r}; choose that layer")
+    if seen.rows.get(name) != 1:
+        raise RouteError(f"it computes {seen.rows.get(name)} rows for one image, and gates decide by image")
     _, span = seen.span(name, ends)
     check_weights(seen.model, span)
     between: list[Any] = [seen.model.get_submodule(n) for n in span.between]

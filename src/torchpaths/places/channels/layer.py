@@ -239,15 +239,15 @@ def spread(z: Tensor, x: Tensor, axis: int = 1) -> Tensor:
     """``z`` ``[batch, unit]`` as a factor of ``x``, whose ``axis`` holds channels."""
     factors = z.to(x.dtype).repeat_interleave(x.shape[axis] // z.shape[1], 1)
     if axis == 1:
-        return factors.view(len(z), -1, *(1,) * (x.dim() - 2))
-    return factors.view(len(z), *(1,) * (x.dim() - 2), -1)
+        return factors.view(*factors.shape, *(1,) * (x.dim() - 2))
+    return factors.view(len(z), *(1,) * (x.dim() - 2), factors.shape[1])
 
 
 def pooled_units(y: Tensor, axis: int, units: int) -> Tensor:
     """The mean of each unit's channels over pixels or tokens, float32 ``[batch, unit]``."""
     others = tuple(i for i in range(1, y.dim()) if i != axis)
     means = y.mean(others).float() if others else y.float()
-    return means.view(len(y), units, -1).mean(2)
+    return means.view(len(y), units, y.shape[axis] // units).mean(2)
 
 
 def _pool(x: Tensor, layer: nn.Module, columns: Bools | None) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from torchpaths.errors import RouteError
 from torchpaths.layout import Cost
 from torchpaths.places.channels.layer import Role
 from torchpaths.places.channels.spans import Span
+from torchpaths.places.channels.weights import divides
 from torchpaths.places.covers import Cover
 from torchpaths.trace import Site
 
@@ -60,10 +61,16 @@ def layer_covers(model: nn.Module, name: str, site: Site, axis: int, places: int
 
 
 def check_weights(model: nn.Module, span: Span) -> None:
-    """Raise `RouteError` for a layer whose weights are not simply its own."""
+    """Raise `RouteError` for a layer whose weights are not simply its own, or whose rows or columns need others."""
     for name in (span.producer, *span.between, *span.aligned, *span.squeezes, *span.consumers):
         if "weight" not in model.get_submodule(name)._parameters:
             raise RouteError(
                 f"the weights of {name!r} are computed (pruned, normalised or parametrised); make them plain first: "
                 "prune.remove, remove_weight_norm or parametrize.remove_parametrizations"
+            )
+        axis = int(name in (*span.squeezes, *span.consumers))
+        if not divides(model.get_submodule(name), axis):
+            raise RouteError(
+                f"{name!r}, a {type(model.get_submodule(name)).__name__}, computes its {('outputs', 'inputs')[axis]} "
+                "from one another, as where weights are normalised over them, so none can be left out"
             )

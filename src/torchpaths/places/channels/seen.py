@@ -22,6 +22,7 @@ class Seen:
     Attributes:
         model: is not touched.
         pixels: layer -> in how many places of an image it computes, tokens too; in order of execution.
+        rows: layer -> how many rows its input has for one image.
         outputs: how many classes the model tells apart; None where it gives no scores ``[batch, class]``.
     """
 
@@ -34,6 +35,7 @@ class Seen:
         """
         self.model = model
         self.pixels: dict[str, int] = {}
+        self.rows: dict[str, int] = {}
         self._called: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
         self._regions: dict[str, Region | RouteError] = {}
         around = {outer for name in names for outer in _outer(name)}
@@ -58,6 +60,7 @@ class Seen:
     def _ran(self, name: str, module: nn.Module, inputs: Any, y: Tensor) -> None:
         # All of y is this one image's, though it may lie along the first axis, as the windows of Swin do.
         self.pixels[name] = self.pixels.get(name, 0) + y.numel() // outputs(module)
+        self.rows[name] = len(y)
 
     def span(self, name: str, ends: bool = False) -> tuple[str, Span]:
         """The smallest module that holds a layer with all that its channels reach, and these.

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from torchpaths.errors import CallError
 from torchpaths.models.spread import is_spread
 from torchpaths.path import Bools
 
+_KNOWN = (nn.Conv2d.forward, nn.Linear.forward, nn.BatchNorm2d.forward, nn.BatchNorm1d.forward)
 Kept: TypeAlias = "Sequence[int] | None"
 """Numbers of the rows or columns that are there, ascending; None for all."""
 
@@ -74,6 +76,32 @@ def computed(layer: Any, x: Tensor, rows: Kept, columns: Kept) -> Tensor:
     return y
 
 
+def divides(layer: nn.Module, axis: int) -> bool:
+    """Whether a layer without some of its rows (0) or columns (1) gives what it gives of the others; tried out where
+    its class computes in its own way, as one does that normalises its weights."""
+    if kind_of(layer).forward in _KNOWN or _acts(layer) or (isinstance(layer, nn.Conv2d) and layer.groups > 1):
+        return True
+    tried: Any = copy.deepcopy(layer).eval()
+    count = width(tried, axis)
+    kept = list(range(0, count, 2))
+    side = max(tried.kernel_size) * max(tried.dilation) + 2 if isinstance(tried, nn.Conv2d) else 3
+    inputs = width(tried, 1)
+    shape = (2, inputs) if isinstance(tried, nn.Linear) else (2, inputs, side, side)
+    weight = next(t for _, t in _sized(tried))
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(weight.device, weight.dtype)
+    with torch.no_grad():
+        some = x.index_select(1, torch.tensor(kept, device=x.device))
+        if axis == 0:
+            got = computed(tried, some if isinstance(tried, _BatchNorm) else x, kept, None)
+            expected = tried.forward(x)[:, kept]
+        else:
+            got = computed(tried, some, None, kept)
+            expected = tried.forward(torch.zeros_like(x).index_copy(1, torch.tensor(kept, device=x.device), some))
+    return got.shape == expected.shape and torch.allclose(
+        got, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())
+    )
+
+
 def kind_of(layer: nn.Module) -> Any:
     """The class of a layer, where it spreads its channels of the one that does not."""
     kind: Any = type(layer)
@@ -121,7 +149,17 @@ def _padding(layer: nn.Conv2d) -> list[int]:
 
 
 def _taken(layer: nn.Module, rows: Kept, columns: Kept, device: torch.device) -> dict[str, Tensor]:
-    """The parameters and buffers that have an entry for each row, or column, with those that are kept."""
+    """The parameters and buffers that have an entry for each row, or column, with those that are kept.
+
+    Raises:
+        CallError: for weights that are computed since the network was routed.
+    """
+    if "weight" not in layer._parameters:
+        raise CallError(
+            f"the weights of a {type(layer).__name__} are computed since the network was routed (pruned, normalised or "
+            "parametrised), so none can be left out; make them plain again: prune.remove, remove_weight_norm or "
+            "parametrize.remove_parametrizations."
+        )
     found = {name: t for name, t in _sized(layer) if rows is not None or name == "weight"}
     if rows is not None:
         index = torch.tensor(rows, device=device)
