@@ -574,7 +574,7 @@ def test_a_norm_replaced_while_skipping_is_the_one_that_runs() -> None:
 def test_a_weight_pruned_after_routing_is_named() -> None:
     net, x = routed()
     place: Any = net.model.get_submodule("layer1.0.bn1")._place
-    prune.random_unstructured(place.block, "weight", 0.5)
+    prune.random_unstructured(place.block, "weight", 0.5)  # type: ignore[no-untyped-call]
     path = tp.Path({"layer1.0.conv1": [True, False] * 4})
     with torch.no_grad(), pytest.raises(tp.errors.CallError, match=r"BatchNorm2d are computed since .* prune\.remove"):
         net(x, path)
