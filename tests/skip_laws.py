@@ -71,7 +71,7 @@ def check_macs_are_those_that_run(net: tp.Routed, x: Tensor) -> None:
 def check_one_by_one_is_together(net: tp.Routed, x: Tensor) -> None:
     """Images that run by themselves answer as their batch does, and each runs what its own path costs."""
     together, alone, cheap = always(tp.skipping(net)), always(tp.skipping(net)), Undecided(net)
-    alone.prices.pays = lambda kind, run, instead: True  # type: ignore[method-assign]
+    alone.prices.pays = lambda kind, run, instead, same: True  # type: ignore[method-assign]
     for path in (None, random_path(net, len(x))):
         y, trace = alone(x, path)
         expected, reported = together(x, path)
@@ -89,7 +89,7 @@ def check_one_by_one_is_together(net: tp.Routed, x: Tensor) -> None:
 def always(fast: Skipping) -> Skipping:
     """Gathers whatever it costs, so that what runs does not depend on the machine."""
     fast.prices.dense = 1.0
-    fast.prices.pays = lambda kind, run, instead: False  # type: ignore[method-assign]
+    fast.prices.pays = lambda kind, run, instead, same: False  # type: ignore[method-assign]
     fast.prices.limit = lambda kind, batch, for_all, gathering: batch  # type: ignore[method-assign]
     return fast
 

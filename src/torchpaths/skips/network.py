@@ -21,7 +21,7 @@ from itertools import chain, groupby
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from torchpaths.deciders.exit import Exit
@@ -136,12 +136,9 @@ class Skipping(HasExits):
         together = partial(self._answer, some, chosen, len(some), x.device)
         alone = partial(one_by_one, self.forward, some, chosen, self.sites)
         kind = "one by one", path is None, *sides
-        if kind not in self.prices.limits:
-            if any(module._forward_hooks or module._forward_pre_hooks for module in self.model.modules()):
-                return False  # trials would call hooks in vain
-            if not same_one_by_one(together, alone):
-                self.prices.limits[kind] = 0
-        return self.prices.pays(kind, alone, together)
+        if kind not in self.prices.limits and _hooked(self.model):
+            return False  # trials would call hooks in vain
+        return self.prices.pays(kind, alone, together, partial(same_one_by_one, together, alone))
 
     def _answer(
         self, x: Inputs, path: Path | None, batch: int, device: torch.device, *inputs: Any, **more: Any
@@ -202,6 +199,10 @@ def skipping(net: Routed, *, exit: Exit | None = None) -> Skipping:
         raise CallError("images leave this network early already; call skipping on the network that it was made of.")
     tensors = chain(net.parameters(), net.buffers())
     return Skipping(copy.deepcopy(net, {id(t): t for t in tensors}), exit)
+
+
+def _hooked(model: nn.Module) -> bool:
+    return any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
 def _panels(sites: Iterable[Site]) -> list[tuple[Panel, tuple[str, ...]]]:

@@ -51,10 +51,12 @@ class Prices:
             self.limits[kind] = self._limit(batch, for_all, gathering)
         return self.limits[kind]
 
-    def pays(self, kind: Hashable, run: Callable[[], object], instead: Callable[[], object]) -> bool:
-        """Whether something is faster than what could be done instead; measured once for each kind."""
+    def pays(
+        self, kind: Hashable, run: Callable[[], object], instead: Callable[[], object], same: Callable[[], bool]
+    ) -> bool:
+        """Whether something gives the same as what could be done instead, and is faster; tried once for each kind."""
         if kind not in self.limits:
-            self.limits[kind] = int(_fastest(run) < _fastest(instead))
+            self.limits[kind] = int(same() and _fastest(run) < _fastest(instead))
         return self.limits[kind] > 0
 
     def _limit(self, batch: int, for_all: Callable[[], object], gathering: Callable[[int], object]) -> int:
