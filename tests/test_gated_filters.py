@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -569,6 +571,19 @@ def test_a_norm_replaced_while_skipping_is_the_one_that_runs() -> None:
         net.model.get_submodule("layer1.0").bn1 = norm
         laws.close(after, net(x[:1], tp.Path.full(net))[0])
     assert not torch.allclose(before, after)
+
+
+def test_copies_of_a_skipping_network_fold_norms_of_their_own() -> None:
+    net, x = routed()
+    fast = tp.skipping(net)
+    with torch.no_grad():
+        expected = fast(x[:1])[0]
+        for other in (copy.deepcopy(fast), pickle.loads(pickle.dumps(fast))):
+            places: list[Any] = [j._place for j in other.junctions]
+            folding = [place for place in places if getattr(place, "norm", None) is not None]
+            assert folding
+            assert all(place.folds() for place in folding)
+            torch.testing.assert_close(other(x[:1])[0], expected)
 
 
 def test_a_weight_pruned_after_routing_is_named() -> None:

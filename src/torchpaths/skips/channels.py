@@ -46,7 +46,7 @@ class SkippingLayer(Layer):
         self.__dict__.update(place.__dict__)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "kept": None}
+        return {**self.__dict__, "kept": None, "holder": None}  # a copy stands in another model, see `fold_norms`
 
     def run(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """See `Layer.run`."""
@@ -151,12 +151,17 @@ def skip_channels(model: nn.Module) -> tuple[str, ...]:
     Returns:
         The names of their sites.
     """
-    found: dict[str, SkippingLayer] = {}
-    stand = Counter(name for name, _ in junctions(model))
-    for name, junction in junctions(model):
+    for _, junction in junctions(model):
         if type(junction._place) is Layer:
-            made = found[name] = SkippingLayer(junction._place)
-            junction.__dict__["_place"] = made
+            junction.__dict__["_place"] = SkippingLayer(junction._place)
+    return fold_norms(model)
+
+
+def fold_norms(model: nn.Module) -> tuple[str, ...]:
+    """Tell layers and norms of each other, as they stand in a model now. Returns as `skip_channels`."""
+    placed_there = [(name, junction._place) for name, junction in junctions(model)]
+    stand = Counter(name for name, _ in placed_there)
+    found = {name: place for name, place in placed_there if isinstance(place, SkippingLayer)}
     followers = Counter(norm.role.behind for norm in found.values())  # two where norms are doubled
     for norm_name, norm in found.items():
         maker = found.get(norm.role.behind)

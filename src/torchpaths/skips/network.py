@@ -30,7 +30,7 @@ from torchpaths.path import Path
 from torchpaths.places.residual.place import ResidualPlace
 from torchpaths.routed import Routed
 from torchpaths.skips.call import Column, SkippingCall
-from torchpaths.skips.channels import skip_channels
+from torchpaths.skips.channels import fold_norms, skip_channels
 from torchpaths.skips.direct import Watch
 from torchpaths.skips.doors import open_exits
 from torchpaths.skips.exits import ExitingCall, HasExits
@@ -85,6 +85,10 @@ class Skipping(HasExits):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_watch": None, "_columns": {}}  # of these very modules
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        fold_norms(self.model)
 
     def train(self, mode: bool = True) -> Skipping:
         """
