@@ -517,6 +517,23 @@ def test_weights_that_change_without_being_counted_are_noticed(change: str) -> N
     assert skipped(net, fast, x[:1]) < 1e-9
 
 
+def test_gates_that_a_fused_step_trained_are_joined_anew() -> None:
+    model, x = toy(NETWORK)
+    net = tp.route(model.double(), tp.GatedBlocks(norm=False), example=x.double()).eval()
+    stir(net)
+    x, fast = x.double(), tp.skipping(net)
+    with torch.no_grad():
+        fast(x)
+    optimizer = torch.optim.SGD(net.deciders.parameters(), 5.0, fused=True)
+    for gate in net.deciders.values():
+        for parameter in gate.parameters():
+            parameter.grad = torch.randn_like(parameter)
+    optimizer.step()
+    with torch.no_grad():
+        reported, expected = (tp.Path.of(each(x)[1]) for each in (fast, net))
+    assert reported == expected
+
+
 class Standardised(nn.Conv2d):
     """Its weights are normalised over what it reads, as timm's ``StdConv2d``."""
 

@@ -20,7 +20,6 @@ from torchpaths.filtering.categories import Heads
 from torchpaths.filtering.draw_states import draw_runs
 from torchpaths.filtering.runs import ordered
 from torchpaths.filtering.states import STATES
-from torchpaths.methods import GatedFilters, Method, Together
 from torchpaths.routed import Routed
 from torchpaths.surveys.figures import save
 from torchpaths.surveys.figures.style import shorten
@@ -128,28 +127,28 @@ def _twin(folder: pathlib.Path, opened: Run) -> Routed:
     return other.net
 
 
-def _weights(folder: pathlib.Path) -> GatedFilters:
+def _weights(folder: pathlib.Path) -> dict[str, float]:
     """The weights of the losses that a run was trained with.
 
     Raises:
         RunError: for a run without filters.
     """
     method = read_recipe(folder).method
-    own: tuple[Method | None, ...] = method.methods if isinstance(method, Together) else (method,)
-    found = next((m for m in own if isinstance(m, GatedFilters)), None)
-    if found is None:
+    found = {} if method is None else method.weights
+    if not {"sparse", "mutual", "kl"} <= found.keys():
         raise RunError(
-            f"the run {folder} was not trained with GatedFilters, so it has no weights of its losses to compare by; "
-            "give runs that were."
+            f"the run {folder} was trained without losses on its filters, so it has no weights of them to compare by; "
+            "give runs that were, for example of torchpaths train digits --method GatedFilters."
         )
     return found
 
 
-def _row(options: Options, folder: pathlib.Path, method: GatedFilters) -> Trained:
+def _row(options: Options, folder: pathlib.Path, of_losses: dict[str, float]) -> Trained:
     survey = survey_run(
         folder, data=options.data, split=options.split, skip_corrupt=options.skip_corrupt, weights=options.weights
     ).survey
-    return trained(survey, sparse=method.sparse, mutual=method.mutual, kl=method.kl, name=folder.name)
+    weights = {name: of_losses[name] for name in ("sparse", "mutual", "kl")}
+    return trained(survey, **weights, name=folder.name)
 
 
 def _heads(opened: Run, weights: Weights) -> Heads | None:

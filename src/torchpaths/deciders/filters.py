@@ -29,7 +29,8 @@ from torch import Tensor, nn
 
 from torchpaths.deciders.gradients import semhash
 from torchpaths.errors import RouteError
-from torchpaths.trace import Decider, Decision, Perceptron
+from torchpaths.perceptron import Perceptron
+from torchpaths.trace import Decider, Decision
 
 Mixing: TypeAlias = Literal["image", "element", "batch"]
 """For what it is drawn, in training, whether decisions are soft or hard: ``image`` for each image (Kaiser and Bengio),

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from torchpaths.deciders.gradients import straight_through
 from torchpaths.errors import RouteError
-from torchpaths.trace import Decider, Decision, Perceptron
+from torchpaths.perceptron import Perceptron
+from torchpaths.trace import Decider, Decision
 
 Inference: TypeAlias = Literal["argmax", "sample", "expected"]
 """What gates do in evaluation: ``argmax`` opens where open is likelier; ``sample`` draws as in training (as the

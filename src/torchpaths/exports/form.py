@@ -23,10 +23,11 @@ from torchpaths.errors import PathError, RouteError, reason
 from torchpaths.extraction import plain
 from torchpaths.junction import Junction, Place
 from torchpaths.path import Bools, Path
+from torchpaths.perceptron import Perceptron
 from torchpaths.places.residual.along import copying, hands_on, rectified_junctions
 from torchpaths.places.residual.place import ResidualPlace, Step
 from torchpaths.routed import Routed
-from torchpaths.trace import Call, Decider, Decision, Perceptron, Site, Slot
+from torchpaths.trace import Call, Decider, Decision, Site, Slot
 
 Batch: TypeAlias = Literal["one", "any"]
 """What the file takes: single images, or batches of any size."""

@@ -59,6 +59,11 @@ class Method(ABC):
         """See above."""
         return type(self).heads is not Method.heads
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """What its losses are multiplied by, by the names of their terms, where runs are compared by them."""
+        return {}
+
     @abstractmethod
     def find(self, model: nn.Module, example: Inputs, residuals: ByHand | None = None) -> list[Plan]:
         """The junctions this method wants, found on the untouched model.

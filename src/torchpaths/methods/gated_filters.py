@@ -94,6 +94,11 @@ class GatedFilters(Method):
         """See `Method`: class heads, for the mutual-information loss."""
         return self.mutual > 0
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """See `Method.weights`: lambda_m, lambda_k and lambda_s."""
+        return {"mutual": self.mutual, "kl": self.kl, "sparse": self.sparse}
+
     def find(self, model: nn.Module, example: Inputs, residuals: ByHand | None = None) -> list[Plan]:
         """A gate before every layer. See `Method.find`.
 

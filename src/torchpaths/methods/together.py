@@ -60,6 +60,11 @@ class Together(Method):
         """See `Method`."""
         return any(m.headed for m in self.methods)
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """See `Method.weights`."""
+        return {name: weight for m in self.methods for name, weight in m.weights.items()}
+
     def find(self, model: nn.Module, example: Inputs, residuals: ByHand | None = None) -> list[Plan]:
         """What all of them want. A block that one leaves always open is another's to decide. See `Method.find`.
 

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 from torchpaths.junction import Junction, junctions
-from torchpaths.places.channels.layer import Layer, is_full, nothing_of, spread
+from torchpaths.places.channels.layer import Layer, is_full, means, nothing_of, spread
 from torchpaths.places.channels.weights import channel_axis, kind_of, outputs, width
-from torchpaths.places.gradients import pool
 from torchpaths.skips.call import SkippingCall
 from torchpaths.skips.folded import Folded, placed
 from torchpaths.trace import Decision, Site
@@ -63,7 +62,11 @@ class SkippingLayer(Layer):
             if columns is None:
                 x = _masked(x, trace[role.columns.name], channel_axis(block, x))
         if role.rows is not None and role.rows.name not in trace:
-            x, _ = call.decide(role.rows, x, partial(self._means, columns=columns))
+            x, _ = call.decide(
+                role.rows,
+                x,
+                partial(means, layer=block, columns=columns if columns is not None and len(columns) else None),
+            )
             if trace[role.rows.name].whole is None:
                 return super().run(x, *args, **kwargs)
         rows = None if role.rows is None else self._open(role.rows, 0, call)
@@ -100,15 +103,6 @@ class SkippingLayer(Layer):
                 units = (units.unsqueeze(1) * each + torch.arange(each, device=units.device)).view(-1)
             call.channels[key] = units
         return call.channels[key]
-
-    def _means(self, x: Tensor, columns: Tensor | None) -> tuple[Tensor, Tensor]:
-        """``x`` and the mean of every channel over pixels or tokens, 0 for those that are missing."""
-        axis = channel_axis(self.block, x)
-        others = tuple(i for i in range(1, x.dim()) if i != axis)
-        features = pool(x, others)[1] if others else x.float()
-        if columns is None or len(columns) == 0:
-            return x, features
-        return x, features.new_zeros(1, width(self.block, 1)).index_copy_(1, columns, features)
 
     def folds(self) -> bool:
         """Whether the norm behind is computed here: nobody looks at what lies between."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from torchpaths.places.channels.weights import biased, width, zeros
+from torchpaths.places.channels.weights import biased, groups_of, width, zeros
 
 SAMPLED = 64
 """Values of a weight that are looked at to see whether it was written."""
@@ -40,7 +40,7 @@ class Folded:
         self._of = self._tensors()
         self._seen = self._versions()
         self._eps = None if norm is None else norm.eps
-        self._values = [_some(t).clone() for t in self._of if t is not None]
+        self._values = [sample(t).clone() for t in self._of if t is not None]
         with torch.no_grad():
             weight, bias = layer.weight, layer.bias
             if norm is not None:
@@ -75,7 +75,7 @@ class Folded:
         if any(a is not b for a, b in zip(now, self._of, strict=True)) or self._versions() != self._seen:
             return False
         there = (t for t in self._of if t is not None)
-        return all(torch.equal(_some(t), value) for t, value in zip(there, self._values, strict=True))
+        return all(torch.equal(sample(t), value) for t, value in zip(there, self._values, strict=True))
 
     def __call__(self, x: Tensor, rows: Tensor | None, columns: Tensor | None) -> Tensor:
         """
@@ -95,9 +95,8 @@ class Folded:
             y = self._products(x, _taken(self._weight.flatten(1), rows, columns), bias)
         else:
             weight = self._in_order(rows, columns) if is_last(x) else _taken(self._weight, rows, columns)
-            grouped = rows is not None and layer.groups > 1
-            groups = layer.groups * len(weight) // layer.out_channels if grouped else layer.groups
-            y = functional.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, groups)
+            sides = layer.stride, layer.padding, layer.dilation
+            y = functional.conv2d(x, weight, bias, *sides, groups_of(layer, rows))
         return y
 
     def _in_order(self, rows: Tensor | None, columns: Tensor | None) -> Tensor:
@@ -125,8 +124,8 @@ class Folded:
         return y.view(1, -1, height, breadth)
 
 
-def _some(t: Tensor) -> Tensor:
-    """A vector; of a weight a few values from all over it."""
+def sample(t: Tensor) -> Tensor:
+    """A vector; of a weight a few values from all over it: what to look at to see whether it was written uncounted."""
     flat = t.detach().reshape(-1) if t.is_contiguous() else t.detach().as_strided((t.numel(),), (1,))
     return flat if t.dim() < 2 else flat[:: max(1, len(flat) // SAMPLED)]
 

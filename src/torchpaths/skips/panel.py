@@ -16,7 +16,9 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from torchpaths.trace import Decider, Perceptron
+from torchpaths.perceptron import Perceptron
+from torchpaths.skips.folded import sample
+from torchpaths.trace import Decider
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,9 @@ class Joined:
 class Panel:
     """Deciders that see equally many channels, joined, and joined anew after anything they are made of has changed.
 
-    Noticed are other layers, other tensors, other memory and writing in place, by which torch counts versions. Writing
-    through ``parameter.data`` counts nothing and can't be seen; `forget` after it.
+    Noticed are other layers, other tensors, other memory and writing in place, by which torch counts versions. Fused
+    optimizers and writing through ``parameter.data`` count nothing; of these a step that trains the first decider is
+    seen by its values, and nothing else: `forget` after it.
     """
 
     def __init__(self, deciders: Sequence[Decider]) -> None:
@@ -108,6 +111,8 @@ class _Made:
         self._there = [t for t in self._tensors if t is not None]
         self._versions = [t._version for t in self._there]
         self._pointers = [t.data_ptr() for t in self._there]
+        self._first = next((p for decider in deciders for p in decider.parameters()), None)
+        self._values = None if self._first is None else sample(self._first).clone()
         # They keep their memory, so that no other tensor can come to lie there.
         self._aliases = [t.detach() for t in self._there]
 
@@ -120,4 +125,6 @@ class _Made:
         if len(tensors) != len(self._tensors) or any(map(operator.is_not, tensors, self._tensors)):
             return False
         there = self._there
-        return [t._version for t in there] == self._versions and [t.data_ptr() for t in there] == self._pointers
+        counted = [t._version for t in there] == self._versions and [t.data_ptr() for t in there] == self._pointers
+        first, values = self._first, self._values
+        return counted and (first is None or values is None or torch.equal(sample(first), values))

@@ -85,8 +85,8 @@ def find_filters(model: nn.Module, example: Inputs, sites: Sequence[str] | None 
     for name in ran:
         layer = model.get_submodule(name)
         linear = isinstance(layer, nn.Linear)
-        left_out = name == first or (linear and seen.pixels[name] == 1)
-        if name not in wanted if wanted is not None else left_out:
+        chosen = name != first and not (linear and seen.pixels[name] == 1) if wanted is None else name in wanted
+        if not chosen:
             continue
         try:
             found.append(_filters(seen, name, ends=wanted is not None or not linear))

@@ -14,7 +14,7 @@ cut before, that layer may spread the channels that are left (`torchpaths.models
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -157,7 +157,9 @@ class Layer(Place):
 
     def _pooled(self, columns: Bools | None) -> Any:
         """See `torchpaths.trace.Pooling`."""
-        return partial(_pool, layer=self.block, columns=columns)
+        missing = columns is not None and any(columns)
+        index = self._numbers(columns, 1) if missing else None
+        return partial(means, layer=self.block, columns=index)
 
     def read(self, x: Tensor, decision: Decision | None, columns: Bools | None) -> Tensor:
         """The channels as the layer mixes them.
@@ -250,14 +252,20 @@ def pooled_units(y: Tensor, axis: int, units: int) -> Tensor:
     return means.view(len(y), units, y.shape[axis] // units).mean(2)
 
 
-def _pool(x: Tensor, layer: nn.Module, columns: Bools | None) -> tuple[Tensor, Tensor]:
-    """``x`` and its mean over pixels or tokens ``[batch, channels]``, 0 for channels that are missing."""
+def means(x: Tensor, layer: nn.Module, columns: Sequence[int] | Tensor | None) -> tuple[Tensor, Tensor]:
+    """``x`` and its mean over pixels or tokens ``[batch, channels]``, 0 for channels that are missing.
+
+    Args:
+        x: what the layer is given.
+        layer: whose number of columns the features have.
+        columns: numbers of the channels that ``x`` has; None for all.
+    """
     axis = channel_axis(layer, x)
     others = tuple(i for i in range(1, x.dim()) if i != axis)
     x, features = pool(x, others) if others else (x, x.float())
-    if columns is None or not any(columns):
+    if columns is None:
         return x, features
-    index = torch.tensor(numbers(columns, width(layer, 1)), device=x.device)
+    index = columns if isinstance(columns, Tensor) else torch.tensor(columns, device=x.device)
     return x, features.new_zeros(len(x), width(layer, 1)).index_copy(1, index, features)
 
 

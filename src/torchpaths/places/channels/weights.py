@@ -66,7 +66,7 @@ def computed(layer: Any, x: Tensor, rows: Kept, columns: Kept) -> Tensor:
         return _acted(layer, y) if _acts(layer) else y
     bias = taken.get("bias", layer.bias)
     if forward is nn.Conv2d.forward and layer.padding_mode == "zeros":
-        groups = _groups(layer, rows)
+        groups = groups_of(layer, rows)
         y = functional.conv2d(x, taken["weight"], bias, layer.stride, layer.padding, layer.dilation, groups)
         return y
     if forward is nn.Linear.forward:
@@ -175,7 +175,7 @@ def _sized(layer: nn.Module) -> Iterator[tuple[str, Tensor]]:
             yield name, t
 
 
-def _groups(layer: nn.Conv2d, rows: Kept) -> int:
+def groups_of(layer: nn.Conv2d, rows: Sequence[int] | Tensor | None) -> int:
     """The groups of a convolution that keeps some of its rows: whole groups, or equal parts of each."""
     return layer.groups if rows is None or layer.groups == 1 else layer.groups * len(rows) // layer.out_channels
 
@@ -201,6 +201,6 @@ def _with(layer: nn.Module, taken: Mapping[str, Tensor], rows: Kept) -> nn.Modul
         made.out_features, made.in_features = made.weight.shape
     else:
         assert isinstance(made, nn.Conv2d) and isinstance(layer, nn.Conv2d)  # noqa: PT018
-        made.groups = _groups(layer, rows)
+        made.groups = groups_of(layer, rows)
         made.out_channels, made.in_channels = len(made.weight), made.weight.shape[1] * made.groups
     return made
