@@ -19,8 +19,8 @@ TRIES = 3
 
 
 DENSE = 0.8
-"""Of single layers of a ResNet-18 at 224 pixels, one thread: at 56 and 28 pixels copying paid up to about three quarters
-of the rows, at 7 pixels up to half. What whole networks take is in ``records/filters_cost``."""
+"""Of single layers of a ResNet-18 at 224 pixels, one thread: at 56 and 28 pixels copying paid up to about three
+quarters of the rows, at 7 pixels up to half. What whole networks take is in ``records/filters_cost``."""
 
 
 class Prices:
