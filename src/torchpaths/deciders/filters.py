@@ -24,7 +24,9 @@ import math
 from collections.abc import Sequence
 from typing import Literal, TypeAlias, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from torchpaths.deciders.gradients import semhash
@@ -102,17 +104,22 @@ class FilterGate(Decider):
     def single(self, features: Tensor) -> Decision:
         """See `Decider.single`: by products with vectors, which take a third of the time of products with matrices."""
         first, second = self.fc1, self.fc2
-        if self.scored is not None or first.weight.dtype != torch.float32 or torch.is_autocast_enabled():
+        plain = first.weight.dtype == torch.float32 and features.is_cpu and self.scored is None
+        if not plain or torch.is_autocast_enabled("cpu"):
             return super().single(features)
         hidden = torch.addmv(first.bias, first.weight, features.view(-1)).relu_()
-        score = torch.addmv(second.bias, second.weight, hidden).unsqueeze(0)
-        opened = ~(score <= self.threshold)
-        whole: list[bool] = opened.tolist()[0]
-        if not sum(whole) or sum(whole) % self.multiple:
-            score = self._lifted(score)
-            opened = ~(score <= self.threshold)
-            whole = opened.tolist()[0]
-        return Decision(opened, opened.float(), score, tuple(whole))
+        score = torch.addmv(second.bias, second.weight, hidden)
+        values = score.numpy()
+        opened = values > self.threshold
+        count = int(np.count_nonzero(opened))
+        if count == 0 or count % self.multiple or math.isnan(values.sum()):
+            if np.isnan(values).any():
+                return super().single(features)
+            values = self._lifted_alone(values, max(count, 1))
+            opened = values > self.threshold
+            score = torch.from_numpy(values)
+        is_open = torch.from_numpy(opened).unsqueeze(0)
+        return Decision(is_open, is_open.float(), score.unsqueeze(0), tuple(opened.tolist()))
 
     def _among(self, values: Tensor, other: float) -> Tensor:
         """Values of those that are scored, ``[batch, scored]``, among one for all others: ``[batch, filters]``."""
@@ -130,6 +137,16 @@ class FilterGate(Decider):
             ranked = score.sort(dim=1, descending=True).values
             best = score >= ranked.gather(1, wanted.clamp(max=self.filters) - 1)
         return torch.where(best, score.clamp(min=self.threshold + EDGE), score)
+
+    def _lifted_alone(self, score: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+        """See `_lifted`: of one image, of which ``count`` are to be open at least; none is not a number."""
+        if self.multiple == 1:
+            best = np.zeros(len(score), dtype=bool)
+            best[score.argmax()] = True
+        else:
+            wanted = min(self.filters, -(-count // self.multiple) * self.multiple)
+            best = score >= np.partition(score, -wanted)[-wanted]
+        return np.where(best, np.maximum(score, np.float32(self.threshold + EDGE)), score)
 
     def _hard(self, score: Tensor) -> Tensor:
         """Where decisions are hard in this step, bool that broadcasts to the scores."""

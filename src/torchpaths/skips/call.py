@@ -33,7 +33,9 @@ class SkippingCall(Call):
         own: whether nobody else refers to it, so that it may be written.
         prices: what gathering costs.
         autocast: whether the caller computes in another precision; gates do not.
-        channels: of a single image, site and how many channels it has -> the open ones, long.
+        folded: place of a layer that leaves channels out -> it with its norm, as it stands in this call.
+        met: those of the places that looked for themselves whether it still does.
+        folding: those whose norm is computed, so that it has nothing to do any more.
     """
 
     gathers = True
@@ -49,7 +51,10 @@ class SkippingCall(Call):
         self.version = math.nan
         self.rectified = False
         self.own = False
-        self.channels: dict[tuple[str, int], Tensor] = {}
+        self.folded: dict[Any, Any] = {}
+        self.met: list[Any] = []
+        self.folding: set[Any] = set()
+        self._channels: dict[tuple[str, int], Tensor] = {}
         self._opening: dict[tuple[str, int], Tensor | bool | None] = {}
         self._seen: tuple[Joined, Tensor | list[float]] | None = None
         self._scored: dict[str, float] = {}
@@ -151,6 +156,17 @@ class SkippingCall(Call):
                 decision = self.trace[name]
                 self.trace[name] = Decision(decision.open, decision.z, score, decision.whole)
         return super().finish(inside)
+
+    def channels_of(self, site: Site, channels: int) -> Tensor:
+        """Of a single image, the open ones of so many channels, in which a site's units are equal groups; long."""
+        key = site.name, channels
+        if key not in self._channels:
+            units = self.trace[site.name].open[0].nonzero().view(-1)
+            each = channels // len(site.units)
+            if each > 1:
+                units = (units.unsqueeze(1) * each + torch.arange(each, device=units.device)).view(-1)
+            self._channels[key] = units
+        return self._channels[key]
 
     def opening(self, site: Site, unit: int, decision: Decision) -> Tensor | bool | None:
         """The images that open a unit, among those that are there (long ``[n]``); True or False where all or none do;

@@ -1,7 +1,8 @@
 """``SkippingLayer``: a layer that computes the filters a single image opens, from the channels that are open before it.
 
-The norm behind a layer is folded into its weights (`torchpaths.skips.folded`), so that nothing remains of it. In a
-batch each image opens filters of its own; see `torchpaths.skips.singly`.
+The norm behind a layer is folded into its weights (`torchpaths.skips.folded`), so that nothing remains of it. Where to
+leave something out would take longer than to compute it, it is computed (`torchpaths.skips.ways`). In a batch each
+image opens filters of its own; see `torchpaths.skips.singly`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from collections import Counter
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
@@ -19,6 +19,7 @@ from torchpaths.places.channels.layer import Layer, is_full, means, nothing_of, 
 from torchpaths.places.channels.weights import channel_axis, kind_of, outputs, width
 from torchpaths.skips.call import SkippingCall
 from torchpaths.skips.folded import Folded, placed
+from torchpaths.skips.ways import way
 from torchpaths.trace import Decision, Site
 
 _EVERYWHERE = torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks
@@ -31,11 +32,13 @@ class SkippingLayer(Layer):
         norm: the place of the norm that is folded into this layer; None for none.
         maker: of a norm: the place of the layer into which it is folded; None where it stands for itself.
         holder: of a norm that is folded: the table in which it stands, its name there, and its junction.
+        kept: the layer with the norm behind it as they were last.
     """
 
     norm: SkippingLayer | None = None
     maker: SkippingLayer | None = None
     holder: tuple[dict[str, Any], str, Junction] | None = None
+    kept: Folded | None = None
 
     def __init__(self, place: Layer) -> None:
         """
@@ -54,55 +57,79 @@ class SkippingLayer(Layer):
             return super().run(x, *args, **kwargs)
         role, trace = self.role, call.trace
         block: Any = self.block
+        axis = channel_axis(block, x)
         columns = None
         if role.columns is not None:
-            if trace[role.columns.name].whole is None:
+            made = trace[role.columns.name]
+            if made.whole is None:
                 return super().run(x, *args, **kwargs)  # scaled, not chosen
-            columns = self._open(role.columns, 1, call)
+            columns = self._there(role.columns, x, axis, call)
             if columns is None:
-                x = _masked(x, trace[role.columns.name], channel_axis(block, x))
-        if role.rows is not None and role.rows.name not in trace:
-            x, _ = call.decide(
-                role.rows,
-                x,
-                partial(means, layer=block, columns=columns if columns is not None and len(columns) else None),
-            )
-            if trace[role.rows.name].whole is None:
-                return super().run(x, *args, **kwargs)
-        rows = None if role.rows is None else self._open(role.rows, 0, call)
-        if rows is not None and len(rows) == 0:
-            return nothing_of(self.block, x, outputs(self.block))  # type: ignore[no-any-return]
-        if self.maker is not None and self.maker.folds():
-            y = x  # done already
-        elif isinstance(block, (nn.Conv2d, nn.Linear)) and _is_plain(block):
-            y = self.folded()(x, rows, columns)
+                x = _masked(x, made, axis)
+        if role.rows is None:
+            return self._wide(self._computed(x, None, columns, call))
+        if role.rows.name not in trace:
+            index = columns if columns is not None and len(columns) else None
+            x, _ = call.decide(role.rows, x, partial(means, layer=block, columns=index))
+        made = trace[role.rows.name]
+        if made.whole is None:
+            return super().run(x, *args, **kwargs)
+        if role.makes:
+            rows = None if is_full(made) else call.channels_of(role.rows, width(block, 0))
         else:
+            rows = self._there(role.rows, x, axis, call)
+        if rows is not None and len(rows) == 0:
+            return nothing_of(block, x, outputs(block))  # type: ignore[no-any-return]
+        y = self._computed(x, rows, columns, call)
+        return self._spread(y, made, rows, axis) if role.ends or self.spreads else y
+
+    def _there(self, site: Site, x: Tensor, axis: int, call: SkippingCall) -> Tensor | None:
+        """The channels of a site that ``x`` has, long; None for all. None where nothing is open: it holds zeros."""
+        if x.shape[axis] == self.inputs and any(call.trace[site.name].whole or ()):
+            return None
+        return call.channels_of(site, self.inputs)
+
+    def _computed(self, x: Tensor, rows: Tensor | None, columns: Tensor | None, call: SkippingCall) -> Tensor:
+        """What the layer gives of some rows or of all, whichever is faster."""
+        role, block = self.role, self.block
+        if self.maker is not None and self.maker in call.folding:
+            call.folding.discard(self.maker)
+            return x  # done already
+        if not (isinstance(block, (nn.Conv2d, nn.Linear)) and _is_plain(block)):
             both = ((role.rows, rows), (role.columns, columns))
-            y = self.compute(x, *(None if s is None or i is None else trace[s.name].whole for s, i in both))
-        if role.ends and rows is None and role.rows is not None:
-            y = _masked(y, trace[role.rows.name], channel_axis(block, y))
+            return self.compute(x, *(None if s is None or i is None else call.trace[s.name].whole for s, i in both))
+        folded = self._folded(call)
+        if columns is not None and len(columns) == 0:
+            return folded(x, rows, columns)
+        chosen = way(folded, x, rows, columns, call.prices)
+        if columns is not None and not chosen.columns:
+            x, columns = placed(x, columns, self.inputs, channel_axis(block, x)), None
+        return folded(x, rows if chosen.rows or not role.makes else None, columns, chosen.unfold)
+
+    def _spread(self, y: Tensor, made: Decision, rows: Tensor | None, axis: int) -> Tensor:
+        """Where it ends or spreads its channels: all in their places, closed ones zero."""
+        block: Any = self.block
+        if y.shape[axis] == width(block, 0):
+            rows = None
+        if self.role.ends and rows is None:
+            y = _masked(y, made, axis)
         if self.spreads:
             places = block.spread_places
             return block.widen(y, places if rows is None else places.index_select(0, rows))  # type: ignore[no-any-return]
-        if not role.ends or rows is None:
-            return y
-        return placed(y, rows, width(block, 0), channel_axis(block, y))
+        return y if rows is None else placed(y, rows, width(block, 0), axis)
 
-    def _open(self, site: Site, axis: int, call: SkippingCall) -> Tensor | None:
-        """The open channels of a site, long; None where all are computed."""
-        made = call.trace[site.name]
-        assert made.whole is not None
-        if is_full(made) or sum(made.whole) >= call.prices.dense * len(made.whole):
-            return None
-        channels = width(self.block, axis)
-        key = site.name, channels
-        if key not in call.channels:
-            units = made.open[0].nonzero().view(-1)
-            each = channels // len(site.units)
-            if each > 1:
-                units = (units.unsqueeze(1) * each + torch.arange(each, device=units.device)).view(-1)
-            call.channels[key] = units
-        return call.channels[key]
+    def _folded(self, call: SkippingCall) -> Folded:
+        """This layer with the norm behind it, kept until they change."""
+        folded = call.folded.get(self)
+        if folded is None:
+            norm = self.norm.block if self.norm is not None and self.folds() else None
+            if self.kept is None or not self.kept.holds(self.block, norm):
+                self.kept = Folded(self.block, norm)
+            folded = call.folded[self] = self.kept
+            call.met.append(self)
+        if folded.norm is not None:
+            call.folding.add(self)
+        return folded
 
     def folds(self) -> bool:
         """Whether the norm behind is computed here: nobody looks at what lies between."""
@@ -117,14 +144,6 @@ class SkippingLayer(Layer):
         hooked = own._forward_hooks or own._forward_pre_hooks or other._forward_hooks or other._forward_pre_hooks
         known = kind_of(other).forward in (nn.BatchNorm2d.forward, nn.BatchNorm1d.forward)
         return known and not hooked and not other.training and other._buffers.get("running_mean") is not None
-
-    def folded(self) -> Folded:
-        """This layer with the norm behind it, kept until they change."""
-        norm = self.norm.block if self.norm is not None and self.folds() else None
-        kept: Folded | None = self.kept
-        if kept is None or not kept.holds(self.block, norm):
-            kept = self.kept = Folded(self.block, norm)
-        return kept
 
 
 def _masked(x: Tensor, made: Decision, axis: int) -> Tensor:

@@ -38,6 +38,7 @@ from torchpaths.skips.panel import Panel
 from torchpaths.skips.prices import Prices
 from torchpaths.skips.residual import SkippingResidual
 from torchpaths.skips.singly import one_by_one, same_one_by_one
+from torchpaths.skips.standing import Standing
 from torchpaths.trace import Inputs, Site, Trace, extent
 
 TRIED = 4
@@ -52,7 +53,8 @@ class Skipping(HasExits):
     made anew where they change.
 
     Attributes:
-        prices: from how many open images on gathering does not pay, by block and batch; measured when first met.
+        prices: what was measured when first met: from how many open images on gathering does not pay, by block and
+            batch, and how a layer's filters are left out fastest.
     """
 
     def __init__(self, net: Routed, exit: Exit | None = None) -> None:
@@ -68,6 +70,7 @@ class Skipping(HasExits):
         super().__init__(net.model, tuple(net.sites.values()), net.layout, net.example_shape)
         self.prices = Prices()
         self._watch: Watch | None = None
+        self._standing: Standing | None = None
         self._columns: dict[Panel, dict[str, Column]] = {}
         self._panels = _panels(net.sites.values())
         if net.training:
@@ -84,7 +87,7 @@ class Skipping(HasExits):
             open_exits(self, exit)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_watch": None, "_columns": {}}  # of these very modules
+        return {**self.__dict__, "_watch": None, "_standing": None, "_columns": {}}  # of these very modules
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
@@ -165,6 +168,9 @@ class Skipping(HasExits):
         before = local.call
         with torch.inference_mode(False), torch.no_grad():  # in inference mode tensors have no version
             call = self._call(path, batch, device, columns)
+            standing = self._standing
+            if batch == 1 and standing is not None and standing.holds():
+                call.folded.update(standing.folded)
             try:
                 slot.running[id(call)] = None
                 local.call = call
@@ -172,6 +178,8 @@ class Skipping(HasExits):
             finally:
                 local.call = before
                 slot.running.pop(id(call), None)
+            if call.met and not _hooked(self.model):
+                self._standing = Standing(self.model, call.folded)
             return y, self._finished(call)
 
     def _call(self, path: Path | None, batch: int, device: torch.device, columns: dict[str, Column]) -> SkippingCall:

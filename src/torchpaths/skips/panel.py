@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from torchpaths.perceptron import Perceptron
-from torchpaths.skips.folded import sample
+from torchpaths.skips.written import sample
 from torchpaths.trace import Decider
 
 

@@ -11,30 +11,35 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from torchpaths.skips.ways import Rates
 
 TRIES = 3
 """Timed runs of each kind, of which the fastest counts: whatever else the machine does only adds time."""
 
 
-DENSE = 0.8
-"""Of single layers of a ResNet-18 at 224 pixels, one thread: at 56 and 28 pixels copying paid up to about three
-quarters of the rows, at 7 pixels up to half. What whole networks take is in ``records/filters_cost``."""
-
-
 class Prices:
-    """The most open images with which gathering pays, by kind of block and batch.
+    """What was measured, by kind of work.
 
     Attributes:
-        dense: the share of a layer's open filters from which on all are computed and the closed ones are multiplied by
-            zero, for a single image: to copy so many weights would take longer than what it saves.
+        limits: the most open images with which gathering pays, by block and batch.
+        rates: of a layer for a single image, see `torchpaths.skips.ways.Rates`.
+        exact: whether a layer leaves out all that a single image closes, whatever that costs.
     """
 
-    dense: float = DENSE
+    exact = False
 
     def __init__(self) -> None:
         self.limits: dict[Hashable, int] = {}
+        self.rates: dict[Hashable, Rates] = {}
+
+    def seconds(self, run: Callable[[], object]) -> float:
+        """What something takes."""
+        return _fastest(run)
 
     def limit(
         self, kind: Hashable, batch: int, for_all: Callable[[], object], gathering: Callable[[int], object]
