@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from torchpaths.methods.branches import Branches as Branches
     from torchpaths.methods.coded_paths import CodedPaths as CodedPaths
     from torchpaths.methods.filters import Filters as Filters
+    from torchpaths.methods.fixed import Fixed as Fixed
     from torchpaths.methods.gated_blocks import GatedBlocks as GatedBlocks
     from torchpaths.methods.gated_filters import GatedFilters as GatedFilters
     from torchpaths.methods.random_drop import RandomDrop as RandomDrop
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
     from torchpaths.places.residual.split import split as split
     from torchpaths.routed import Routed as Routed
     from torchpaths.routing import route as route
+    from torchpaths.shrinking.close import Shrunk as Shrunk
+    from torchpaths.shrinking.close import shrink as shrink
     from torchpaths.skips.network import Skipping as Skipping
     from torchpaths.skips.network import skipping as skipping
     from torchpaths.surveys import Survey as Survey
@@ -76,6 +79,7 @@ _HOME = {
     "Exit": "deciders.exit",
     "Exported": "exports",
     "Filters": "methods.filters",
+    "Fixed": "methods.fixed",
     "Front": "fronts",
     "Gate": "deciders.gate",
     "GatedBlocks": "methods.gated_blocks",
@@ -92,6 +96,7 @@ _HOME = {
     "Residual": "places.residual.parts",
     "Routed": "routed",
     "Site": "trace",
+    "Shrunk": "shrinking.close",
     "Skipping": "skips.network",
     "Survey": "surveys",
     "Switch": "deciders.switch",
@@ -112,6 +117,7 @@ _HOME = {
     "plain": "extraction",
     "route": "routing",
     "save_cut": "cuts.save",
+    "shrink": "shrinking.close",
     "skipping": "skips.network",
     "split": "places.residual.split",
     "survey": "surveys",

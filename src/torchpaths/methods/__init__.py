@@ -7,6 +7,7 @@ from torchpaths.methods.base import Method
 from torchpaths.methods.branches import Branches
 from torchpaths.methods.coded_paths import CodedPaths
 from torchpaths.methods.filters import Filters
+from torchpaths.methods.fixed import Fixed
 from torchpaths.methods.gated_blocks import GatedBlocks
 from torchpaths.methods.gated_filters import GatedFilters
 from torchpaths.methods.random_drop import RandomDrop
@@ -17,6 +18,7 @@ METHODS: dict[str, type[Method] | None] = {
     "Branches": Branches,
     "CodedPaths": CodedPaths,
     "Filters": Filters,
+    "Fixed": Fixed,
     "GatedBlocks": GatedBlocks,
     "GatedFilters": GatedFilters,
     "RandomDrop": RandomDrop,
@@ -30,6 +32,7 @@ __all__ = [
     "Branches",
     "CodedPaths",
     "Filters",
+    "Fixed",
     "GatedBlocks",
     "GatedFilters",
     "Method",

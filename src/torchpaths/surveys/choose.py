@@ -49,7 +49,7 @@ def choose(layout: Layout, rates: NDArray[np.float64], budget: Budget | None) ->
     rates = np.array([min([rate, *rates[list(outer)]]) for rate, outer in zip(rates, around, strict=True)])
     if budget is None:
         return as_path(layout, rates >= 0.5)
-    fits = _open_units(layout, budget.open) if budget.open is not None else _macs(layout, _limit(layout, budget))
+    fits = _open_units(layout, budget.open) if budget.open is not None else _macs(layout, most_macs(layout, budget))
     opened = np.zeros(len(rates), bool)
     macs, depth = np.array([unit.cost.macs for unit in layout.units]), np.array([len(outer) for outer in around])
     for unit in np.lexsort((macs, depth, -rates)).tolist():
@@ -97,8 +97,12 @@ def _macs(layout: Layout, room: int) -> Callable[[int], bool]:
     return fits
 
 
-def _limit(layout: Layout, budget: Budget) -> int:
-    """The budget as a number of MACs: up to 1 a share of the plain network's, above 1 MACs."""
+def most_macs(layout: Layout, budget: Budget) -> int:
+    """The budget as a number of MACs: up to 1 a share of the plain network's, above 1 MACs.
+
+    Raises:
+        BudgetError: for fewer than what always runs.
+    """
     assert budget.macs is not None
     macs = budget.macs * layout.plain.macs if budget.macs <= 1 else budget.macs
     cheapest = _cheapest(layout)

@@ -1,0 +1,186 @@
+"""``shrink``: which units to close for all images, within a budget, before anything is trained.
+
+One after the other is closed, each time the one without which the network's own output changes least: the mean
+Kullback-Leibler divergence from what the whole network says of a few hundred images. Accuracy on training images would
+not tell cheap blocks from dear ones: a trained network is right about nearly all of them. What one block does another
+may make up for, until it is gone too, so they are tried again after each step: the one that was cheapest first, until
+one is found that is still cheaper than all others were (lazy greedy; Minoux, "Accelerated greedy algorithms", 1978),
+which is the cheapest, unless closing one made another cheaper.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from torchpaths.budget import Budget
+from torchpaths.errors import BudgetError, CallError, DataError
+from torchpaths.fronts.evaluate import undisturbed
+from torchpaths.methods.distil import divergence
+from torchpaths.methods.fixed import Fixed
+from torchpaths.path import Path
+from torchpaths.routed import Routed
+from torchpaths.surveys.choose import as_path, most_macs
+
+Milliseconds = Callable[[Path], float]
+"""What a network takes along a path."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One unit closed.
+
+    Attributes:
+        unit: its name.
+        divergence: of the network's output from the whole network's, with this unit and those before closed; a mean
+            over images, in nats.
+        macs: MACs of the network now, deciders aside.
+        ms: milliseconds it takes now; None where none were asked for.
+    """
+
+    unit: str
+    divergence: float
+    macs: int
+    ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """What was closed.
+
+    Attributes:
+        path: of the network that is left.
+        steps: units in the order in which they were closed.
+    """
+
+    path: Path
+    steps: tuple[Step, ...]
+
+    @property
+    def method(self) -> Fixed:
+        """The path as a method, to train along it: for networks in which blocks were closed."""
+        return Fixed(closed=tuple(step.unit for step in self.steps))
+
+
+def shrink(
+    net: Routed,
+    images: Iterable[Any],
+    budget: Budget,
+    *,
+    ms: Milliseconds | None = None,
+    progress: Callable[[Step], None] | None = None,
+) -> Shrunk:
+    """Choose units to close for all images, within a budget.
+
+    Args:
+        net: a routed network; it stays as it is.
+        images: batches of images, or of (images, labels), of which labels are not read: those that it is trained on. A
+            few hundred tell blocks apart; they stay in memory.
+        budget: of MACs, of open units, or of milliseconds.
+        ms: what the network takes along a path, for a budget of milliseconds.
+        progress: told of each step.
+
+    Raises:
+        BudgetError: for a budget that not even the network with every unit closed meets, or one of milliseconds
+            without ``ms``.
+        DataError: for no images.
+        CallError: for a network whose output is not one tensor with a row for each image.
+    """
+    layout = net.layout.undecided()
+    opened = np.ones(len(layout.units), bool)
+    fits = _fits(net, budget, ms)
+    x = _batches(net, images)
+    steps: list[Step] = []
+    with undisturbed(net):
+        whole = [_scores(net, batch, as_path(net.layout, opened)) for batch in x]
+        taken = fits(opened)
+        known = dict.fromkeys(range(len(opened)), -math.inf)
+        while not taken.fits:
+            candidates = [i for i in known if opened[i]]
+            tried: set[int] = set()
+            while (unit := min(candidates, key=known.__getitem__)) not in tried:
+                known[unit] = _apart(net, x, whole, _without(net, opened, unit))
+                tried.add(unit)
+            opened = _without(net, opened, unit)
+            taken = fits(opened)
+            steps.append(Step(layout.units[unit].name, known[unit], layout.cost(opened).macs, taken.ms))
+            if progress is not None:
+                progress(steps[-1])
+    return Shrunk(as_path(net.layout, opened), tuple(steps))
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """Whether a network is within its budget, and its milliseconds."""
+
+    fits: bool
+    ms: float | None = None
+
+
+def _fits(net: Routed, budget: Budget, ms: Milliseconds | None) -> Callable[[NDArray[np.bool_]], _Taken]:
+    """Asked for open units ``[unit]``; the budget was found to be one that can be met."""
+    layout = net.layout.undecided()
+    nothing = np.zeros(len(layout.units), bool)
+    if budget.ms is not None:
+        if ms is None:
+            raise BudgetError(f"{budget}: say what a path takes, shrink(..., ms=function), or give Budget(macs=0.7).")
+        limit, time = budget.ms, ms
+        least = time(as_path(net.layout, nothing))
+        if least > limit:
+            raise BudgetError(
+                f"Budget(ms={limit:g}): with every unit closed {layout.network} takes {least:.3g} ms here; give more, "
+                "or take a smaller model."
+            )
+
+        def by_time(opened: NDArray[np.bool_]) -> _Taken:
+            found = time(as_path(net.layout, opened))
+            return _Taken(found <= limit, found)
+
+        return by_time
+    if budget.macs is not None:
+        room = most_macs(layout, budget)
+        return lambda opened: _Taken(layout.cost(opened).macs <= room)
+    assert budget.open is not None
+    share = budget.open
+    return lambda opened: _Taken(max(layout.shares(opened.astype(float)).values(), default=0.0) <= share)
+
+
+def _batches(net: Routed, images: Iterable[Any]) -> list[Tensor]:
+    device = next((p.device for p in net.parameters()), torch.device("cpu"))
+    found = [(batch[0] if isinstance(batch, (tuple, list)) else batch) for batch in images]
+    if not found or not all(isinstance(x, Tensor) and len(x) for x in found):
+        raise DataError("images are batches of images, [tensor [batch, ...], ...]; at least one, and none empty.")
+    return [x.to(device) for x in found]
+
+
+def _without(net: Routed, opened: NDArray[np.bool_], unit: int) -> NDArray[np.bool_]:
+    """Open units without one, and without those that run inside of it."""
+    left = opened.copy()
+    left[unit] = False
+    return net.layout.running(left)
+
+
+def _scores(net: Routed, x: Tensor, path: Path) -> Tensor:
+    """Scores ``[batch, ..., class]`` along a path."""
+    y, _ = net(x, path)
+    if not isinstance(y, Tensor) or y.dim() < 2 or len(y) != len(x):
+        raise CallError(
+            f"the output of {net.layout.network} is no tensor with scores for each image, by which to choose units; "
+            "choose them yourself, Fixed(closed=[...])."
+        )
+    return y.movedim(1, -1)
+
+
+def _apart(net: Routed, x: Sequence[Tensor], whole: Sequence[Tensor], opened: NDArray[np.bool_]) -> float:
+    """How far the network's output is from the whole network's, a mean over images."""
+    path = as_path(net.layout, opened)
+    pairs = zip(x, whole, strict=True)
+    told = sum(float(divergence(y, _scores(net, batch, path))) * len(batch) for batch, y in pairs)
+    return told / sum(map(len, x))
