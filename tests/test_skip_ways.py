@@ -17,7 +17,8 @@ from torchpaths.places.channels.weights import zeros
 from torchpaths.skips import channels
 from torchpaths.skips.folded import Folded, placed
 from torchpaths.skips.prices import Prices
-from torchpaths.skips.ways import EXACT, Rates, Way, way
+from torchpaths.skips.rates import EXACT, Rates, Way
+from torchpaths.skips.ways import way
 from toys import made, toy
 
 WAYS = [Way(rows, columns, unfold) for rows in (True, False) for columns in (True, False) for unfold in (True, False)]

@@ -1,7 +1,7 @@
 """``SkippingLayer``: a layer that computes the filters a single image opens, from the channels that are open before it.
 
 The norm behind a layer is folded into its weights (`torchpaths.skips.folded`), so that nothing remains of it. Where to
-leave something out would take longer than to compute it, it is computed (`torchpaths.skips.ways`). In a batch each
+leave something out would take longer than to compute it, it is computed (`torchpaths.skips.rates`). In a batch each
 image opens filters of its own; see `torchpaths.skips.singly`.
 """
 

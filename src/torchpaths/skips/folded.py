@@ -3,7 +3,7 @@
 Copying weights is most of what leaving filters out costs, so it is done in memory order: for channels_last images they
 are kept as ``[N, pixels, C]``, of which rows are copied whole and columns gathered. A convolution of kernel 1 is a
 matrix product, for which nothing is prepared anew whenever its sizes change; where images are small beside the weights,
-any convolution is one (`torchpaths.skips.ways`).
+any convolution is one (`torchpaths.skips.rates`).
 """
 
 from __future__ import annotations

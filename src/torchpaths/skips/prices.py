@@ -11,12 +11,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 
-if TYPE_CHECKING:
-    from torchpaths.skips.ways import Rates
+from torchpaths.skips.rates import Rates
 
 TRIES = 3
 """Timed runs of each kind, of which the fastest counts: whatever else the machine does only adds time."""
@@ -27,7 +25,7 @@ class Prices:
 
     Attributes:
         limits: the most open images with which gathering pays, by block and batch.
-        rates: of a layer for a single image, see `torchpaths.skips.ways.Rates`.
+        rates: of a layer for a single image, see `torchpaths.skips.rates.Rates`.
         exact: whether a layer leaves out all that a single image closes, whatever that costs.
     """
 
