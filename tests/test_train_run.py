@@ -237,7 +237,7 @@ def test_weights_that_a_run_does_not_have_are_errors(finished: Path, tmp_path: P
     with pytest.raises(RunError, match="do not fit the network of its recipe"):
         load_run(copy)
     (copy / "recipe.json").write_text("{")
-    with pytest.raises(RunError, match=r"recipe.json cannot be read"):
+    with pytest.raises(RunError, match=r"recipe.json: not JSON"):
         load_run(copy)
 
 

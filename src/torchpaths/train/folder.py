@@ -252,5 +252,5 @@ def write_json(path: pathlib.Path, value: Json) -> None:
 
 
 def read_json(path: pathlib.Path) -> Json:
-    value: Json = read_typed(path, RunError, "it may be damaged; train again in a new folder")
+    value: Json = read_typed(path, RunError, "copy it again, or train again in a new folder")
     return value
