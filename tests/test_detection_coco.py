@@ -209,7 +209,7 @@ def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"annotations.json cannot be read .*; check the path"):
         CocoSet(file, IMAGES)
     file.write_text(json.dumps(COCO)[:-30])
-    with pytest.raises(DataError, match=r"no whole JSON file .* copy it again"):
+    with pytest.raises(DataError, match=r"not JSON .* copy it again"):
         CocoSet(file, IMAGES)
     file.write_text("[]")
     with pytest.raises(DataError, match="has no list 'images'"):

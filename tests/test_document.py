@@ -9,7 +9,8 @@ from torchpaths.files.document import read_document
 
 
 def read(file: pathlib.Path) -> dict[str, object]:
-    return read_document(file, "torchpaths.thing/2", "thing", "torchpaths thing RUN")
+    found: dict[str, object] = read_document(file, "torchpaths.thing/2", "thing", "torchpaths thing RUN")
+    return found
 
 
 def test_a_document_of_the_right_schema_is_read_as_it_stands(tmp_path: pathlib.Path) -> None:

@@ -175,8 +175,24 @@ def test_a_method_of_the_script_that_runs_is_written_as_it_is_imported_elsewhere
     assert decode(encode(Mine()), "method") == Mine()
 
 
+DESCRIPTION = {
+    "schema": "torchpaths.cut/2",
+    "source": {"library": "torchpaths", "name": "cifar_resnet20", "kwargs": {"classes": 10, "channels": 3}},
+    "network": "CifarResNet",
+    "build": "",
+    "edits": False,
+    "path": {"schema": "torchpaths.path/1", "network": None, "sites": {}},
+    "method": None,
+    "input": {"shape": [3, 32, 32], "dtype": "float32", "mean": [], "std": []},
+    "classes": [],
+    "cut": {"macs": 1, "params": 1},
+    "plain": {"macs": 1, "params": 1},
+    "weights": {"file": "weights.safetensors", "sha256": "0" * 64},
+}
+
+
 def test_a_cuts_description_names_its_method_in_the_same_way(tmp_path: Path) -> None:
-    kept = {"schema": "torchpaths.cut/2", "method": {"class": "os:system"}}
+    kept = {**DESCRIPTION, "method": {"class": "os:system"}}
     (tmp_path / "spec.json").write_text(json.dumps(kept))
     with pytest.raises(DataError, match=r"spec.json: method names os:system, which is no method"):
         Spec.read(tmp_path)

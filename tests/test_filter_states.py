@@ -103,7 +103,7 @@ def test_states_come_back_from_json() -> None:
     assert read.counts == states.counts
     assert data["shares"] == states.shares
     assert data["sites"]["block1.conv1"]["silent"] == states.counts["block1.conv1"]["silent"]
-    with pytest.raises(DataError, match="no states of filters: KeyError"):
+    with pytest.raises(DataError, match="no states of filters: Object missing required field"):
         FilterStates.from_json({})
     with pytest.raises(DataError, match="count both for every site"):
         FilterStates({"a": torch.zeros(2).long()}, {})

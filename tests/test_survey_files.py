@@ -156,7 +156,7 @@ def test_an_edited_layout_is_noticed(tmp_path: pathlib.Path, toy: Survey) -> Non
     with pytest.raises(DataError, match="fingerprint"):
         Survey.load(tmp_path)
     change(tmp_path, units=units | {"macs": [10, 20, 30]})
-    with pytest.raises(DataError, match="missing or malformed"):
+    with pytest.raises(DataError, match="not of as many units as there are costs, 3"):
         Survey.load(tmp_path)
 
 
@@ -166,5 +166,5 @@ def test_a_missing_field_is_named(tmp_path: pathlib.Path, toy: Survey, field: st
     data = json.loads(file.read_text())
     del data[field]
     file.write_text(json.dumps(data))
-    with pytest.raises(DataError, match=f"'{field}' is missing or malformed"):
+    with pytest.raises(DataError, match=f"missing required field `{field}`"):
         Survey.load(tmp_path)

@@ -204,6 +204,19 @@ def test_a_full_disk_in_the_middle_of_a_run_loses_nothing_that_was_saved(
     assert all(torch.equal(ours[k], v) for k, v in straight.items())
 
 
+def test_damaged_weights_are_written_again_as_the_error_says(finished: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    file = copy / "weights.safetensors"
+    file.write_bytes(file.read_bytes()[:-3])
+    with pytest.raises(RunError, match="remove it and resume the run to have it written again"):
+        load_run(copy)
+    file.unlink()
+    train(tiny(method=GATED, epochs=2, ema=0.8, twin=True, log_every=2), copy, quiet=True)
+    assert file.read_bytes() == (finished / "weights.safetensors").read_bytes()
+    load_run(copy)
+
+
 def test_weights_that_a_run_does_not_have_are_errors(finished: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(finished, copy)
@@ -218,13 +231,13 @@ def test_weights_that_a_run_does_not_have_are_errors(finished: Path, tmp_path: P
         load_run(copy, "newest")  # type: ignore[arg-type]
     for damaged in ((finished / "weights.safetensors").read_bytes()[:100], b"", b"\0" * 64):
         (copy / "weights.safetensors").write_bytes(damaged)
-        with pytest.raises(RunError, match=r"weights.safetensors is truncated or corrupt"):
+        with pytest.raises(RunError, match=r"weights.safetensors: truncated or corrupt"):
             load_run(copy)
     shutil.copy(copy / "plain" / "weights.safetensors", copy / "weights.safetensors")
     with pytest.raises(RunError, match="do not fit the network of its recipe"):
         load_run(copy)
     (copy / "recipe.json").write_text("{")
-    with pytest.raises(RunError, match=r"recipe.json cannot be read"):
+    with pytest.raises(RunError, match=r"recipe.json: not JSON"):
         load_run(copy)
 
 
@@ -287,7 +300,7 @@ def test_a_metrics_file_is_cut_back_to_what_the_checkpoint_knew(tmp_path: Path) 
     metrics.close()
     assert read_metrics(path) == [{"a": 1}, {"a": None}]
     path.write_bytes(b'{"a": 1}\n{"a"')
-    with pytest.raises(RunError, match="line 2 is no JSON"):
+    with pytest.raises(RunError, match="line 2: not JSON"):
         read_metrics(path)
     Metrics(path, 500).close()
     assert read_metrics(path) == [{"a": 1}]

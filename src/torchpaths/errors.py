@@ -43,6 +43,18 @@ class RunError(RuntimeError):
     """A training run, run folder or checkpoint that cannot be used or continued."""
 
 
+class DigestWarning(UserWarning):
+    """Weights that carry no digest, as older versions wrote them: damage to them would go unnoticed."""
+
+
+def clip(text: str, most: int) -> str:
+    """A text in at most so many characters: of a longer one the beginning and the end."""
+    if len(text) <= most:
+        return text
+    tail = max(most // 4, most - 320)
+    return f"{text[: most - tail - 5]} ... {text[-tail:]}"
+
+
 def near(name: str, known: Iterable[str], most: int = 3) -> str:
     """A clause that lists the known names nearest to ``name``, for the end of an error message.
 
@@ -54,8 +66,8 @@ def near(name: str, known: Iterable[str], most: int = 3) -> str:
     Returns:
         ``"Did you mean 'a' or 'b'?"``, or the first known names when none is close, or a remark that there are none.
     """
-    names = list(known)
-    close = difflib.get_close_matches(name, names, n=most, cutoff=0.5)
+    names = [clip(each, 60) for each in known]
+    close = difflib.get_close_matches(clip(name, 60), names, n=most, cutoff=0.5)
     if close:
         return f"Did you mean {' or '.join(map(repr, close))}?"
     if not names:

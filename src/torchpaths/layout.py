@@ -19,21 +19,22 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from operator import index as number
 from typing import Any, Protocol, TypeAlias
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from torchpaths.errors import PathError
+from torchpaths.errors import PathError, clip
+from torchpaths.schema import MalformedError, Strict, Whole, convert, reading
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
     """MACs (multiply-accumulates of convolutions, linear layers and attention products, one image) and parameters."""
 
-    macs: int
-    params: int
+    macs: Whole
+    params: Whole
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(self.macs + other.macs, self.params + other.params)
@@ -253,38 +254,50 @@ class Layout:
         Raises:
             PathError: if the fingerprint does not match the contents, or they are no layout.
         """
-        try:
-            layout, written = _read(cls, data), data["fingerprint"]
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise PathError(
-                f"no layout: something is missing or malformed ({type(error).__name__}: {error}); the file was edited "
-                "or cut short, write it anew."
-            ) from error
-        if layout.fingerprint != written:
-            raise PathError(
-                f"layout of {layout.network!r}: fingerprint {written} stands in the file, its contents "
-                f"give {layout.fingerprint}; the file was edited or cut short, write it anew."
-            )
+        with reading("no layout", PathError, "the file was edited or cut short, write it anew"):
+            written: _Written = convert(data, _Written)
+            layout = written.layout(cls)
+            if layout.fingerprint != written.fingerprint:
+                raise MalformedError(
+                    f"fingerprint {written.fingerprint} stands in the file, its contents give {layout.fingerprint}"
+                )
+            return layout
+
+
+class _Written(Strict, frozen=True):
+    """A layout in columns, as `Layout.to_json` writes it."""
+
+    network: str
+    fingerprint: str
+    site: list[str]
+    index: list[Whole]
+    macs: list[Whole]
+    params: list[Whole]
+    fixed: Cost
+    plain: Cost
+    deciding: Cost = Cost(0, 0)
+    kind: list[str] | None = None
+    terms: list[list[bool | int | list[int]]] = msgspec.field(default_factory=list)
+    inside: dict[str, tuple[tuple[str, Whole], ...]] = msgspec.field(default_factory=dict)
+
+    def layout(self, of: type[Layout]) -> Layout:
+        kinds = ["block"] * len(self.site) if self.kind is None else self.kind
+        columns = (self.site, self.index, self.macs, self.params, kinds)
+        units = tuple(Unit(s, i, Cost(macs, params), k) for s, i, macs, params, k in zip(*columns, strict=True))
+        terms = tuple(map(_term, self.terms))
+        layout = of(units, self.fixed, self.plain, self.network, terms, self.deciding, self.inside)
+        for site, members in layout.sites.items():
+            if [unit.index for unit in members] != list(range(len(members))):
+                raise MalformedError(f"units of site {clip(site, 80)!r} are not numbered from 0 on")
+        layout.around  # noqa: B018, a KeyError for units that it does not have
         return layout
 
 
-def _read(kind: type[Layout], data: Mapping[str, Any]) -> Layout:
-    columns = [data[column] for column in ("site", "index", "macs", "params")]
-    columns.append(data.get("kind", ["block"] * len(columns[0])))
-    units = tuple(
-        Unit(str(site), number(i), Cost(number(macs), number(params)), str(of))
-        for site, i, macs, params, of in zip(*columns, strict=True)
-    )
-    terms = tuple(
-        Term(Cost(number(macs), number(params)), tuple((number(a), number(b)) for a, b in spans), bool(decides))
-        for macs, params, decides, *spans in data.get("terms", ())
-    )
-    costs = (data["fixed"], data["plain"], data.get("deciding", {"macs": 0, "params": 0}))
-    fixed, plain, deciding = (Cost(number(cost["macs"]), number(cost["params"])) for cost in costs)
-    inside = {str(k): tuple((str(s), number(i)) for s, i in around) for k, around in data.get("inside", {}).items()}
-    layout = kind(units, fixed, plain, str(data["network"]), terms, deciding, inside)
-    layout.around  # noqa: B018, a KeyError for units that it does not have
-    return layout
+def _term(row: list[Any]) -> Term:
+    macs, params, decides, *spans = row
+    if isinstance(decides, list):
+        raise MalformedError(f"terms: {row} is not MACs, parameters, whether it decides, and spans")
+    return Term(Cost(convert(macs, Whole), convert(params, Whole)), convert(spans, tuple[Span, ...]), bool(decides))
 
 
 def _check(units: Sequence[Unit], sites: Mapping[str, tuple[Unit, ...]], terms: Sequence[Term]) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from torchpaths.errors import PathError, near
 from torchpaths.layout import Cost, HasLayout, Layout
+from torchpaths.schema import MalformedError, Strict, convert, parse, reading
 
 SCHEMA = "torchpaths.path/1"
 
@@ -275,22 +276,24 @@ class Path(Mapping[str, "Bools | Tensor"]):
         return json.dumps({"schema": SCHEMA, "network": self.network, "sites": sites})
 
     @classmethod
-    def from_json(cls, text: str) -> Path:
+    def from_json(cls, text: str | bytes) -> Path:
         """The inverse of `to_json`.
 
         Raises:
             PathError: if the text is no path of this schema.
         """
-        try:
-            data = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise PathError(f"no path: not JSON ({error}); the file may be cut short.") from error
-        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        with reading("no path", PathError, "the file was edited or cut short, write it anew"):
+            return cls.from_data(parse(text))
+
+    @classmethod
+    def from_data(cls, data: Any) -> Path:
+        """As `from_json`, of what the text holds."""
+        with reading("no path", PathError, "the file was edited or cut short, write it anew"):
             found = data.get("schema") if isinstance(data, dict) else type(data).__name__
-            raise PathError(f"no path of schema {SCHEMA!r}: found {found!r}.")
-        if not isinstance(data.get("sites"), dict):
-            raise PathError("no path: its 'sites' are missing; the file was edited or cut short, write it anew.")
-        return cls({site: _bools(site, value) for site, value in data["sites"].items()}, data.get("network"))
+            if found != SCHEMA:
+                raise MalformedError(f"schema {found!r}, this version reads {SCHEMA!r}")
+            written = convert(data, _Written)
+            return cls({site: _bools(site, value) for site, value in written.sites.items()}, written.network)
 
 
 def _costly(layout: Layout, opened: NDArray[np.bool_], missing: Sequence[str]) -> list[str]:
@@ -305,10 +308,16 @@ def _costly(layout: Layout, opened: NDArray[np.bool_], missing: Sequence[str]) -
     return [site for site in missing if not np.array_equal(layout.costs(opened | (left & (names != site))), most)]
 
 
-def _bools(site: str, value: Any) -> Any:
-    """Nested lists of exact 0 and 1 as bools."""
-    if isinstance(value, list):
-        return [_bools(site, v) for v in value]
-    if value not in (0, 1):
-        raise PathError(f"path[{site!r}] holds {value!r}; a path holds 0 and 1.")
-    return bool(value)
+class _Written(Strict, frozen=True):
+    """A path as `Path.to_json` writes it; a choice is a list for the batch, or a list of them for its samples."""
+
+    schema: str
+    sites: dict[str, list[bool | int | list[bool | int]]]
+    network: str | None = None
+
+
+def _bools(site: str, value: list[Any]) -> list[Any]:
+    """Lists of exact 0 and 1 as bools."""
+    if wrong := [v for v in value if not isinstance(v, list) and v not in (0, 1)]:
+        raise PathError(f"path[{site!r}] holds {wrong[0]!r}; a path holds 0 and 1.")
+    return [_bools(site, v) if isinstance(v, list) else bool(v) for v in value]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 
 VERBS = {
@@ -91,6 +92,7 @@ def _guarded(run: Callable[[list[str]], int], arguments: list[str]) -> int:
         errors.RunError,
         OSError,
     )
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # one line, as errors are
     try:
         return run(arguments)
     except BrokenPipeError:  # the reader, say `head`, has what it wanted; the rest goes nowhere, also at exit

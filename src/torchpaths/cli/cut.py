@@ -12,7 +12,7 @@ from tyro import conf
 
 from torchpaths.budget import Budget
 from torchpaths.cli import OK
-from torchpaths.cli.options import OfRun, emit, parse, speaking
+from torchpaths.cli.options import OfRun, emit, parse, read_path, speaking
 from torchpaths.cli.silent import remove_silent
 from torchpaths.cli.tables import count
 from torchpaths.cuts import Spec, save_cut
@@ -21,6 +21,7 @@ from torchpaths.files.document import read_document
 from torchpaths.fronts import Front
 from torchpaths.models import source
 from torchpaths.path import Path
+from torchpaths.schema import convert, reading
 from torchpaths.surveys import Survey
 from torchpaths.train.folder import Run
 
@@ -148,10 +149,8 @@ def _threshold(options: Options, keep: tuple[int, ...] | None) -> list[str]:
     if not file.is_file():
         return [f"from which score on it says yes is told by: torchpaths decode {options.run}"]
     report = read_document(file, "torchpaths.decode/1", "decode report", f"torchpaths decode {options.run}")
-    try:
-        threshold = float(report["classifiers"]["paths"]["thresholds"][keep[0]])
-    except (KeyError, TypeError, IndexError, ValueError) as error:
-        raise DataError(f"{file} was edited or cut short; make it anew with torchpaths decode.") from error
+    with reading(file, DataError, "it was edited or cut short; make it anew with torchpaths decode"):
+        threshold: float = convert(report["classifiers"]["paths"]["thresholds"][keep[0]], float, "thresholds")
     return [f"it says yes from a score of {threshold:.3f} on, the best F1 on training images ({file})"]
 
 
@@ -163,10 +162,7 @@ def _choose(options: Options, budget: Budget | None, opened: Run, keep: tuple[in
         names = ", ".join(opened.classes[k] for k in keep[:3]) + (f" and {len(keep) - 3} more" if len(keep) > 3 else "")
         return opened.recipe.method.path_of(opened.net, keep), f"the codewords of {names}"
     if options.path is not None:
-        try:
-            return Path.from_json(options.path.read_text()), str(options.path)
-        except UnicodeDecodeError as error:
-            raise DataError(f"{options.path} is no path: not text ({error}).") from error
+        return read_path(options.path), str(options.path)
     if budget is not None and (budget.ms is not None or options.front is not None):
         front = options.front or options.run / "front.json"
         path = Front.load(front, opened.net).best(budget, fixed=True).path

@@ -25,7 +25,7 @@ from torchpaths.places.stages.switch import Skippable
 from torchpaths.routed import Routed
 from torchpaths.surveys.figures import save
 from torchpaths.train.evaluate import open_run
-from torchpaths.train.folder import Run, read_json, write_json
+from torchpaths.train.folder import Run, read_accuracy, write_json
 
 ENDS = {"super-net": "F", "base-net": "T"}
 """The two depths that are trained: everything open, everything closed."""
@@ -57,7 +57,7 @@ def run(arguments: list[str]) -> int:
         found = depths(opened.net, Loader(images, 256, mean=opened.mean, std=opened.std), progress=True)
         norms = _norms(opened.net)
         twins = {"plain": options.plain, "plain, base": options.plain_base}
-        references = {n: read_json(f / "summary.json")["accuracy"] for n, f in twins.items() if f is not None}
+        references = {n: read_accuracy(f) for n, f in twins.items() if f is not None}
         title = f"{opened.recipe.model} on {images.name}"
         answer = _answer(opened.net, found, norms, references)
         write_json(options.run / "depths.json", answer)

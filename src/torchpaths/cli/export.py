@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from torchpaths.cli import OK
-from torchpaths.cli.options import OfRun, emit, parse, speaking
+from torchpaths.cli.options import OfRun, emit, parse, read_path, speaking
 from torchpaths.data import Loader
 from torchpaths.errors import DataError
 from torchpaths.exports import Exported, export
 from torchpaths.exports.form import Batch
 from torchpaths.exports.verify import AMONG
-from torchpaths.path import Path
 from torchpaths.train.folder import Run
 
 
@@ -37,7 +36,7 @@ def run(arguments: list[str]) -> int:
     options = parse(Options, arguments, "export", about)
     with speaking(options.json) as console:
         opened = options.open()
-        path = None if options.path is None else Path.from_json(options.path.read_text(errors="replace"))
+        path = None if options.path is None else read_path(options.path)
         images = _images(opened, options)
         made = export(opened.net, options.out, images, path=path, batch=options.batch)
         console.print("\n".join(_lines(made, opened)), markup=False, soft_wrap=True)

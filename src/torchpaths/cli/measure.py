@@ -11,7 +11,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from torchpaths.cli import OK
-from torchpaths.cli.options import OfRun, emit, parse, speaking
+from torchpaths.cli.options import OfRun, emit, parse, read_path, speaking
 from torchpaths.data import Loader
 from torchpaths.errors import DataError, MeasureError
 from torchpaths.extraction import extract
@@ -61,7 +61,7 @@ def run(arguments: list[str]) -> int:
                 f"--keep-memory changes what glibc does; memory comes from {allocator()} here, leave it out."
             )
         opened = options.open()
-        path = None if options.path is None else _read(options.path)
+        path = None if options.path is None else read_path(options.path)
         nets = _networks(opened, path, options)
         pool, what = _images(opened, options, max(16, *options.batch))
         rows: list[Measurement] = []
@@ -76,10 +76,6 @@ def run(arguments: list[str]) -> int:
     if options.json:
         emit({"folder": str(options.run), "images": what, "rows": [row.to_json() for row in rows]})
     return OK
-
-
-def _read(file: pathlib.Path) -> Path:
-    return Path.from_json(file.read_text())
 
 
 def _networks(opened: Run, path: Path | None, options: Options) -> dict[str, nn.Module | tuple[nn.Module, Path]]:

@@ -1,4 +1,5 @@
-"""Methods as the command names them: ``GatedBlocks``, ``package.module:Class``, several with commas between."""
+"""Methods as the command names them: ``GatedBlocks``, ``package.module:Class``, several with commas between; and models
+of somebody else's."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from typing import Any
 from torchpaths.cli import MisuseError
 from torchpaths.errors import near, reason
 from torchpaths.methods import METHODS, Method, Together
+from torchpaths.models import MODELS
 
 
 def named(text: str) -> Method | None:
@@ -71,6 +73,22 @@ def _made(kind: Any) -> Method:
     except TypeError as error:
         raise MisuseError(f"{name} cannot be made: {error}.") from error
     return made
+
+
+def import_model(name: str) -> None:
+    """Make a model of somebody's own known by its name, ``package.module:function``; the module is imported.
+
+    The function is called with ``classes`` and ``channels`` and returns a network.
+
+    Raises:
+        MisuseError: for a name that leads to nothing that could make a model.
+    """
+    if ":" not in name:
+        raise MisuseError(f"--model {name}: name a model of your own, package.module:function; others are found alone.")
+    made = _imported(name)
+    if not callable(made):
+        raise MisuseError(f"{name} makes no model: name a function of classes and channels that returns a network.")
+    MODELS[name] = made
 
 
 def _imported(name: str) -> Any:

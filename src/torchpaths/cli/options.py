@@ -12,11 +12,29 @@ from torchpaths.cli.arguments import Json as Json
 from torchpaths.cli.arguments import emit as emit
 from torchpaths.cli.arguments import parse as parse
 from torchpaths.cli.arguments import speaking as speaking
-from torchpaths.cli.methods import classes
+from torchpaths.cli.methods import classes, import_model
 from torchpaths.data import ImageSet
 from torchpaths.deciders.gate import Inference
+from torchpaths.errors import DataError
+from torchpaths.files.disk import read_bytes
+from torchpaths.path import Path
+from torchpaths.schema import reading
 from torchpaths.train.evaluate import Surveyed, images_for, open_run, survey_run
 from torchpaths.train.folder import Run, Weights
+
+
+def read_path(file: pathlib.Path) -> Path:
+    """A path from a file.
+
+    Raises:
+        DataError: for a file that cannot be read or holds no path.
+    """
+    with reading(file, DataError, "give what Path.to_json writes"):
+        try:
+            data = read_bytes(file)
+        except OSError as error:
+            raise DataError(f"{file} cannot be read ({error.strerror}); give the file of a path.") from error
+        return Path.from_json(data)
 
 
 @dataclass(frozen=True)
@@ -35,11 +53,15 @@ class OfRun:
     """Leave out images that cannot be decoded instead of stopping at the first."""
     method: str | None = None
     """package.module:Class of a run whose method is not of this library: it is imported before the run is read."""
+    model: str | None = None
+    """package.module:function of a run whose model is not of this library: it is imported before the run is read."""
     json: Json = False
 
     def __post_init__(self) -> None:
         if self.method is not None:
             classes(self.method)
+        if self.model is not None:
+            import_model(self.model)
 
     def survey(self, *, inference: Inference | None = None, keep_paths: bool = False) -> Surveyed:
         """The survey asked for, see `survey_run`."""

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from tyro import conf
 
 from torchpaths.cli import MISUSED, OK, complain
-from torchpaths.cli.methods import named
+from torchpaths.cli.methods import import_model, named
 from torchpaths.cli.options import Json, emit, parse, speaking
 from torchpaths.cli.tables import side_by_side
 from torchpaths.errors import near
@@ -39,6 +39,8 @@ def run(arguments: list[str]) -> int:
     if method is not None:
         recipe = _with_method(recipe, named(method))
     options, recipe = _parse(name, recipe, rest)
+    if ":" in recipe.model:
+        import_model(recipe.model)
     with speaking(options.json) as console:
         train(recipe, options.out, resume=options.resume)
         if os.environ.get("RANK", "0") != "0":  # under torchrun the first process speaks for all

@@ -31,12 +31,14 @@ from torchpaths.cuts.code import Code
 from torchpaths.cuts.spec import LOADER, SPEC, WEIGHTS, Spec
 from torchpaths.errors import RouteError, RunError
 from torchpaths.extraction import Cut, cut_out, difference, noise, run
+from torchpaths.files.tensors import to_bytes
 from torchpaths.layout import Cost
 from torchpaths.methods.base import Method
 from torchpaths.models import Source
+from torchpaths.models.known import untrained
 from torchpaths.path import Path
 from torchpaths.routed import Routed
-from torchpaths.train.checkpoint import disk, sync_folder, tensors_to_bytes, write_file
+from torchpaths.train.checkpoint import disk, sync_folder, write_file
 from torchpaths.version import __version__
 
 
@@ -77,6 +79,7 @@ def save_cut(
     """
     folder = pathlib.Path(folder).absolute()  # "." has no name
     _check_json(source)
+    source = untrained(source)  # its weights lie beside it
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder} is there already and not empty; name a new folder, or remove it first.")
     x = (noise(net) if example is None else example).cpu()
@@ -91,7 +94,7 @@ def save_cut(
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir()
         try:
-            data = tensors_to_bytes(module.state_dict())
+            data = to_bytes(module.state_dict())
             write_file(fresh / WEIGHTS, data)
             sha256 = hashlib.sha256(data).hexdigest()
             expression, edits = _write_loader(fresh, net, cut, source, module, x, sha256)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import pathlib
 from dataclasses import dataclass
 from typing import Any
 
-from torchpaths.errors import DataError, PathError, RunError
+from torchpaths.errors import DataError
+from torchpaths.files.disk import inside
 from torchpaths.files.document import read_document
 from torchpaths.files.encode import decode, encode
 from torchpaths.layout import Cost
 from torchpaths.methods.base import Method
 from torchpaths.models import Source
 from torchpaths.path import Path
+from torchpaths.schema import MOST, Count, MalformedError, Positive, Side, Strict, reading
 
 SCHEMA = "torchpaths.cut/2"
 SPEC, WEIGHTS, LOADER = "spec.json", "weights.safetensors", "load.py"
@@ -84,31 +87,67 @@ class Spec:
             DataError: if there is none, or it was edited or cut short.
         """
         file = pathlib.Path(folder) / SPEC
-        data = read_document(file, SCHEMA, "cut network", "torchpaths cut RUN --out DIR")
-        try:
-            method = decode(data["method"], "method")
+        with reading(file, DataError, "the file was edited, cut the network again"):
+            file = inside(file.parent, SPEC)
+            data: _Document = read_document(file, SCHEMA, "cut network", "torchpaths cut RUN --out DIR", _Document)
+            method = decode(data.method, "method")
             if not isinstance(method, Method | None):
-                raise RunError(f"method: {method!r} is no method; the file was edited, cut the network again.")
+                raise MalformedError(f"method: {method!r} is no method")
             return cls(
-                source=Source(**data["source"]),
-                network=data["network"],
-                path=Path.from_json(json.dumps(data["path"])),
-                build=data["build"],
-                edits=data["edits"],
-                shape=tuple(data["input"]["shape"]),
-                dtype=data["input"]["dtype"],
-                mean=tuple(data["input"]["mean"]),
-                std=tuple(data["input"]["std"]),
-                classes=tuple(data["classes"]),
-                cut=Cost(**data["cut"]),
-                plain=Cost(**data["plain"]),
-                sha256=data["weights"]["sha256"],
+                source=Source(data.source.library, data.source.name, data.source.kwargs),
+                network=data.network,
+                path=Path.from_data(data.path),
+                build=data.build,
+                edits=data.edits,
+                shape=data.input.shape,
+                dtype=data.input.dtype,
+                mean=data.input.mean,
+                std=data.input.std,
+                classes=data.classes,
+                cut=data.cut,
+                plain=data.plain,
+                sha256=data.weights.sha256,
                 method=method,
-                kept=tuple(data["kept"]) if "kept" in data else None,
+                kept=data.kept,
             )
-        except RunError as error:
-            raise DataError(f"{file}: {error}") from error
-        except (KeyError, TypeError, PathError) as error:
-            raise DataError(
-                f"{file}: {error} is missing or malformed; the file was edited, cut the network again."
-            ) from error
+
+
+class _Source(Strict, frozen=True):
+    library: str
+    name: str
+    kwargs: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Input:
+    shape: tuple[Side, ...]
+    dtype: str
+    mean: tuple[float, ...]
+    std: tuple[Positive, ...]
+
+    def __post_init__(self) -> None:
+        if not self.shape or math.prod(self.shape) > MOST:
+            raise ValueError(f"inputs of shape {self.shape}, which hold none or more than {MOST:,} numbers")
+
+
+@dataclass(frozen=True)
+class _Weights:
+    sha256: str
+
+
+class _Document(Strict, frozen=True):
+    """A description as `Spec.to_json` writes it."""
+
+    schema: str
+    source: _Source
+    network: str
+    build: str
+    edits: bool
+    path: dict[str, Any]
+    method: Any
+    input: _Input
+    classes: tuple[str, ...]
+    cut: Cost
+    plain: Cost
+    weights: _Weights
+    kept: tuple[Count, ...] | None = None

@@ -6,7 +6,6 @@ under ``huggingface`` describes them and names the classes. A split is one file 
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from collections import OrderedDict
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from torchpaths.data.images import GROUPS_AT_ONCE
 from torchpaths.errors import DataError
+from torchpaths.schema import parse
 
 _SHARD = re.compile(r"-\d+-of-(\d+)\.parquet$")
 
@@ -182,7 +182,7 @@ def _open(file: Path) -> pq.ParquetFile:
 def _features(schema: pa.Schema) -> dict[str, Any]:
     """The Hugging Face description of the columns; empty where there is none."""
     try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        features = parse((schema.metadata or {})[b"huggingface"])["info"]["features"]
     except (KeyError, TypeError, ValueError):
         return {}
     return features if isinstance(features, dict) else {}

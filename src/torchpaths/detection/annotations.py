@@ -9,7 +9,6 @@ Everything is checked before the first image is read, so a training run does not
 
 from __future__ import annotations
 
-import json
 import math
 import pathlib
 import warnings
@@ -18,6 +17,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from torchpaths.errors import DataError
+from torchpaths.files.disk import read_bytes
+from torchpaths.schema import parse, reading
 
 Json: TypeAlias = Mapping[str, Any]
 """An object of a JSON file."""
@@ -90,13 +91,12 @@ def read_annotations(source: pathlib.Path | str | Json, skip_invalid: bool = Fal
     if isinstance(source, Mapping):
         return _Reader("annotations", skip_invalid).read(source)
     file = pathlib.Path(source)
-    try:
-        value = json.loads(file.read_bytes())
-    except OSError as error:
-        raise DataError(f"the annotations {file} cannot be read ({error.strerror}); check the path.") from error
-    except ValueError as error:
-        raise DataError(f"{file} is no whole JSON file ({error}); it may be truncated, copy it again.") from error
-    return _Reader(str(file), skip_invalid).read(value)
+    with reading(file, DataError, "copy it again"):
+        try:
+            value = parse(read_bytes(file))
+        except OSError as error:
+            raise DataError(f"the annotations {file} cannot be read ({error.strerror}); check the path.") from error
+        return _Reader(str(file), skip_invalid).read(value)
 
 
 class _Reader:

@@ -25,6 +25,7 @@ from torchpaths.detection.folder import SCHEMA, check, prepare
 from torchpaths.detection.losses import passes
 from torchpaths.detection.recipe import Recipe
 from torchpaths.errors import RunError
+from torchpaths.files.tensors import to_bytes
 from torchpaths.meter.allocator import keep_memory
 from torchpaths.models import load_weights
 from torchpaths.path import Path
@@ -97,7 +98,7 @@ class _Training:
         if found is not None:
             self.state.restore(found, self.general)
         self.steps = len(data) // recipe.batch
-        self.metrics = Metrics(out / "metrics.jsonl", found.scalars["metrics"] if found is not None else 0)
+        self.metrics = Metrics(out / "metrics.jsonl", found.metrics if found is not None else 0)
         self.report = Report(out.name, recipe.epochs * self.steps, quiet)
         self._clock = self._saved = time.monotonic()
 
@@ -111,7 +112,7 @@ class _Training:
         finally:
             self.metrics.close()
         with checkpoint.disk(self.out, "the last checkpoint is intact"):
-            weights = checkpoint.tensors_to_bytes(state.net.state_dict())
+            weights = to_bytes(state.net.state_dict())
             checkpoint.write_file(self.out / "weights.safetensors", weights)
         write_json(self.out / "summary.json", self._summary())
 

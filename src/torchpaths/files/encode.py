@@ -18,6 +18,7 @@ from typing import Any
 from torchpaths.errors import RunError, near, reason
 from torchpaths.methods import METHODS
 from torchpaths.methods.base import Method
+from torchpaths.schema import checked
 
 _VALUES = {
     "Augment": "torchpaths.data.augment",
@@ -87,7 +88,7 @@ def decode(value: Any, key: str) -> Any:
             )
     made = {name: decode(v, f"{key}.{name}") for name, v in value.items() if name != "class"}
     try:
-        return kind(**made)
+        return kind(**checked(kind, made))
     except Exception as error:  # whatever a class says to values that are not of its kind
         raise RunError(f"{key}: no {kind.__name__} can be made of this ({reason(error)}).") from error
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from torchpaths.errors import DataError
 from torchpaths.filtering.sites import Batches, came, filter_sites, passes
 from torchpaths.routed import Routed
+from torchpaths.schema import Count, convert, reading
 from torchpaths.surveys import Survey
 
 STATES = ("active", "dynamic", "silent")
@@ -85,14 +86,23 @@ class FilterStates:
         Raises:
             DataError: if something is missing.
         """
-        try:
-            sites = data["sites"].items()
+        with reading("no states of filters", DataError, "write them anew"):
+            sites: dict[str, _Site] = convert(data, _Written).sites
             return cls(
-                {name: torch.tensor(site["opened"], dtype=torch.long) for name, site in sites},
-                {name: int(site["came"]) for name, site in sites},
+                {name: torch.tensor(site.opened, dtype=torch.long) for name, site in sites.items()},
+                {name: site.came for name, site in sites.items()},
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"no states of filters: {type(error).__name__}: {error}; write them anew.") from error
+
+
+@dataclass(frozen=True)
+class _Site:
+    came: Count
+    opened: list[Count]
+
+
+@dataclass(frozen=True)
+class _Written:
+    sites: dict[str, _Site]
 
 
 def filter_states(

@@ -13,12 +13,11 @@ beats it) are those of the first profile; ``times`` has an entry for each profil
 from __future__ import annotations
 
 import json
-import math
 import pathlib
-from collections.abc import Mapping
-from typing import Any, TypeVar, get_args
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from torchpaths.errors import DataError, PathError
+from torchpaths.errors import DataError
 from torchpaths.files.document import read_document
 from torchpaths.fronts.measured import Measured, Profile
 from torchpaths.fronts.points import Kind, Point, Time
@@ -26,6 +25,7 @@ from torchpaths.layout import Layout
 from torchpaths.meter.setting import Setting
 from torchpaths.meter.timing import Median
 from torchpaths.path import Path
+from torchpaths.schema import Count, MalformedError, Positive, Share, reading
 from torchpaths.train.checkpoint import write_file
 
 SCHEMA = "torchpaths.front/2"
@@ -92,81 +92,96 @@ def save(front: Measured, where: pathlib.Path) -> pathlib.Path:
 def load(where: pathlib.Path, kind: type[Some], layout: Layout) -> Some:
     """Read a front as that class, whole and of the right network, or raise `DataError`; see `Front.load`."""
     file = _file(where)
-    document = read_document(file, SCHEMA, "front", "torchpaths front RUN")
-    try:
-        network = document["network"]
-        if network["fingerprint"] != layout.fingerprint:
+    with reading(file, DataError, "the file was edited, make it anew: torchpaths front RUN"):
+        document: _Document = read_document(file, SCHEMA, "front", "torchpaths front RUN", _Document)
+        network = document.network
+        if network.fingerprint != layout.fingerprint:
             raise DataError(
-                f"{file} is a front of network {network['fingerprint']} ({network['architecture']}), not of "
+                f"{file} is a front of network {network.fingerprint} ({network.architecture}), not of "
                 f"{layout.fingerprint} ({layout.network}); make one of this network: torchpaths front RUN."
             )
-        points = tuple(_point(data, layout) for data in document["points"])
-        times = [[_read_time(time) for time in data["times"]] for data in document["points"]]
-        if not points or {len(row) for row in times} != {len(document["profiles"])}:
-            raise ValueError("no points, or not a time for each profile")
-        profiles = tuple(
-            Profile(
-                Setting.from_json(data["setting"]),
-                _positive(data["plain_ms"]),
-                int(data["pairs"]),
-                tuple(row[i] for row in times),
-            )
-            for i, data in enumerate(document["profiles"])
-        )
+        if not document.points or {len(point.times) for point in document.points} != {len(document.profiles)}:
+            raise MalformedError("no points, or not a time for each profile")
         return kind(
             layout=layout,
-            candidates=points,
-            profiles=profiles,
-            accuracy=_share(document["plain"]["accuracy"]),
-            images=int(network["images"]),
-            cloud=tuple((float(macs), float(accuracy)) for macs, accuracy in document["cloud"]),
-            searched=int(document["searched"]),
-            name=str(network["name"]),
-            dataset=str(network["dataset"]),
-            split=str(network["split"]),
+            candidates=tuple(point.read(layout) for point in document.points),
+            profiles=tuple(
+                profile.read(tuple(point.times[i].read() for point in document.points))
+                for i, profile in enumerate(document.profiles)
+            ),
+            accuracy=document.plain.accuracy,
+            images=network.images,
+            cloud=document.cloud,
+            searched=document.searched,
+            name=network.name,
+            dataset=network.dataset,
+            split=network.split,
         )
-    except DataError:
-        raise
-    except PathError as error:
-        raise DataError(f"{file}: {error}") from error
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise DataError(
-            f"{file}: a front whose contents are malformed ({type(error).__name__}: {error}); the file was edited, "
-            "make it anew: torchpaths front RUN."
-        ) from error
 
 
 def _file(where: pathlib.Path) -> pathlib.Path:
     return where if where.suffix == ".json" else where / "front.json"
 
 
-def _point(data: Mapping[str, Any], layout: Layout) -> Point:
-    kind: Kind = data["kind"]
-    if kind not in get_args(Kind):
-        raise ValueError(f"kind {kind!r}")
-    path = None if data["path"] is None else Path.from_json(json.dumps(data["path"]))
-    if path is not None:
-        path.check(layout)
-    threshold = None if data["threshold"] is None else float(data["threshold"])
-    if path is None and threshold is None:
-        raise ValueError("a point without path and threshold")
-    return Point(
-        kind, path, threshold, _share(data["accuracy"]), _positive(data["macs"]), _share(data["open"])
-    )  # fmt: skip
+@dataclass(frozen=True)
+class _Network:
+    name: str
+    architecture: str
+    fingerprint: str
+    dataset: str
+    split: str
+    images: Count
 
 
-def _read_time(data: Mapping[str, Any]) -> Time:
-    value, low, high = (_positive(number) for number in data["ratio"])
-    return Time(_positive(data["ms"]), Median(value, low, high), _positive(data["macs_ratio"]))
+@dataclass(frozen=True)
+class _Plain:
+    accuracy: Share
 
 
-def _positive(value: Any) -> float:
-    if not 0 < float(value) < math.inf:
-        raise ValueError(f"{value!r} where a positive number belongs")
-    return float(value)
+@dataclass(frozen=True)
+class _Profile:
+    setting: dict[str, Any]
+    plain_ms: Positive
+    pairs: Count
+
+    def read(self, times: tuple[Time, ...]) -> Profile:
+        return Profile(Setting.from_json(self.setting), self.plain_ms, self.pairs, times)
 
 
-def _share(value: Any) -> float:
-    if not 0 <= float(value) <= 1:
-        raise ValueError(f"{value!r} where a share from 0 to 1 belongs")
-    return float(value)
+@dataclass(frozen=True)
+class _Time:
+    ms: Positive
+    ratio: tuple[Positive, Positive, Positive]
+    macs_ratio: Positive
+
+    def read(self) -> Time:
+        return Time(self.ms, Median(*self.ratio), self.macs_ratio)
+
+
+@dataclass(frozen=True)
+class _Point:
+    kind: Kind
+    path: dict[str, Any] | None
+    threshold: float | None
+    accuracy: Share
+    macs: Positive
+    open: Share
+    times: list[_Time]
+
+    def read(self, layout: Layout) -> Point:
+        path = None if self.path is None else Path.from_data(self.path)
+        if path is not None:
+            path.check(layout)
+        if path is None and self.threshold is None:
+            raise MalformedError("a point without path and threshold")
+        return Point(self.kind, path, self.threshold, self.accuracy, self.macs, self.open)
+
+
+@dataclass(frozen=True)
+class _Document:
+    network: _Network
+    plain: _Plain
+    profiles: list[_Profile]
+    points: list[_Point]
+    searched: Count
+    cloud: tuple[tuple[float, float], ...]

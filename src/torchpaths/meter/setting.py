@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from torchpaths.errors import MeasureError
 from torchpaths.meter.allocator import allocator
+from torchpaths.schema import MalformedError, convert
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,11 @@ class Setting:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Setting:
-        """The inverse of `to_json`; raises KeyError or TypeError for missing or unknown fields."""
-        return cls(**{**data, "input": tuple(data["input"])})
+        """The inverse of `to_json`; raises `torchpaths.schema.MalformedError` for what is none."""
+        found: Setting = convert(data, cls)
+        if more := sorted(data.keys() - {field.name for field in dataclasses.fields(cls)}):
+            raise MalformedError(f"setting: {more[0]!r} is no part of one")  # times of another setting than it seems
+        return found
 
     def __str__(self) -> str:
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"

@@ -140,6 +140,11 @@ class Source:
         if (self.name.partition(".")[0] if self.library == "timm" else self.name) not in known:
             own = self.library == "torchpaths"
             hint = near(self.name, known) + (" Others: 'timm/<name>', 'torchvision/<name>'." if own else "")
+            if own and ":" in self.name:
+                hint = (
+                    "Nothing is imported because a file names it: give --model "
+                    f"{self.name} on the command line, or put what makes it into torchpaths.models.MODELS."
+                )
             raise RunError(f"there is no model {str(self)!r}. {hint}")
         try:
             return build(self.name, **self.kwargs)
@@ -164,7 +169,7 @@ def create_model(name: str, classes: int, *, channels: int = 3, **kwargs: Any) -
     """A fresh model by name, without weights unless asked for.
 
     Args:
-        name: one of `MODELS`, ``"timm/<name>"`` or ``"torchvision/<name>"``.
+        name: one of `MODELS`, where models of your own may be put too, ``"timm/<name>"`` or ``"torchvision/<name>"``.
         classes: width of the last layer.
         channels: of the images; torchvision's models take 3 only.
         **kwargs: passed on to the model's own constructor.

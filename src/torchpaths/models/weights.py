@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from torchpaths.errors import RunError
+from torchpaths.files.tensors import read_tensors
 
 
 def load_weights(model: nn.Module, path: Path | str) -> None:
@@ -23,17 +22,12 @@ def load_weights(model: nn.Module, path: Path | str) -> None:
         path: the file.
 
     Raises:
-        RunError: for a file that is missing, truncated or no safetensors file, or that belongs to another network.
+        RunError: for a file that is missing, truncated or changed, or that belongs to another network.
     """
     path = Path(path)
     if not path.is_file():
         raise RunError(f"there is no weights file {path}.")
-    try:
-        found = load_file(path)
-    except SafetensorError as error:
-        raise RunError(
-            f"{path} cannot be read as safetensors, it may be truncated or corrupt: {error}; copy it again."
-        ) from error
+    found = read_tensors(path, RunError, "copy it again", follow=True)
 
     wanted = model.state_dict()
     problems = [

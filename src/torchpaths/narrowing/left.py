@@ -8,6 +8,7 @@ from typing import Any
 
 from torchpaths.errors import DataError
 from torchpaths.path import Bools
+from torchpaths.schema import Side, convert, reading
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Left:
         DataError: for numbers that are none of ``of`` filters, twice the same or out of order, and for none left.
     """
 
-    of: int
+    of: Side
     units: tuple[int, ...]
     gated: tuple[int, ...]
 
@@ -68,14 +69,8 @@ def from_json(data: Any) -> dict[str, Left]:
     Raises:
         DataError: if something is missing or malformed, naming the site.
     """
-    if not isinstance(data, Mapping):
-        raise DataError(f"sites: a {type(data).__name__} is no object of sites")
     found = {}
-    for name, site in data.items():
-        try:
-            found[str(name)] = Left(site["of"], tuple(site["units"]), tuple(site["gated"]))
-        except (KeyError, TypeError) as error:
-            raise DataError(f"site {name!r}: {error} is missing or malformed") from error
-        except DataError as error:
-            raise DataError(f"site {name!r}: {error}") from error
+    for name, site in convert(data, dict[str, Any], "sites").items():
+        with reading(f"site {name!r}", DataError, "narrow the run again"):
+            found[name] = convert(site, Left)
     return found

@@ -16,16 +16,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
-from torchpaths.errors import DataError, PathError
+from torchpaths.errors import DataError
+from torchpaths.files.disk import inside, read_bytes
 from torchpaths.files.document import read_document
 from torchpaths.layout import Layout
+from torchpaths.schema import MalformedError, reading
 from torchpaths.surveys.counts import Counts, Floats, PathCount, Samples
 from torchpaths.surveys.order import similarity_order
 from torchpaths.surveys.stages import stage_name
+from torchpaths.surveys.written import Arrays, Document, check_arrays
 
 SCHEMA = "torchpaths.survey/1"
 
@@ -56,15 +58,11 @@ def save(survey: Counts, where: pathlib.Path) -> pathlib.Path:
 def load(where: pathlib.Path, kind: type[Some], layout: Layout | None = None) -> Some:
     """Read a survey as that class, whole and of the right network, or raise `DataError`; see `Survey.load`."""
     file = _file(where)
-    document = read_document(file, SCHEMA, "survey", "torchpaths survey RUN")
-    try:
+    remedy = "survey the network again"
+    with reading(file, DataError, remedy):
+        document: Document = read_document(file, SCHEMA, "survey", "torchpaths survey RUN", Document)
         own = _layout(document)
-        arrays = _read_arrays(file, document["arrays"])
-        survey = _survey(document, own, arrays, kind)
-    except (KeyError, TypeError, IndexError) as error:
-        raise DataError(f"{file}: a survey whose {error} is missing or malformed; survey the network again.") from error
-    except PathError as error:
-        raise DataError(f"{file}: {error}") from error
+        survey = _survey(document, own, _read_arrays(file, document.arrays), kind)
     if layout is not None and own.fingerprint != layout.fingerprint:
         raise DataError(
             f"{file} is a survey of network {own.fingerprint} ({own.network}, {len(own.units)} units), not of "
@@ -176,63 +174,59 @@ def _known(values: Floats) -> list[float | None]:
     return [None if math.isnan(v) else v for v in values.tolist()]
 
 
-def _read_arrays(file: pathlib.Path, entry: dict[str, Any]) -> dict[str, NDArray[Any]]:
-    beside = file.with_name(pathlib.PurePath(entry["file"]).name)
+def _read_arrays(file: pathlib.Path, entry: Arrays) -> dict[str, NDArray[Any]]:
+    beside = inside(file.parent, entry.file)
     try:
-        data = beside.read_bytes()
+        data = read_bytes(beside)
     except FileNotFoundError as error:
         raise DataError(f"{file}: its arrays are missing, {beside.name}; copy both files together.") from error
-    if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+    if hashlib.sha256(data).hexdigest() != entry.sha256:
         raise DataError(
             f"{beside}: not the arrays that {file.name} was written with ({len(data):,} bytes); "
             "the file was cut short or changed, survey the network again."
         )
-    try:
-        return dict(load_arrays(data))
-    except SafetensorError as error:
-        raise DataError(f"{beside}: not a safetensors file ({error}); survey the network again.") from error
+    return dict(load_arrays(data))
 
 
-def _layout(document: dict[str, Any]) -> Layout:
-    network, columns, fixed, plain = (document[key] for key in ("network", "units", "fixed", "plain"))
-    places = [(site["name"], index) for site in document["sites"] for index in range(site["units"])]
+def _layout(document: Document) -> Layout:
+    columns = document.units
+    if sum(site.units for site in document.sites) != len(columns.macs):
+        raise MalformedError(f"sites: not of as many units as there are costs, {len(columns.macs)}")
+    places = [(site.name, index) for site in document.sites for index in range(site.units)]
     data = {
-        "network": network["architecture"],
-        "fingerprint": network["fingerprint"],
+        "network": document.network.architecture,
+        "fingerprint": document.network.fingerprint,
         "site": [name for name, _ in places],
         "index": [index for _, index in places],
-        "macs": columns["macs"],
-        "params": columns["params"],
-        "fixed": fixed,
-        "plain": plain,
-        **document.get("layout", {}),  # older versions knew flat networks of blocks only
+        "macs": columns.macs,
+        "params": columns.params,
+        "fixed": document.fixed,
+        "plain": document.plain,
     }
-    return Layout.from_json({**data, **document.get("layout", {})})
+    return Layout.from_json({**data, **document.layout})
 
 
-def _survey(document: dict[str, Any], layout: Layout, arrays: dict[str, NDArray[Any]], kind: type[Some]) -> Some:
-    network = document["network"]
+def _survey(document: Document, layout: Layout, arrays: dict[str, NDArray[Any]], kind: type[Some]) -> Some:
+    network, classes = document.network, document.classes.name
+    check_arrays(arrays, len(classes), len(layout.units), document.arrays.samples)
     paths = zip(arrays["path"], arrays["path_count"].tolist(), arrays["path_share"].tolist(), strict=True)
-    kept = (
-        [arrays[f"sample_{n}"] for n in ("packed", "labels", "predictions", "macs")]
-        if document["arrays"]["samples"]
-        else None
-    )
+    names = ("packed", "labels", "predictions", "macs")
+    samples = Samples(*(arrays[f"sample_{n}"] for n in names)) if document.arrays.samples else None
     return kind(
         layout=layout,
-        classes=tuple(document["classes"]["name"]),
+        classes=classes,
         images=arrays["images"],
         correct=arrays["correct"],
         opened=arrays["opened"],
         histogram=arrays["histogram"],
         macs_by_class=arrays["macs"],
         macs_std_by_class=arrays["macs_std"],
-        distinct_paths=document["paths"]["distinct"],
+        distinct_paths=document.paths.distinct,
         top_paths=tuple(PathCount(bits.tobytes(), count, label, share) for bits, (count, label), share in paths),
-        decided=tuple(site["name"] for site in document["sites"] if site["decided_by"] == "input"),
-        samples=Samples(*kept) if kept is not None else None,
-        name=network["name"],
-        method=tuple(network["method"]),
-        dataset=network["dataset"],
-        split=network["split"],
+        decided=tuple(site.name for site in document.sites if site.decided_by == "input"),
+        samples=samples,
+        name=network.name,
+        method=network.method,
+        dataset=network.dataset,
+        split=network.split,
     )

@@ -22,11 +22,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from torchpaths.errors import RunError
+from torchpaths.files.disk import inside, read_bytes
+from torchpaths.files.document import read_json
+from torchpaths.files.tensors import read_tensors, to_bytes
+from torchpaths.schema import Count, convert, parse, reading
 
 SCHEMA = "torchpaths.checkpoint/1"
 TENSORS = "state.safetensors"
@@ -49,6 +51,17 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
     scalars: Mapping[str, Any]
     folder: Path | None = None
+
+    @property
+    def metrics(self) -> int:
+        """How many bytes of metrics were written when it was.
+
+        Raises:
+            RunError: where it does not say.
+        """
+        with reading(self.folder, RunError, "remove it to go on from the checkpoint before it"):
+            found: int = convert(self.scalars["metrics"], Count, "metrics")
+            return found
 
 
 def save(root: Path, checkpoint: Checkpoint, best: bool) -> Path:
@@ -96,7 +109,7 @@ def save(root: Path, checkpoint: Checkpoint, best: bool) -> Path:
 def _write(fresh: Path, checkpoint: Checkpoint) -> None:
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
-    data = tensors_to_bytes(checkpoint.tensors)
+    data = to_bytes(checkpoint.tensors)
     scalars = {
         "schema": SCHEMA,
         "step": checkpoint.step,
@@ -131,28 +144,20 @@ def load(root: Path, which: str = "last") -> Checkpoint | None:
 def read(folder: Path) -> Checkpoint:
     """A checkpoint from its folder; see `load`."""
     remedy = f"remove {folder} to go on from the checkpoint before it, or start in a new folder"
-    try:
-        scalars = json.loads((folder / SCALARS).read_bytes())
-        data = (folder / TENSORS).read_bytes()
-    except (OSError, ValueError) as error:
-        raise RunError(f"the checkpoint {folder} cannot be read ({error}); {remedy}.") from error
-    if not isinstance(scalars, dict) or scalars.get("schema") != SCHEMA:
-        found = scalars.get("schema") if isinstance(scalars, dict) else type(scalars).__name__
-        raise RunError(f"{folder / SCALARS} is no checkpoint of schema {SCHEMA!r}: found {found!r}; {remedy}.")
-    if hashlib.sha256(data).hexdigest() != scalars.get("sha256"):
-        raise RunError(
-            f"{folder / TENSORS} is truncated or corrupt: its SHA-256 is not the one written with it; {remedy}."
-        )
-    try:
-        tensors = safetensors.torch.load(data)
-    except SafetensorError as error:
-        raise RunError(f"{folder / TENSORS} is no safetensors file ({error}); {remedy}.") from error
-    return Checkpoint(scalars["step"], tensors, scalars, folder)
+    scalars = read_json(folder / SCALARS, RunError, remedy)
+    with reading(folder / SCALARS, RunError, remedy):
+        if scalars.get("schema") != SCHEMA:
+            raise RunError(f"no checkpoint of schema {SCHEMA!r}: found {scalars.get('schema')!r}; {remedy}.")
+        known: _Known = convert(scalars, _Known)
+    return Checkpoint(known.step, read_tensors(folder / TENSORS, RunError, remedy, known.sha256), scalars, folder)
 
 
-def tensors_to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
-    """As a safetensors file. Tensors are copied to contiguous CPU memory, whatever their layout, tied or not."""
-    return safetensors.torch.save({name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()})
+@dataclasses.dataclass(frozen=True)
+class _Known:
+    """What every checkpoint says."""
+
+    step: Count
+    sha256: str
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -197,13 +202,11 @@ def disk(path: Path, intact: str) -> Iterator[None]:
 def _index(root: Path) -> dict[str, str]:
     """Role (last, before, best) -> name of a checkpoint that is there."""
     path = root / INDEX
-    try:
-        index = json.loads(path.read_bytes())
-        return {str(role): str(name) for role, name in index.items() if (root / str(name)).is_dir()}
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (OSError, ValueError, AttributeError) as error:
-        example = '{"last": "step-00000100"}'
-        raise RunError(
-            f"{path} cannot be read ({error}); write the name of a checkpoint beside it into it: {example}."
-        ) from error
+    example = '{"last": "step-00000100"}'
+    with reading(path, RunError, f"write the name of a checkpoint beside it into it: {example}"):
+        try:
+            data = read_bytes(inside(root, INDEX))
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        index: dict[str, str] = convert(parse(data), dict[str, str])
+        return {role: name for role, name in index.items() if inside(root, name).is_dir()}

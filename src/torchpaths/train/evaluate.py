@@ -14,7 +14,7 @@ from torchpaths.data import ImageSet, Loader
 from torchpaths.deciders.gate import Gate, Inference
 from torchpaths.errors import DataError, RunError
 from torchpaths.surveys import Survey, survey
-from torchpaths.train.folder import Run, Weights, load_run, open_images, read_json
+from torchpaths.train.folder import Run, Weights, load_run, open_images, read_seen
 from torchpaths.train.seed import seed_evaluation
 
 
@@ -114,7 +114,7 @@ def _check_belongs(images: ImageSet, run: Run) -> None:
                 f"class {label} of {images.name} is {theirs!r}, {trained} {own!r} there; give a data set of the "
                 "same classes in the same order."
             )
-    shape = tuple(read_json(run.folder / "run.json")["data"]["shape"])
+    shape = read_seen(run.folder).shape
     if images.shape != shape:
         raise DataError(
             f"the images of {images.name} are {images.shape} (height, width, channels), {trained} {shape}; give images "

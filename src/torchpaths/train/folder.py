@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
+from torch import Tensor
 
 from torchpaths.data import ImageSet, Loader, open_data
 from torchpaths.errors import RouteError, RunError
+from torchpaths.files.disk import inside
+from torchpaths.files.document import read_json as read_typed
+from torchpaths.files.tensors import read_tensors
 from torchpaths.models import create_model, load_weights
 from torchpaths.narrowing.left import Left
 from torchpaths.narrowing.rebuild import rebuild
@@ -22,12 +25,41 @@ from torchpaths.narrowing.widen import widen
 from torchpaths.path import Path
 from torchpaths.routed import Routed
 from torchpaths.routing import route, route_plain
+from torchpaths.schema import MOST, Positive, Share, Side, reading
 from torchpaths.train import checkpoint
 from torchpaths.train.narrowed import NARROWED, read_left
 from torchpaths.train.recipe import Json, Recipe
 
 Weights: TypeAlias = Literal["final", "ema", "best", "last"]
 """Which weights of a run: the final ones, their average, or those of its best or last checkpoint."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a run folder says of the images it was trained on.
+
+    Attributes:
+        classes: names by label.
+        shape: (H, W, C) of an image.
+        mean: per channel, scale 0 to 1.
+        std: per channel.
+    """
+
+    classes: tuple[str, ...]
+    shape: tuple[Side, Side, Side]
+    mean: tuple[float, ...]
+    std: tuple[Positive, ...]
+
+    def __post_init__(self) -> None:
+        if math.prod(self.shape) > MOST:
+            raise ValueError(f"images {self.shape} hold more than {MOST:,} numbers")
+        if not self.classes or {len(self.mean), len(self.std)} != {self.shape[2]}:
+            raise ValueError(f"no classes, or not a mean and std for each of {self.shape[2]} channels")
+
+
+@dataclass(frozen=True)
+class _Made:
+    data: Seen
 
 
 @dataclass(frozen=True)
@@ -83,38 +115,48 @@ def load_run(folder: pathlib.Path | str, weights: Weights = "final") -> Run:
     """
     folder = pathlib.Path(folder)
     recipe = read_recipe(folder)
-    data = read_json(folder / "run.json")["data"]
+    seen = read_seen(folder)
     left = read_left(folder)
-    net = build(recipe, data["classes"], data["shape"], pretrained=False)
-    if left is not None:
-        net = narrowed(net, left, recipe, folder)
+    with reading(folder, RunError, "it was edited, or written by another version; train again in a new folder"):
+        net = build(recipe, seen.classes, seen.shape, pretrained=False)
+        if left is not None:
+            net = narrowed(net, left, recipe, folder)
+        tensors = _weights(folder, weights)
+        try:
+            net.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise RunError(f"the weights in {folder} do not fit the network of its recipe: {error}") from error
+    return Run(folder, recipe, net.eval(), seen.classes, seen.mean, seen.std, left)
+
+
+def _weights(folder: pathlib.Path, weights: Weights) -> Mapping[str, Tensor]:
+    """Those asked for of a run folder; errors as `load_run`."""
     if weights in ("best", "last"):
-        found = checkpoint.load(folder / "checkpoints", weights)
+        found = checkpoint.load(inside(folder, "checkpoints"), weights)
         if found is None:
             raise RunError(f"the run {folder} has no {weights} checkpoint yet; train it further.")
-        tensors = {n.removeprefix("net."): t for n, t in found.tensors.items() if n.startswith("net.")}
-    elif weights in ("final", "ema"):
-        file = folder / ("weights.safetensors" if weights == "final" else "ema.safetensors")
-        if not file.is_file():
-            hint = (
-                "resume it, or load its 'last' checkpoint"
-                if weights == "final"
-                else "its recipe has no ema, or it is not finished"
-            )
-            raise RunError(f"the run {folder} has no {file.name}: {hint}.")
-        try:
-            tensors = load_tensors(file.read_bytes())
-        except SafetensorError as error:
-            raise RunError(
-                f"{file} is truncated or corrupt ({error}); remove it and resume the run to have it written again."
-            ) from error
-    else:
+        return {n.removeprefix("net."): t for n, t in found.tensors.items() if n.startswith("net.")}
+    if weights not in ("final", "ema"):
         raise RunError(f"weights={weights!r}; choose 'final', 'ema', 'best' or 'last'.")
-    try:
-        net.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise RunError(f"the weights in {folder} do not fit the network of its recipe: {error}") from error
-    return Run(folder, recipe, net.eval(), tuple(data["classes"]), tuple(data["mean"]), tuple(data["std"]), left)
+    file = folder / ("weights.safetensors" if weights == "final" else "ema.safetensors")
+    if not file.exists():
+        hint = (
+            "resume it, or load its 'last' checkpoint"
+            if weights == "final"
+            else "its recipe has no ema, or it is not finished"
+        )
+        raise RunError(f"the run {folder} has no {file.name}: {hint}.")
+    return read_tensors(file, RunError, "remove it and resume the run to have it written again, or copy it again")
+
+
+def read_seen(folder: pathlib.Path) -> Seen:
+    """What a run folder says of the images it was trained on.
+
+    Raises:
+        RunError: for a file that is missing, damaged or malformed.
+    """
+    made: _Made = read_typed(folder / "run.json", RunError, "train again in a new folder", _Made)
+    return made.data
 
 
 def read_recipe(folder: pathlib.Path) -> Recipe:
@@ -126,10 +168,23 @@ def read_recipe(folder: pathlib.Path) -> Recipe:
     if not (folder / "recipe.json").is_file():
         raise RunError(f"{folder} is no run folder: it has no recipe.json. Give the folder that training wrote to.")
     data = read_json(folder / "recipe.json")
-    try:
+    with reading(folder / "recipe.json", RunError, "it was edited, or written by another version"):
         return Recipe.from_json(data)
-    except RunError as error:
-        raise RunError(f"{folder / 'recipe.json'}: {error}") from error
+
+
+@dataclass(frozen=True)
+class _Summary:
+    accuracy: Share
+
+
+def read_accuracy(folder: pathlib.Path) -> float:
+    """The accuracy of a finished run, 0 to 1.
+
+    Raises:
+        RunError: for a run without a summary, or a damaged one.
+    """
+    summary: _Summary = read_typed(folder / "summary.json", RunError, "resume the run to its end", _Summary)
+    return summary.accuracy
 
 
 def open_images(recipe: Recipe, split: str) -> ImageSet:
@@ -197,10 +252,5 @@ def write_json(path: pathlib.Path, value: Json) -> None:
 
 
 def read_json(path: pathlib.Path) -> Json:
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read ({error}); it may be damaged. Train again in a new folder.") from error
-    if not isinstance(value, dict):
-        raise RunError(f"{path} holds a {type(value).__name__}, not an object; it may be damaged.")
+    value: Json = read_typed(path, RunError, "copy it again, or train again in a new folder")
     return value

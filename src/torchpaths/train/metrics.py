@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from torchpaths.errors import RunError
+from torchpaths.files.disk import read_bytes
+from torchpaths.schema import convert, parse, reading
 from torchpaths.train.checkpoint import disk
 from torchpaths.train.recipe import Json
 
@@ -61,17 +63,13 @@ def read_metrics(path: Path) -> list[Json]:
         RunError: for a missing file or a line that is no JSON, with its number.
     """
     try:
-        lines = path.read_text().splitlines()
+        lines = read_bytes(path).splitlines()
     except OSError as error:
         raise RunError(f"the metrics {path} cannot be read: {error}.") from error
     rows = []
     for number, line in enumerate(lines, 1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            raise RunError(
-                f"{path}, line {number} is no JSON ({error}); the run was cut there, resume it to mend the file."
-            ) from error
+        with reading(f"{path}, line {number}", RunError, "the run was cut there, resume it to mend the file"):
+            rows.append(convert(parse(line), dict[str, Any]))
     return rows
 
 

@@ -13,11 +13,16 @@ import os
 import pathlib
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from torchpaths.errors import DataError, RunError
-from torchpaths.files.document import read_document
+from torchpaths.errors import RunError
+from torchpaths.files.disk import inside
+from torchpaths.files.document import read_document, read_json
+from torchpaths.files.tensors import to_bytes
 from torchpaths.narrowing.left import Left, combined, from_json, to_json
 from torchpaths.routed import Routed
+from torchpaths.schema import reading
 from torchpaths.train import checkpoint
 
 NARROWED = "narrowed.json"
@@ -32,13 +37,16 @@ def read_left(folder: pathlib.Path) -> dict[str, Left] | None:
         RunError: for a file that was edited or cut short, or is of another schema.
     """
     file = folder / NARROWED
-    if not file.is_file():
+    if not file.exists():
         return None
-    try:
-        return from_json(read_document(file, SCHEMA, "narrowed network", COMMAND).get("sites"))
-    except DataError as error:
-        text = str(error)
-        raise RunError(text if text.startswith(str(file)) else f"{file}: {text}; narrow the run again.") from error
+    with reading(file, RunError, "narrow the run again"):
+        found: _Written = read_document(inside(folder, NARROWED), SCHEMA, "narrowed network", COMMAND, _Written)
+        return from_json(found.sites)
+
+
+@dataclass(frozen=True)
+class _Written:
+    sites: dict[str, Any]
 
 
 def write_left(folder: pathlib.Path, left: Mapping[str, Left], source: str) -> None:
@@ -77,11 +85,11 @@ def save_narrowed(net: Routed, left: Mapping[str, Left], run: pathlib.Path, out:
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir()
         try:
-            recipe = {**json.loads((run / "recipe.json").read_bytes()), "start": None}
+            recipe = {**read_json(run / "recipe.json", RunError, "give the folder of a run"), "start": None}
             checkpoint.write_file(fresh / "recipe.json", (json.dumps(recipe, indent=1) + "\n").encode())
             checkpoint.write_file(fresh / "run.json", (run / "run.json").read_bytes())
             write_left(fresh, found, str(run.absolute()))
-            checkpoint.write_file(fresh / "weights.safetensors", checkpoint.tensors_to_bytes(net.state_dict()))
+            checkpoint.write_file(fresh / "weights.safetensors", to_bytes(net.state_dict()))
             checkpoint.sync_folder(fresh)
             os.replace(fresh, out)
         finally:

@@ -17,6 +17,7 @@ from torchpaths.data import Augment
 from torchpaths.errors import RunError, near
 from torchpaths.files.encode import decode, encode, public
 from torchpaths.methods.base import Method
+from torchpaths.schema import checked, convert, reading
 
 Json = dict[str, Any]
 
@@ -175,8 +176,8 @@ class Recipe:
 
     def _whole(self, name: str, least: int) -> None:
         value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise RunError(f"{name}={value!r}: a whole number of at least {least}.")
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
+            raise RunError(f"{name}={value!r}: a whole number of at least {least}, below 2**63.")
 
     def _number(self, name: str, above: float | None = None, below: float = math.inf) -> None:
         value = getattr(self, name)
@@ -208,11 +209,13 @@ class Recipe:
             if name not in names:
                 raise RunError(f"a recipe has no field {name!r}. {near(name, names)}")
         values = {name: decode(value, name) for name, value in data.items()}
-        values |= {name: Path(values[name]) for name in ("weights", "start") if values.get(name) is not None}
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise RunError(f"not a whole recipe: {error}.") from error
+        with reading("not a whole recipe", RunError, "it was edited, or written by another program"):
+            values |= {
+                name: Path(convert(values[name], str, name))
+                for name in ("weights", "start")
+                if values.get(name) is not None
+            }
+            return cls(**checked(cls, values))
 
     def override(self, changes: Mapping[str, Any]) -> Recipe:
         """This recipe with some fields changed.

@@ -23,6 +23,7 @@ import torch
 
 from torchpaths.data import ImageSet, Loader
 from torchpaths.errors import RunError
+from torchpaths.files.tensors import to_bytes
 from torchpaths.fronts.evaluate import evaluate, undisturbed
 from torchpaths.fronts.points import Choice
 from torchpaths.meter.allocator import keep_memory
@@ -160,7 +161,8 @@ def _train(recipe: Recipe, out: pathlib.Path, world: World, data: _Data, resume:
         _prepare(recipe, out, world, data, resume)
     barrier()
     done = out / "summary.json"
-    if done.is_file():
+    written = ("weights.safetensors", *(["ema.safetensors"] if recipe.ema is not None else []))
+    if done.is_file() and all((out / name).is_file() for name in written):
         return read_json(done)
     net = build(recipe, data.train.classes, data.train.shape).to(world.device)
     if recipe.channels_last:
@@ -181,7 +183,7 @@ def _train(recipe: Recipe, out: pathlib.Path, world: World, data: _Data, resume:
         mean=data.mean,
         std=data.std,
     )
-    kept = found.scalars["metrics"] if found is not None else 0
+    kept = found.metrics if found is not None else 0
     metrics = Metrics(out / "metrics.jsonl", kept) if world.main else None
     report = Report(out.name, recipe.epochs * len(loader), quiet or not world.main)
     try:
@@ -312,7 +314,7 @@ def _summary(recipe: Recipe, state: State) -> Json:
 def _finish(out: pathlib.Path, state: State, summary: Json) -> None:
     """Writes the final weights, and the summary last: its presence says that the run is whole."""
     with checkpoint.disk(out, "the last checkpoint is intact"):
-        checkpoint.write_file(out / "weights.safetensors", checkpoint.tensors_to_bytes(state.net.state_dict()))
+        checkpoint.write_file(out / "weights.safetensors", to_bytes(state.net.state_dict()))
         if state.ema is not None:
-            checkpoint.write_file(out / "ema.safetensors", checkpoint.tensors_to_bytes(state.ema.average))
+            checkpoint.write_file(out / "ema.safetensors", to_bytes(state.ema.average))
     write_json(out / "summary.json", summary)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from torchpaths.errors import RunError
 from torchpaths.routed import Routed
+from torchpaths.schema import convert, reading
 from torchpaths.train.checkpoint import Checkpoint
 from torchpaths.train.ema import Ema
 from torchpaths.train.objective import Objective
@@ -102,7 +103,9 @@ class State:
             RunError: if it belongs to another recipe or network, naming what differs; nothing was changed.
         """
         where = checkpoint.folder
-        check_same_recipe(checkpoint.scalars["recipe"], recipe, f"the checkpoint {where}")
+        with reading(where, RunError, "remove it to go on from the checkpoint before it, or start in a new folder"):
+            kept: _Kept = convert(checkpoint.scalars, _Kept)
+        check_same_recipe(kept.recipe, recipe, f"the checkpoint {where}")
         own = self.capture(recipe).tensors
         wanted = {k: v for k, v in own.items() if k.startswith(_WEIGHTS)}
         found = {k: v for k, v in checkpoint.tensors.items() if k.startswith(_WEIGHTS)}
@@ -110,9 +113,9 @@ class State:
             *(f"{k} is missing" for k in wanted.keys() - found.keys()),
             *(f"{k} is unknown" for k in found.keys() - wanted.keys()),
             *(
-                f"{k} is {list(found[k].shape)} for {list(v.shape)}"
+                f"{k} is {_form(found[k])} for {_form(v)}"
                 for k, v in wanted.items()
-                if k in found and found[k].shape != v.shape
+                if k in found and _form(found[k]) != _form(v)
             ),
         ]
         if wrong:
@@ -122,9 +125,8 @@ class State:
                 "start in a new folder."
             )
         self._fill(checkpoint)
-        scalars = checkpoint.scalars
-        self.step, self.terms, self.best = checkpoint.step, tuple(scalars["terms"]), scalars["best"]
-        self.seconds, self.latest = scalars["seconds"], scalars["latest"]
+        self.step, self.terms, self.best = checkpoint.step, kept.terms, kept.best
+        self.seconds, self.latest = kept.seconds, kept.latest
 
     @torch.no_grad()
     def _fill(self, checkpoint: Checkpoint) -> None:
@@ -156,6 +158,21 @@ def check_same_recipe(kept: Json, recipe: Recipe, what: str) -> None:
             f"{what} was made by another recipe: {'; '.join(changed)}. Repeat its recipe to resume it, or choose a new "
             "folder for this one."
         )
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The scalars of a checkpoint, as `State.capture` writes them."""
+
+    recipe: Json
+    terms: tuple[str, ...]
+    best: float | None
+    seconds: float
+    latest: Json | None
+
+
+def _form(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
 
 _WEIGHTS = ("net.", "heads.", "ema.")

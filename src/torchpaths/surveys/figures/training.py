@@ -6,9 +6,9 @@ the images is read off the right end.
 
 from __future__ import annotations
 
-import json
 import pathlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,7 +16,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from torchpaths.errors import DataError
+from torchpaths.files.disk import read_bytes
 from torchpaths.layout import Layout
+from torchpaths.schema import Count, MalformedError, convert, parse, reading
 from torchpaths.surveys.figures.style import (
     ACCENT,
     DEPTH_MAP,
@@ -49,22 +51,24 @@ def read_rates(metrics: pathlib.Path | str, layout: Layout) -> tuple[list[int], 
         DataError: for a missing file, one without such rows, damaged lines, or rates of another network.
     """
     file = pathlib.Path(metrics)
-    try:
-        lines = file.read_text().splitlines()
-    except FileNotFoundError as error:
-        raise DataError(f"{file}: no metrics there; give the metrics.jsonl of a run folder.") from error
+    with reading(file, DataError, "give the metrics.jsonl of a run folder"):
+        try:
+            lines = read_bytes(file).splitlines()
+        except FileNotFoundError as error:
+            raise MalformedError("no metrics there") from error
     found: dict[int, list[float]] = {}
     for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line) if line.strip() else None
-        except json.JSONDecodeError as error:
-            if number == len(lines):
-                break
-            raise DataError(
-                f"{file}, line {number}: not JSON ({error}); the file is damaged, remove that line."
-            ) from error
-        if isinstance(row, dict) and "epoch" in row and "rates" in row:
-            found[int(row["epoch"])] = _in_order(row["rates"], layout, f"{file}, line {number}")
+        where = f"{file}, line {number}"
+        with reading(where, DataError, "the file is damaged, remove that line"):
+            try:
+                row = parse(line) if line.strip() else None
+            except MalformedError:
+                if number == len(lines):
+                    break
+                raise
+            if isinstance(row, dict) and "epoch" in row and "rates" in row:
+                kept: _Row = convert(row, _Row)
+                found[kept.epoch] = _in_order(kept.rates, layout, where)
     if not found:
         raise DataError(
             f"{file}: no row has both 'epoch' and 'rates'; the run has not ended an epoch with an evaluation yet."
@@ -73,7 +77,13 @@ def read_rates(metrics: pathlib.Path | str, layout: Layout) -> tuple[list[int], 
     return epochs, np.array([found[epoch] for epoch in epochs])
 
 
-def _in_order(rates: dict[str, float] | list[float], layout: Layout, where: str) -> list[float]:
+@dataclass(frozen=True)
+class _Row:
+    epoch: Count
+    rates: dict[str, float | None] | list[float | None]
+
+
+def _in_order(rates: dict[str, float | None] | list[float | None], layout: Layout, where: str) -> list[float]:
     """Rates as a list in layout order."""
     names = [unit.name for unit in layout.units]
     values = [rates.get(name) for name in names] if isinstance(rates, dict) else rates
