@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from torchpaths.errors import RunError
+from torchpaths.trace import transformed
 
 Kind: TypeAlias = Literal["classes", "labels", "values"]
 """What outputs are: scores of classes along axis 1, of which one is right; scores of labels each for itself; values."""
@@ -134,9 +135,7 @@ def check_classes(target: Any, classes: int, shape: list[int], who: str, remedy:
 def readable(tensor: Tensor, looks: bool = True) -> bool:
     """Whether its values can be read here: not while tracing, mapping or differentiating as a function, and on an
     accelerator only if it ``looks``."""
-    if torch.compiler.is_compiling() or tensor.is_meta:
-        return False
-    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+    if torch.compiler.is_compiling() or tensor.is_meta or transformed():
         return False
     return looks or tensor.device.type == "cpu"
 
