@@ -200,5 +200,5 @@ def test_a_start_that_failed_leaves_nothing_that_blocks_the_corrected_command(tm
         train(wrong, out, quiet=True)
     for recipe in (tiny(epochs=1), tiny(epochs=1)):  # again: it is that run's folder now
         assert train(recipe, out, quiet=True)["epochs"] == 1
-    with pytest.raises(RunError, match="another recipe|differ"):
+    with pytest.raises(RunError, match=r"another recipe|differ"):
         train(tiny(epochs=2), out, quiet=True)
