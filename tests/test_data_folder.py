@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from shared import encode, pictures
 from torchpaths.data import open_data
+from torchpaths.data.decode import CorruptImageError, load
+from torchpaths.data.folder import FolderImages
 from torchpaths.errors import DataError
 
 
@@ -68,3 +73,24 @@ def test_folders_without_classes_or_images_are_errors_with_the_layout_expected(t
     (tmp_path / "train" / "ant").mkdir()
     with pytest.raises(DataError, match=r"no images; known file types: \.jpg"):
         open_data(tmp_path, "train")
+
+
+def test_hidden_folders_pipes_and_links_into_the_tree_are_no_images(tmp_path: Path) -> None:
+    for name in ("a", "b", ".ipynb_checkpoints", "a/.cache"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (4, 4)).save(tmp_path / name / "1.gif")
+    os.mkfifo(tmp_path / "a" / "2.png")
+    found = FolderImages("set", tmp_path, tmp_path)
+    assert (found.classes, found.labels.tolist()) == (("a", "b"), [0, 1])
+    (tmp_path / "b" / "again").symlink_to(tmp_path)
+    with pytest.raises(DataError, match=r"again is a link to .*remove the link"):
+        FolderImages("set", tmp_path, tmp_path)
+
+
+def test_only_rasters_of_a_sane_size_are_decoded_whatever_they_are_called() -> None:
+    with pytest.raises(CorruptImageError, match="cannot identify"):
+        load(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EOF\n", "1.jpg")
+    huge = io.BytesIO()
+    Image.new("1", (9000, 9000)).save(huge, "PNG")
+    with pytest.raises(CorruptImageError, match="9000 x 9000 pixels, more than 64,000,000"):
+        load(huge.getvalue(), "huge.png")

@@ -134,7 +134,9 @@ class Dense(nn.Module):
 
 def test_outputs_that_cannot_be_counted_are_an_error_and_classes_is_the_remedy() -> None:
     dense = route(Dense(), example=torch.zeros(2, 4, 6, 6))
-    with pytest.raises(RunError, match=r"gives \[1, 4, 6, 6\] for one image.*Objective\(net, method, classes=10\)"):
+    with pytest.raises(
+        RunError, match=r"gives float32 \[1, 4, 6, 6\] for one image.*Objective\(net, method, classes=10\)"
+    ):
         Objective(dense, Labelled())
     unknown = toy(Labelled())
     unknown.example_shape = ()

@@ -25,8 +25,10 @@ from safetensors.torch import load_file
 
 from torchpaths import Budget, GatedBlocks
 from torchpaths.data import Augment
+from torchpaths.errors import RouteError, RunError
 from torchpaths.methods.together import Together
 from torchpaths.train import checkpoint
+from torchpaths.train.lock import held
 from torchpaths.train.metrics import read_metrics
 from torchpaths.train.recipe import Recipe
 from torchpaths.train.run import train
@@ -172,3 +174,31 @@ def test_the_same_script_trains_with_two_processes_under_torchrun(tmp_path: Path
     assert summaries[0]["accuracy"] > 0.2
     assert json.loads((tmp_path / "run" / "run.json").read_text())["world"] == 2
     assert saved(tmp_path / "run" / "plain") == 22
+
+
+def test_a_second_process_in_a_run_folder_is_told_who_holds_it_and_a_dead_one_holds_nothing(tmp_path: Path) -> None:
+    recipe, out = tiny(epochs=400, checkpoint_steps=2), tmp_path / "run"
+    first = start(recipe, out)
+    try:
+        while saved(out) < 2:
+            assert first[0].exitcode is None
+            time.sleep(0.02)
+        with pytest.raises(RunError, match=rf"is being trained into by process {first[0].pid} on .*another folder"):
+            train(recipe, out, quiet=True)
+    finally:
+        first[0].kill()
+        first[0].join()
+    before = saved(out)
+    with held(out):  # nothing in the way
+        assert before >= 2
+
+
+def test_a_start_that_failed_leaves_nothing_that_blocks_the_corrected_command(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    wrong = tiny(method=GatedBlocks(sites=("nowhere",)), epochs=1)
+    with pytest.raises(RouteError, match="nowhere"):
+        train(wrong, out, quiet=True)
+    for recipe in (tiny(epochs=1), tiny(epochs=1)):  # again: it is that run's folder now
+        assert train(recipe, out, quiet=True)["epochs"] == 1
+    with pytest.raises(RunError, match=r"another recipe|differ"):
+        train(tiny(epochs=2), out, quiet=True)

@@ -43,6 +43,7 @@ def test_a_run_folder_holds_recipe_surroundings_metrics_checkpoints_weights_and_
         "recipe.json",
         "run.json",
         "metrics.jsonl",
+        ".lock",
         "checkpoints",
         "weights.safetensors",
         "ema.safetensors",

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from torchpaths.copies import copied
 from torchpaths.costs import evaluating
 from torchpaths.errors import PathError, RouteError
 from torchpaths.head import check_rows, head_of, with_rows
@@ -177,7 +178,7 @@ class _Cutter:
     def __init__(self, net: Routed, opened: Mapping[str, Bools], form: _Form) -> None:
         tensors = itertools.chain(net.model.parameters(), net.model.buffers())
         shared: Iterable[Any] = itertools.chain(tensors, net.sites.values())
-        self.cut = Cut(copy.deepcopy(net.model, {id(part): part for part in shared}))
+        self.cut = Cut(copied(net.model, shared))
         self.opened = opened
         self.form = form
         self.rectified = rectified_junctions(self.cut.module)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 
@@ -46,3 +46,22 @@ class Perceptron:
             torch.block_diag(*[p.second for p in several]),  # type: ignore[no-untyped-call]
             torch.cat([p.second_bias for p in several]),
         )
+
+
+def plain_weights(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    """Weight ``[outputs, inputs]`` and bias ``[outputs]`` of a linear layer in float32, whatever they are kept in: also
+    in eight bits, as ``quantize_dynamic`` (whose layers have them as methods) and torchao leave them."""
+    weight, bias = layer.weight, layer.bias
+    if not isinstance(weight, Tensor):
+        weight, bias = weight(), bias()  # type: ignore[operator]
+    assert isinstance(weight, Tensor)
+    if weight.is_quantized or type(weight).dequantize is not Tensor.dequantize:
+        weight = weight.dequantize()
+    assert isinstance(bias, Tensor)
+    return weight.float(), bias.float()
+
+
+def kept_in(layer: nn.Module) -> torch.dtype:
+    """The type of number a linear layer wants for its input."""
+    weight = layer.weight
+    return weight.dtype if isinstance(weight, Tensor) and weight.is_floating_point() else torch.float32

@@ -37,6 +37,12 @@ def extent(x: Inputs) -> tuple[int, torch.device]:
     return len(x), x[0].device if len(x) else torch.device("cpu")
 
 
+def transformed() -> bool:
+    """Whether a transform of ``torch.func`` (grad, vmap, jacrev) is at work, outside of compilation: values cannot be
+    read then, and tensors do not tell how they lie in memory."""
+    return not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
+
+
 @dataclass(frozen=True)
 class Decision:
     """One site's decision for one batch.
@@ -248,7 +254,7 @@ class Call:
                     continue
                 if outer.whole is None:
                     made = made.only(outer.open[:, unit])
-                    if not torch.compiler.is_compiling() and not bool(made.ran.any()):  # type: ignore[union-attr]
+                    if not torch.compiler.is_compiling() and not transformed() and not bool(made.ran.any()):  # type: ignore[union-attr]
                         made = None  # nobody came; while a graph is recorded that can't be known
                 elif not outer.whole[unit]:
                     made = None

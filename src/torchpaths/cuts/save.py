@@ -7,7 +7,6 @@ load.py               a loader that needs torch, safetensors and the network's o
 
 from __future__ import annotations
 
-import copy
 import functools
 import hashlib
 import itertools
@@ -25,6 +24,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from torchpaths import models
+from torchpaths.copies import copied
 from torchpaths.costs import count_macs, count_params
 from torchpaths.cuts import build, loader
 from torchpaths.cuts.code import Code
@@ -87,7 +87,7 @@ def save_cut(
     if keep is not None:
         keep = [int(k) for k in keep]
         classes = tuple(classes[k] for k in keep) if classes else ()
-    module = copy.deepcopy(cut.module).cpu().eval()
+    module = copied(cut.module).cpu().eval()
     fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
     with disk(folder, "nothing was written"):
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,10 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _GREY = frozenset({"1", "L", "LA"})
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+"""Rasters only, told by content: for others programs are run (PostScript)."""
+_PIXELS = 64_000_000
+"""Most pixels of an image: more take gigabytes and minutes."""
 _DEEP = ("I", "F")  # modes I, I;16, F: more than 8 bits, which Pillow would cut off rather than scale
 
 
@@ -37,7 +41,9 @@ def load(data: bytes | None, where: str) -> Image.Image:
     if not data:
         raise CorruptImageError(f"{where}: no image bytes; repair the row, or give skip_corrupt=True to leave it out.")
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        if image.width * image.height > _PIXELS:
+            raise ValueError(f"{image.width} x {image.height} pixels, more than {_PIXELS:,}; scale it down")
         image.load()
     except (
         Exception

@@ -10,6 +10,8 @@ from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_datas
 
 from torchpaths.errors import DataError
 
+_SUFFIXES = (*IMG_EXTENSIONS, ".gif")
+
 
 class FolderImages:
     """``root/<class>/**/<image>``: classes are the folders' names in order, labels their numbers.
@@ -37,14 +39,20 @@ class FolderImages:
             own, _ = find_classes(str(root))
         except FileNotFoundError as error:
             raise DataError(f"{name}: {error}; put the images into one folder per class.") from error
+        classes = [name for name in classes if not name.startswith(".")]  # .ipynb_checkpoints and the like
+        own = [name for name in own if not name.startswith(".")]
+        numbers = {name: number for number, name in enumerate(classes)}
+        _check_links(root)
         extra = sorted(set(own) - set(classes))
         if extra:
             raise DataError(
                 f"{root} has classes that {classes_of} lacks: {', '.join(extra[:3])}; labels would not agree."
             )
-        samples = make_dataset(str(root), numbers, extensions=IMG_EXTENSIONS, allow_empty=True)
+        found = make_dataset(str(root), numbers, extensions=_SUFFIXES, allow_empty=True)
+        # Regular files only: reading a named pipe would wait for ever.
+        samples = [(file, label) for file, label in found if Path(file).is_file() and not _hidden(Path(file), root)]
         if not samples:
-            raise DataError(f"{root} has class folders but no images; known file types: {', '.join(IMG_EXTENSIONS)}.")
+            raise DataError(f"{root} has class folders but no images; known file types: {', '.join(_SUFFIXES)}.")
         self.classes = tuple(classes)
         self.labels = np.array([label for _, label in samples], dtype=np.int64)
         self._files: list[str] = [file for file, _ in samples]
@@ -63,3 +71,21 @@ class FolderImages:
             return [Path(self._files[row]).read_bytes() for row in rows.tolist()]
         except OSError as error:
             raise DataError(f"{error.filename} cannot be read ({error.strerror}).") from error
+
+
+def _hidden(file: Path, root: Path) -> bool:
+    """Whether a file, or a folder between it and the root, has a name that hides it."""
+    return any(part.startswith(".") for part in file.relative_to(root).parts)
+
+
+def _check_links(root: Path) -> None:
+    """Refuses links to folders within the tree or around it, by which images would be there several times.
+
+    Raises:
+        DataError: naming the link.
+    """
+    top = root.resolve()
+    for link in (p for p in root.rglob("*") if p.is_symlink() and p.is_dir()):
+        target = link.resolve()
+        if target == top or top in target.parents or target in top.parents:
+            raise DataError(f"{link} is a link to {target}, so images would count twice; remove the link.")

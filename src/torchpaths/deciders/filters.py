@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from torchpaths.deciders.gradients import semhash
 from torchpaths.errors import RouteError
-from torchpaths.perceptron import Perceptron
+from torchpaths.perceptron import Perceptron, kept_in, plain_weights
 from torchpaths.trace import Decider, Decision
 
 Mixing: TypeAlias = Literal["image", "element", "batch"]
@@ -93,7 +93,7 @@ class FilterGate(Decider):
             what is above 0.
         """
         with torch.autocast(features.device.type, enabled=False):
-            score = self.fc2(torch.relu(self.fc1(features.to(self.fc1.weight.dtype)))).float()
+            score = self.fc2(torch.relu(self.fc1(features.to(kept_in(self.fc1))))).float()
             if self.training:
                 z = self._among(semhash(score + torch.randn_like(score), self._hard(score)), 1.0)
                 return Decision(z > 0, z, self._among(score, math.inf))
@@ -104,7 +104,9 @@ class FilterGate(Decider):
     def single(self, features: Tensor) -> Decision:
         """See `Decider.single`: by products with vectors, which take a third of the time of products with matrices."""
         first, second = self.fc1, self.fc2
-        plain = first.weight.dtype == torch.float32 and features.is_cpu and self.scored is None
+        # Weights that another library keeps in eight bits know no addmv.
+        own = type(first.weight) is type(second.weight) is nn.Parameter and self.scored is None
+        plain = own and first.weight.dtype == torch.float32 and features.is_cpu
         if not plain or torch.is_autocast_enabled("cpu"):
             return super().single(features)
         hidden = torch.addmv(first.bias, first.weight, features.view(-1)).relu_()
@@ -160,13 +162,12 @@ class FilterGate(Decider):
 
     def perceptron(self) -> Perceptron:
         """Its score in evaluation, before the best one is lifted, in float32 whatever the weights are in."""
-        second: Tensor = self.fc2.weight
-        bias: Tensor = self.fc2.bias
+        first, first_bias = plain_weights(self.fc1)
+        second, bias = plain_weights(self.fc2)
         if self.scored is not None:
             second = second.new_zeros(self.filters, second.shape[1]).index_copy(0, self.scored, second)
             bias = bias.new_full((self.filters,), math.inf).index_copy(0, self.scored, bias)
-        parts = (self.fc1.weight, self.fc1.bias, second, bias)
-        return Perceptron(*(part.float() for part in parts))
+        return Perceptron(first, first_bias, second, bias)
 
     @torch.no_grad()
     def narrowed(self, channels: Sequence[int], filters: Sequence[int], scored: Sequence[int]) -> FilterGate:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from torchpaths.deciders.gradients import straight_through
 from torchpaths.errors import RouteError
-from torchpaths.perceptron import Perceptron
+from torchpaths.perceptron import Perceptron, kept_in, plain_weights
 from torchpaths.trace import Decider, Decision
 
 Inference: TypeAlias = Literal["argmax", "sample", "expected"]
@@ -64,7 +64,7 @@ class Gate(Decider):
         """
         with torch.autocast(features.device.type, enabled=False):
             if self.training:
-                hidden = torch.relu(self.norm(self.fc1(features.to(self.fc1.weight.dtype))))
+                hidden = torch.relu(self.norm(self.fc1(features.to(kept_in(self.fc1)))))
                 score = (self.fc2(hidden) @ self._difference).float()
             else:
                 score = self.perceptron()(features.float())
@@ -88,7 +88,8 @@ class Gate(Decider):
 
     def perceptron(self) -> Perceptron:
         """Its score in evaluation, normalisation folded in, in float32 whatever the weights are in."""
-        first, bias = self.fc1.weight.float(), self.fc1.bias.float()
+        first, bias = plain_weights(self.fc1)
+        second, second_bias = plain_weights(self.fc2)
         if isinstance(self.norm, nn.BatchNorm1d):
             mean, var = self.norm.running_mean, self.norm.running_var
             assert mean is not None
@@ -97,8 +98,7 @@ class Gate(Decider):
             first = first * scale.unsqueeze(1)
             bias = (bias - mean.float()) * scale + self.norm.bias.float()
         difference = self._difference.float()
-        second = difference.T @ self.fc2.weight.float()
-        return Perceptron(first, bias, second, self.fc2.bias.float() @ difference)
+        return Perceptron(first, bias, difference.T @ second, second_bias @ difference)
 
     def __repr__(self) -> str:
         norm = "" if isinstance(self.norm, nn.BatchNorm1d) else ", no norm"

@@ -15,12 +15,17 @@ def straight_through(noisy: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _StraightThrough(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, noisy: Tensor) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(noisy)
+    def forward(noisy: Tensor) -> tuple[Tensor, Tensor]:
         opened = noisy > 0
-        ctx.mark_non_differentiable(opened)
         return opened.to(noisy.dtype), opened
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.mark_non_differentiable(output[1])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> Tensor:
@@ -41,11 +46,16 @@ def semhash(noisy: Tensor, hard: Tensor) -> Tensor:
 
 
 class _SemHash(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, noisy: Tensor, hard: Tensor) -> Tensor:
+    def forward(noisy: Tensor, hard: Tensor) -> Tensor:
         soft = 1.2 * torch.sigmoid(noisy) - 0.1
-        ctx.save_for_backward(noisy)
         return torch.where(hard, (noisy > 0).to(noisy.dtype), soft.clamp(0, 1))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:

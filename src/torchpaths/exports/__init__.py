@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import os
 import pathlib
@@ -22,6 +21,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
+from torchpaths.copies import copied
 from torchpaths.errors import RouteError, reason
 from torchpaths.exports.form import Batch, exportable
 from torchpaths.exports.formats import Format, Name, Run
@@ -96,7 +96,7 @@ def export(
         raise RouteError(f"batch={batch!r}; choose one of {', '.join(get_args(Batch))}.")
     into = format_of(target)
     into.check()
-    here = copy.deepcopy(net).cpu().to(memory_format=torch.contiguous_format)
+    here = copied(net).cpu().to(memory_format=torch.contiguous_format)
     here.eval().requires_grad_(False)  # branches of a graph take half the time to trace without gradients
     example = _example(here, x)
     module = exportable(here, path, batch)

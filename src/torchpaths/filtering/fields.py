@@ -12,7 +12,6 @@ mix places, and would spread what is not a number too far.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from torchpaths.copies import copied
 from torchpaths.errors import RouteError
 from torchpaths.filtering.maps import watched
 from torchpaths.filtering.sites import chosen
@@ -77,7 +77,7 @@ def receptive_fields(
     shape = shape or net.example_shape
     if len(shape) != 3:
         raise RouteError("receptive fields need an image's shape; give shape=(channels, height, width).")
-    twin = copy.deepcopy(net).to("cpu", torch.float64).eval()
+    twin = copied(net).to("cpu", torch.float64).eval()
     path = Path.full(twin)
     touched: dict[int, dict[str, list[Tensor]]] = {1: {n: [] for n in names}, 2: {n: [] for n in names}}
     maps: dict[str, Tensor] = {}

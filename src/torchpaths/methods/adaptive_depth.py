@@ -21,13 +21,15 @@ from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from torchpaths.deciders.switch import Switch
-from torchpaths.errors import PathError, RouteError
+from torchpaths.errors import PathError, RouteError, RunError
 from torchpaths.junction import Place
 from torchpaths.layout import Unit
 from torchpaths.methods.base import Losses, Method, Task, Terms
-from torchpaths.methods.distil import Features, divergence, pooled, spatial
+from torchpaths.methods.distil import Features, divergence, outputs_apart, pooled, spatial
+from torchpaths.methods.task import Kind, kind_of, scores
 from torchpaths.path import Path
 from torchpaths.places.covers import Cover
 from torchpaths.places.plan import Plan
@@ -52,6 +54,11 @@ class AdaptiveDepth(Method):
         specialise: train as Algorithm 1 says; False trains super-net and base-net on the labels, half and half (an
             ablation of Table 3).
         features: what of the stages' features is compared, see `torchpaths.methods.distil.Features`.
+        outputs: what the network gives, which says how the two are compared: ``"classes"``, scores along axis 1 (Eq.
+            8); ``"labels"``, scores of labels each for itself; ``"values"``, of a regression. Several outputs by name:
+            pairs ``(("class", "classes"), ("box", "values"))``, or a dict; one word is for all of them, or for those
+            called "logits". None asks the task's loss, where it is the
+            classifier's or one of torch's. See `torchpaths.methods.distil.outputs_apart`.
         temperature: of all divergences.
         top: only the teacher's so many largest classes are compared, or all where there are fewer.
         detach: no gradient through the teacher (the authors' code); False is Eq. 8 as it stands.
@@ -64,6 +71,7 @@ class AdaptiveDepth(Method):
     alpha: float = 0.5
     specialise: bool = True
     features: Features = "pooled"
+    outputs: Kind | tuple[tuple[str, Kind], ...] | None = None
     temperature: float = 1.0
     top: int | None = 500
     detach: bool = True
@@ -73,6 +81,13 @@ class AdaptiveDepth(Method):
             raise RouteError(f"alpha={self.alpha!r}: the super-net's share of the loss lies between 0 and 1.")
         if self.features not in get_args(Features):
             raise RouteError(f"features={self.features!r}; choose one of {', '.join(get_args(Features))}.")
+        if isinstance(self.outputs, Mapping):
+            object.__setattr__(self, "outputs", tuple(self.outputs.items()))
+        if not _are_kinds(self.outputs):
+            raise RouteError(
+                f"outputs={self.outputs!r}; choose one of {', '.join(get_args(Kind))}, or one for each output by name: "
+                '{"class": "classes", "box": "values"}.'
+            )
         if not self.temperature > 0:
             raise RouteError(f"temperature={self.temperature!r}: a number above 0.")
         if self.groups < 1:
@@ -116,18 +131,32 @@ class AdaptiveDepth(Method):
         `Method.passes`."""
         logits, taught = net(x, self.path(net, False))
         part = {"task": self.share * task(logits, y), **terms(taught)}
-        teacher = logits.detach() if self.detach else logits
+        teacher = pytree.tree_map_only(Tensor, Tensor.detach, logits) if self.detach else logits
         features = self.features_of({site: taught[site] for site in _sites(net) if site in taught})
         if self.detach or not self.specialise:
             yield part
             part = {}
         student, learnt = net(x, self.path(net, True))
         if self.specialise:
-            part["outputs"] = (1 - self.share) * divergence(teacher, student, self.temperature, self.top)
+            part["outputs"] = (1 - self.share) * self._apart(teacher, student, task)
             part |= self.compare(features, learnt)
         else:
             part["base"] = (1 - self.share) * task(student, y)
         yield {**part, **terms(learnt, "base_")}
+
+    def _apart(self, teacher: Any, student: Any, task: Task) -> Tensor:
+        """How far the base-net's outputs are from the super-net's."""
+        kind = self.outputs or kind_of(task)
+        if kind is None:
+            raise RunError(
+                "AdaptiveDepth compares the outputs of two depths, and what they are cannot be told from a task's loss "
+                "of your own: say AdaptiveDepth(outputs='classes') for scores along axis 1, 'labels' for scores of "
+                "labels each for itself, 'values' for a regression, a dict of these for several outputs by name; or "
+                "AdaptiveDepth(specialise=False), which teaches both depths by the task's loss and compares nothing."
+            )
+        if isinstance(kind, str):
+            return outputs_apart(scores(teacher), scores(student), kind, self.temperature, self.top)
+        return outputs_apart(teacher, student, dict(kind), self.temperature, self.top)
 
     @property
     def share(self) -> float:
@@ -183,6 +212,13 @@ class AdaptiveDepth(Method):
 
 def _sites(net: Routed) -> list[str]:
     return [name for name, site in net.sites.items() if site.kind == "stage"]
+
+
+def _are_kinds(outputs: Any) -> bool:
+    if outputs is None or outputs in get_args(Kind):
+        return True
+    pairs = isinstance(outputs, tuple) and bool(outputs) and all(isinstance(p, tuple) and len(p) == 2 for p in outputs)
+    return pairs and all(isinstance(name, str) and kind in get_args(Kind) for name, kind in outputs)
 
 
 def _norm(module: nn.Module, site: Site) -> Place:

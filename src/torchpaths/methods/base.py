@@ -18,7 +18,7 @@ from torchpaths.routed import Routed
 from torchpaths.trace import Inputs, Trace
 
 Task: TypeAlias = Callable[[Any, Any], Tensor]
-"""The task's loss: (logits, labels) -> scalar, a mean over the batch."""
+"""The task's loss: (outputs, target) -> scalar, a mean over the batch. See `torchpaths.methods.task`."""
 
 Losses: TypeAlias = dict[str, Tensor]
 """Weighted terms of a loss by name, scalars: the loss is their sum."""
@@ -47,6 +47,7 @@ class Method(ABC):
     Attributes:
         names: the class of the method, or of each where it stands for several.
         headed: whether its losses need `heads`.
+        unlabelled: what to do where images have no class, for an error where the losses need one.
     """
 
     @property
@@ -58,6 +59,11 @@ class Method(ABC):
     def headed(self) -> bool:
         """See above."""
         return type(self).heads is not Method.heads
+
+    @property
+    def unlabelled(self) -> str:
+        """See above."""
+        return "take a method whose losses need no classes, such as GatedBlocks or AdaptiveDepth"
 
     @property
     def weights(self) -> dict[str, float]:
@@ -82,13 +88,22 @@ class Method(ABC):
         """
         return None
 
+    def labelled(self, net: Routed, heads: nn.Module | None) -> int | None:
+        """How many classes the labels are of that its terms need, one for each image; None where they need none.
+
+        Args:
+            net: the routed network.
+            heads: what `heads` gave.
+        """
+        return None
+
     def terms(self, net: Routed, trace: Trace, y: Any, mean: Mean, heads: nn.Module | None) -> Losses:
         """The weighted terms of the loss beside the task's, of one pass that has run.
 
         Args:
             net: the routed network, in training mode.
             trace: what happened in the pass; sites that did not run are absent and must not count (see `running`).
-            y: the labels.
+            y: the labels: class numbers, looked at, where `labelled` says that they are needed; else the targets.
             mean: for terms that are not a mean over samples, see `Mean`.
             heads: what `heads` gave.
         """
@@ -103,12 +118,12 @@ class Method(ABC):
         Args:
             net: the routed network, in training mode.
             x: images of this micro-batch.
-            y: their labels.
+            y: their targets.
             task: the task's loss.
             terms: to be asked for each pass that ran: those of all methods of the network.
         """
-        logits, trace = net(x)
-        yield {"task": task(logits, y), **terms(trace)}
+        outputs, trace = net(x)
+        yield {"task": task(outputs, y), **terms(trace)}
 
     def path_of(self, net: Routed, classes: Sequence[int]) -> Path:
         """What of a network works for some classes, where the method says so before it is trained.
@@ -132,22 +147,41 @@ class Method(ABC):
 
 
 def parts(
-    method: Method, net: Routed, x: Tensor, y: Any, task: Task, mean: Mean, heads: nn.Module | None = None
+    method: Method,
+    net: Routed,
+    x: Tensor,
+    y: Any,
+    task: Task,
+    mean: Mean,
+    heads: nn.Module | None = None,
+    labels: Any = None,
 ) -> Iterator[Losses]:
-    """The losses of one batch, part by part, see `Method.passes`."""
+    """The losses of one batch, part by part, see `Method.passes`.
+
+    Args:
+        labels: of the images, for the method's terms; None: the targets.
+    """
+    named = y if labels is None else labels
 
     def terms(trace: Trace, of: str = "") -> Losses:
-        found = method.terms(net, trace, y, lambda name, local: mean(of + name, local), heads)
+        found = method.terms(net, trace, named, lambda name, local: mean(of + name, local), heads)
         return {of + name: loss for name, loss in found.items()}
 
     return method.passes(net, x, y, task, terms)
 
 
 def losses(
-    method: Method, net: Routed, x: Tensor, y: Any, task: Task, mean: Mean, heads: nn.Module | None = None
+    method: Method,
+    net: Routed,
+    x: Tensor,
+    y: Any,
+    task: Task,
+    mean: Mean,
+    heads: nn.Module | None = None,
+    labels: Any = None,
 ) -> Losses:
-    """The losses of one batch, all parts together."""
-    return {name: loss for part in parts(method, net, x, y, task, mean, heads) for name, loss in part.items()}
+    """The losses of one batch, all parts together. Arguments as `parts`."""
+    return {name: loss for part in parts(method, net, x, y, task, mean, heads, labels) for name, loss in part.items()}
 
 
 def running(net: Routed, trace: Trace, site: str) -> Tensor | None:

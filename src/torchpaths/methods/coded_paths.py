@@ -148,6 +148,10 @@ class CodedPaths(Method):
         """The codewords of every coded site, bool ``[class, unit]``."""
         return {name: code.words for name, code in coded_sites(net).items()}
 
+    def labelled(self, net: Routed, heads: nn.Module | None) -> int | None:
+        """See `Method.labelled`: as many as there are codewords."""
+        return next((len(code.words) for code in coded_sites(net).values()), None)
+
     def terms(self, net: Routed, trace: Trace, y: Any, mean: Mean, heads: nn.Module | None) -> Losses:
         """``code``: mu times the sum over blocks of eq. 5, means over the images; an image that did not come to a block
         adds nothing."""

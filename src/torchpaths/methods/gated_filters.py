@@ -95,6 +95,11 @@ class GatedFilters(Method):
         return self.mutual > 0
 
     @property
+    def unlabelled(self) -> str:
+        """See `Method`."""
+        return "GatedFilters(mutual=0) leaves out the class heads, the one loss of its that needs classes"
+
+    @property
     def weights(self) -> dict[str, float]:
         """See `Method.weights`: lambda_m, lambda_k and lambda_s."""
         return {"mutual": self.mutual, "kl": self.kl, "sparse": self.sparse}
@@ -120,6 +125,10 @@ class GatedFilters(Method):
             {name.replace(".", "/"): nn.Linear(len(net.sites[name].units), classes, bias=False) for name in _own(net)}
         )
         return made
+
+    def labelled(self, net: Routed, heads: nn.Module | None) -> int | None:
+        """See `Method.labelled`: as many as the heads tell apart."""
+        return None if heads is None else next((len(weight) for weight in heads.parameters()), None)
 
     def terms(self, net: Routed, trace: Trace, y: Any, mean: Mean, heads: nn.Module | None) -> Losses:
         """Eq. 12, 13 and 20 with their weights, sums over layers; an image that did not come to a layer adds nothing.

@@ -93,12 +93,22 @@ class Together(Method):
         own = {name: heads for name, heads in found.items() if heads is not None}
         return nn.ModuleDict(own) if own else None
 
+    @property
+    def unlabelled(self) -> str:
+        """See `Method`."""
+        return "; ".join(dict.fromkeys(m.unlabelled for m in self.methods if type(m).labelled is not Method.labelled))
+
+    def labelled(self, net: Routed, heads: nn.Module | None) -> int | None:
+        """See `Method.labelled`."""
+        found = [m.labelled(net, _part(heads, m)) for m in self.methods]
+        return min((count for count in found if count is not None), default=None)
+
     def terms(self, net: Routed, trace: Trace, y: Any, mean: Mean, heads: nn.Module | None) -> Losses:
         """See `Method.terms`; where two methods have terms of one name, they bear the method's too."""
         found: Losses = {}
         for method in self.methods:
             name = type(method).__name__
-            own = heads[name] if isinstance(heads, nn.ModuleDict) and name in heads else None
+            own = _part(heads, method)
             terms = method.terms(net, trace, y, lambda term, local, of=name: mean(f"{of}.{term}", local), own)
             found |= {f"{name}.{term}" if term in found else term: loss for term, loss in terms.items()}
         return found
@@ -116,6 +126,12 @@ class Together(Method):
     def paths(self, net: Routed) -> dict[str, Path]:
         """See `Method.paths`."""
         return {name: path for method in self.methods for name, path in method.paths(net).items()}
+
+
+def _part(heads: nn.Module | None, method: Method) -> nn.Module | None:
+    """One method's own of what `Together.heads` gave."""
+    name = type(method).__name__
+    return heads[name] if isinstance(heads, nn.ModuleDict) and name in heads else None
 
 
 def _open(plan: Plan) -> bool:

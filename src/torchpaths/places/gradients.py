@@ -2,7 +2,9 @@
 
 A gate adds little arithmetic to a block but several passes over its feature map in the backward pass: the gradient of
 the pooled features is spread out and added, the gradient of ``z`` multiplies two maps. What gates cost a training step
-as it is now is measured by ``benchmarks/training.py`` and kept in ``records/training_throughput``.
+as it is now is measured by ``benchmarks/training.py`` and kept in ``records/training_throughput``. Under a transform of
+``torch.func`` (per-sample gradients, Jacobians) the plain formulas stand in: there tensors do not tell how they
+lie in memory.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from torchpaths.trace import transformed
 
 
 def _pixels(x: Tensor) -> Tensor | None:
@@ -27,6 +31,8 @@ def pool(x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
 
     Because ``x`` goes through, the gradient of the mean is added to its gradient once, in one pass.
     """
+    if transformed():
+        return x, x.mean(axes).float()
     if torch.is_grad_enabled() and x.requires_grad:
         both: tuple[Tensor, Tensor] = _Pool.apply(x, axes)
         return both
@@ -41,7 +47,7 @@ def mix(shortcut: Tensor, branch: Tensor, z: Tensor) -> Tensor:
         branch: of the same shape and type.
         z: ``[batch, 1, ...]`` of the same type.
     """
-    if torch.is_grad_enabled() and z.requires_grad:
+    if torch.is_grad_enabled() and z.requires_grad and not transformed():
         mixed: Tensor = _Mix.apply(shortcut, branch, z)
         return mixed
     return torch.addcmul(shortcut, branch, z)

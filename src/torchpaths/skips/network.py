@@ -14,7 +14,6 @@ none opens does not run. Beside that, three things keep the time near the MACs:
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from functools import partial
 from itertools import chain, groupby
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from torchpaths.copies import copied
 from torchpaths.deciders.exit import Exit
 from torchpaths.errors import CallError
 from torchpaths.path import Path
@@ -210,7 +210,7 @@ def skipping(net: Routed, *, exit: Exit | None = None) -> Skipping:
     if isinstance(net, Skipping) and net.exits is not None:
         raise CallError("images leave this network early already; call skipping on the network that it was made of.")
     tensors = chain(net.parameters(), net.buffers())
-    return Skipping(copy.deepcopy(net, {id(t): t for t in tensors}), exit)
+    return Skipping(copied(net, tensors), exit)
 
 
 def _hooked(model: nn.Module) -> bool:

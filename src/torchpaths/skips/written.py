@@ -42,5 +42,7 @@ class Unwritten:
 
 def sample(t: Tensor) -> Tensor:
     """A vector; of a weight a few values from all over it."""
+    if type(t).dequantize is not Tensor.dequantize:
+        t = t.dequantize()  # kept in eight bits by another library
     flat = t.detach().reshape(-1) if t.is_contiguous() else t.detach().as_strided((t.numel(),), (1,))
     return flat if t.dim() < 2 else flat[:: max(1, len(flat) // SAMPLED)]

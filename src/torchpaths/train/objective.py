@@ -16,16 +16,17 @@ over the ranks; under gradient accumulation a first pass without gradients, with
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from torchpaths.costs import evaluating
 from torchpaths.errors import RunError, reason
-from torchpaths.methods.base import Method, losses, parts
+from torchpaths.methods.base import Method, Task, losses, parts
+from torchpaths.methods.task import CrossEntropy, check_classes, scores, shown
 from torchpaths.methods.together import Together
 from torchpaths.routed import Routed
 from torchpaths.train.distributed import mean_over_ranks
@@ -104,6 +105,8 @@ class Objective(nn.Module):
     Attributes:
         net: the network.
         method: see below.
+        task: the task's loss: `torchpaths.methods.task.CrossEntropy`, or the one given. Parameters of its own, if it is
+            a module, are the objective's.
         heads: what the method's losses need beside the network, on its device and in its dtype; None for nothing.
     """
 
@@ -113,6 +116,8 @@ class Objective(nn.Module):
         method: Method | Sequence[Method] | None,
         smoothing: float = 0.0,
         classes: int | None = None,
+        task: Task | None = None,
+        labels: Callable[[Any], Tensor] | None = None,
     ) -> None:
         """
         Args:
@@ -121,39 +126,55 @@ class Objective(nn.Module):
             smoothing: label smoothing of the cross-entropy, in [0, 1).
             classes: of the task, where the method has heads; None counts the network's outputs by running it once on
                 zeros.
+            task: the task's loss, any function (outputs, target) -> scalar, a mean over the batch: outputs as the
+                network gives them, target as a call is given it. None for the classifier's cross-entropy.
+            labels: target -> the class of each image, int64 ``[B]``, for a method whose losses need it while targets
+                are something else. None: the targets are the classes.
 
         Raises:
-            RunError: if heads are wanted and the network's outputs cannot be counted.
+            RunError: if heads are wanted and the network's outputs cannot be counted, or are fewer than two; for a task
+                that is no function, or smoothing of one.
         """
         super().__init__()
+        if task is not None and (not callable(task) or isinstance(task, type)):
+            raise RunError(
+                f"task={task!r}: give a function (outputs, target) -> scalar, torch.nn.functional.mse_loss say."
+            )
+        if task is not None and smoothing:
+            raise RunError(f"smoothing={smoothing:g} is the cross-entropy's; smooth the labels in the task's own loss.")
         if isinstance(method, Sequence):
             method = Together(tuple(method))
         self.net = net
         self.method = method
-        self.task = functools.partial(nn.functional.cross_entropy, label_smoothing=smoothing)
+        self.task: Task = CrossEntropy(smoothing) if task is None else task
+        self.labels = labels
         heads = None
         if method is not None and method.headed:
-            heads = method.heads(net, _outputs(net) if classes is None else classes)
+            heads = method.heads(net, _outputs(net, method) if classes is None else classes)
         like = next((p for p in net.parameters() if p.is_floating_point()), None)
         self.heads = heads if heads is None or like is None else heads.to(like.device, like.dtype)
 
-    def forward(self, x: Tensor, y: Tensor, whole: WholeBatch | None = None) -> dict[str, Tensor]:
+    def forward(self, x: Any, y: Any, whole: WholeBatch | None = None) -> dict[str, Tensor]:
         """
         Args:
             x: images ``[B, C, H, W]``.
-            y: labels, int64 ``[B]``.
+            y: labels, int64 ``[B]``, or whatever the task's loss takes for a target.
             whole: means over the global batch; None where this batch is all this rank has in this step.
 
         Returns:
             Weighted scalar losses by name, always with "task"; train on their sum, averaged over parts and ranks.
+
+        Raises:
+            RunError: for outputs and targets that do not go with the classifier's loss, see
+                `torchpaths.methods.task.CrossEntropy`, or labels that do not go with a method's.
         """
         if self.method is None:
-            logits, _ = self.net(x)
-            return {"task": self.task(logits, y)}
+            outputs, _ = self.net(x)
+            return _scalars({"task": self.task(outputs, y)})
         mean = whole if whole is not None else WholeBatch()
-        return losses(self.method, self.net, x, y, self.task, mean, self.heads)
+        return _scalars(losses(self.method, self.net, x, y, self.task, mean, self.heads, self._labels(x, y)))
 
-    def passes(self, x: Tensor, y: Tensor, whole: WholeBatch | None = None) -> Iterator[dict[str, Tensor]]:
+    def passes(self, x: Any, y: Any, whole: WholeBatch | None = None) -> Iterator[dict[str, Tensor]]:
         """The same losses in parts, for less memory: run the backward pass of each before asking for the next.
 
         For a training step that neither DDP nor ``torch.compile`` wraps: they know only `forward`. See `Method.passes`.
@@ -162,12 +183,37 @@ class Objective(nn.Module):
             yield self(x, y, whole)
         else:
             mean = whole if whole is not None else WholeBatch()
-            yield from parts(self.method, self.net, x, y, self.task, mean, self.heads)
+            for part in parts(self.method, self.net, x, y, self.task, mean, self.heads, self._labels(x, y)):
+                yield _scalars(part)
+
+    def _labels(self, x: Any, y: Any) -> Any:
+        """The class of each image, looked at, where the method's losses need it; else None."""
+        method = self.method
+        classes = None if method is None else method.labelled(self.net, self.heads)
+        if method is None or classes is None:
+            return None
+        labels = y if self.labels is None else self.labels(y)
+        count = len(x) if isinstance(x, Tensor) else len(labels) if isinstance(labels, Tensor) and labels.dim() else 1
+        who = f"{' and '.join(method.names)} (the loss of each image's class)"
+        remedy = (
+            "where targets are something else, say how the classes are found in them, "
+            f"Objective(..., labels=lambda target: ...), or {method.unlabelled}"
+        )
+        check_classes(labels, classes, [count], who, remedy, getattr(self.task, "looks", True))
+        return labels
 
 
-def _outputs(net: Routed) -> int:
+def _scalars(part: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Terms of a loss, if all are scalars."""
+    for name, loss in part.items():
+        if not isinstance(loss, Tensor) or loss.dim():
+            raise RunError(f"the loss {name!r} is {shown(loss)}, not a scalar tensor: take its mean over the batch.")
+    return part
+
+
+def _outputs(net: Routed, method: Method) -> int:
     """How many classes a network tells apart, by running it on one image of zeros."""
-    remedy = "say how many classes there are: Objective(net, method, classes=10)"
+    remedy = f"say how many classes there are, Objective(net, method, classes=10), or {method.unlabelled}"
     if not net.example_shape:
         raise RunError(f"the size of this network's images is not known, so its outputs cannot be counted; {remedy}.")
     like = next((p for p in net.parameters() if p.is_floating_point()), torch.zeros(()))
@@ -175,15 +221,16 @@ def _outputs(net: Routed) -> int:
     try:
         # What is drawn by chance in evaluation must not move what is drawn after it.
         with torch.random.fork_rng(devices=[]), torch.no_grad(), evaluating(net):
-            y = net(x)[0]
+            y = scores(net(x)[0])
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         raise RunError(
             f"this network does not run on zeros of {list(x.shape)} ({reason(error)}), so its outputs cannot be "
             f"counted; {remedy}."
         ) from error
     if not isinstance(y, Tensor) or y.dim() != 2:
-        found = f"{list(y.shape)}" if isinstance(y, Tensor) else f"a {type(y).__name__}"
-        raise RunError(f"this network gives {found} for one image, not one score for each class; {remedy}.")
+        raise RunError(f"this network gives {shown(y)} for one image, not one score for each class; {remedy}.")
+    if y.shape[1] < 2:
+        raise RunError(f"this network gives one output, and class heads tell classes apart; {remedy}.")
     return y.shape[1]
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,7 @@ from torchpaths.train import checkpoint
 from torchpaths.train.distributed import World, barrier, joined
 from torchpaths.train.environment import describe, emulated
 from torchpaths.train.folder import Run, build, load_run, open_images, read_json, read_recipe, write_json
+from torchpaths.train.lock import held
 from torchpaths.train.loop import Hooks, Loop
 from torchpaths.train.metrics import Metrics
 from torchpaths.train.narrowed import NARROWED, read_left, write_left
@@ -156,10 +157,22 @@ def _arithmetic(recipe: Recipe) -> Iterator[None]:
 
 
 def _train(recipe: Recipe, out: pathlib.Path, world: World, data: _Data, resume: bool, quiet: bool) -> Json:
-    """One network into one folder."""
-    if world.main:
-        _prepare(recipe, out, world, data, resume)
-    barrier()
+    """One network into one folder, which is this run's alone meanwhile."""
+    with ExitStack() as stack:
+        if world.main:
+            _check(recipe, out, resume)
+            if not (out / "summary.json").is_file():
+                with checkpoint.disk(out, "nothing was trained yet"):
+                    out.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(held(out))
+                _check(recipe, out, resume)  # who held it until now may have begun a run
+            _prepare(recipe, out, world, data)
+        barrier()
+        return _trained(recipe, out, world, data, quiet)
+
+
+def _trained(recipe: Recipe, out: pathlib.Path, world: World, data: _Data, quiet: bool) -> Json:
+    """See `_train`, of a folder that is ready."""
     done = out / "summary.json"
     written = ("weights.safetensors", *(["ema.safetensors"] if recipe.ema is not None else []))
     if done.is_file() and all((out / name).is_file() for name in written):
@@ -272,22 +285,32 @@ def _along_paths(recipe: Recipe, net: Routed, loader: Loader) -> Json:
     }
 
 
-def _prepare(recipe: Recipe, out: pathlib.Path, world: World, data: _Data, resume: bool) -> None:
-    """Makes the run folder, or checks that what is there is this recipe's run."""
+def _check(recipe: Recipe, out: pathlib.Path, resume: bool) -> None:
+    """Checks that a run can begin in a folder, or that what is there is this recipe's run. One that failed before it
+    saved anything is nothing to protect: the corrected command begins anew in its place."""
     if (out / "recipe.json").is_file():
+        if not _begun(out):
+            return
         if not resume:
             raise RunError(f"{out} already holds a run; resume it, or choose a new folder.")
         if recipe.start is None and (out / NARROWED).is_file():
             raise RunError(f"{out} holds a narrowed network; train it further into a new folder, with --start {out}.")
         check_same_recipe(read_json(out / "recipe.json"), recipe, f"the run {out}")
-        if (out / "run.json").is_file():
-            return
     elif out.exists() and (
         not out.is_dir() or any(p.name != "plain" and not p.name.startswith(".") for p in out.iterdir())
     ):
         raise RunError(f"{out} exists and is no run folder; choose a new folder, nothing in this one was touched.")
-    with checkpoint.disk(out, "nothing was trained yet"):
-        out.mkdir(parents=True, exist_ok=True)
+
+
+def _begun(out: pathlib.Path) -> bool:
+    """Whether a folder holds anything of a run that was trained."""
+    return (out / "checkpoints").exists() or (out / "summary.json").is_file() or (out / NARROWED).is_file()
+
+
+def _prepare(recipe: Recipe, out: pathlib.Path, world: World, data: _Data) -> None:
+    """Writes what a run folder says of its run before the first step."""
+    if (out / "run.json").is_file() and _begun(out):
+        return
     write_json(out / "recipe.json", recipe.to_json())
     left = None if recipe.start is None else read_left(recipe.start)
     if left is not None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from torchpaths.errors import RunError
+from torchpaths.methods.task import CrossEntropy
 from torchpaths.routed import Routed
 from torchpaths.schema import convert, reading
 from torchpaths.train.checkpoint import Checkpoint
@@ -58,6 +59,8 @@ class State:
         with torch.random.fork_rng(devices=[]):
             seed_heads(recipe.seed)
             objective = Objective(net, recipe.method, recipe.smoothing, classes)
+        if isinstance(objective.task, CrossEntropy):
+            objective.task.looks = False  # the data set looked at its labels; a step must not wait for the device
         return cls(objective, make_optimizer(objective, recipe), ema)
 
     @property
