@@ -7,6 +7,7 @@ import functools
 import os
 import pathlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from tyro import conf
@@ -17,6 +18,7 @@ from torchpaths.cli.options import Json, emit, parse, speaking
 from torchpaths.cli.tables import side_by_side
 from torchpaths.errors import near
 from torchpaths.methods import METHODS, Method, Together
+from torchpaths.train.distil import Distil
 from torchpaths.train.evaluate import summary, survey_run
 from torchpaths.train.recipe import Recipe
 from torchpaths.train.recipes import RECIPES
@@ -57,6 +59,25 @@ def run(arguments: list[str]) -> int:
     return OK
 
 
+@dataclass(frozen=True)
+class _Distil:
+    """A network to learn from, beside the labels."""
+
+    teacher: str | None = None
+    """"start", the network that training starts from, or a run's folder; nobody by default."""
+    weight: float = Distil.weight
+    """The teacher's share of the loss, in (0, 1]; the labels have the rest."""
+    temperature: float = Distil.temperature
+    """By which scores are divided."""
+
+    @classmethod
+    def of(cls, distil: Distil | None) -> _Distil:
+        return cls() if distil is None else cls(distil.teacher, distil.weight, distil.temperature)
+
+    def made(self) -> Distil | None:
+        return None if self.teacher is None else Distil(self.teacher, self.weight, self.temperature)
+
+
 def _take(flag: str, arguments: list[str]) -> tuple[str | None, list[str]]:
     """The value of ``flag VALUE`` or ``flag=VALUE``, None where the flag is absent, and the other arguments."""
     for i, argument in enumerate(arguments):
@@ -84,7 +105,8 @@ def _parse(name: str, recipe: Recipe, arguments: list[str]) -> tuple[Any, Recipe
         ("out", Annotated[pathlib.Path, conf.arg(help="Run folder.")], pathlib.Path("runs") / name),
         ("resume", Annotated[bool, conf.arg(help="Go on with the run in the folder, if there is one.")], True),
         ("json", Json, False),
-        ("recipe", Annotated[Recipe, conf.arg(name="")], recipe),
+        ("recipe", Annotated[Recipe, conf.arg(name=""), conf.AvoidSubcommands], recipe),
+        ("distil", _Distil, _Distil.of(recipe.distil)),
     ]
     about = (
         f"Who decides; --method {'|'.join(METHODS)} chooses another at its defaults, package.module:Class one of your "
@@ -97,12 +119,13 @@ def _parse(name: str, recipe: Recipe, arguments: list[str]) -> tuple[Any, Recipe
         fields.append(("method", Annotated[type(method), conf.arg(help=about)], method))
     kind = _record("Options", fields)
     options: Any = parse(kind, arguments, f"train {name}", ABOUT.format(name=name, known=", ".join(RECIPES)))
+    given = dataclasses.replace(options.recipe, distil=options.distil.made())
     if method is None:
-        return options, options.recipe
+        return options, given
     made = options.method
     if isinstance(recipe.method, Together):
         made = Together(tuple(getattr(made, field.name) for field in dataclasses.fields(made)))
-    return options, dataclasses.replace(options.recipe, method=made)
+    return options, dataclasses.replace(given, method=made)
 
 
 def _record(name: str, fields: Sequence[tuple[str, Any, Any]]) -> Any:

@@ -23,6 +23,7 @@ from torchpaths.schema import checked
 _VALUES = {
     "Augment": "torchpaths.data.augment",
     "Budget": "torchpaths.budget",
+    "Distil": "torchpaths.train.distil",
     "Recipe": "torchpaths.train.recipe",
     "Together": "torchpaths.methods.together",
 }

@@ -50,7 +50,7 @@ def digest(data: bytes) -> bool | None:
 
 
 def read_tensors(
-    file: pathlib.Path, error: type[Exception], remedy: str, sha256: str | None = None, *, follow: bool = False
+    file: pathlib.Path, error: type[Exception], remedy: str, sha256: str | None = None, *, own: bool = True
 ) -> dict[str, Tensor]:
     """The tensors of a safetensors file, on the CPU.
 
@@ -59,29 +59,30 @@ def read_tensors(
         error: the class to raise.
         remedy: what to do about a damaged file, for errors.
         sha256: of the whole file, where another file tells it; None if only its own digest can.
-        follow: also a link out of its folder, which nothing but the caller's own words should name.
+        own: written by this library, in a folder of its own. One that the caller names may be a link to elsewhere, and
+            that it has no digest is nothing to speak of.
 
     Raises:
         error: for a file that cannot be read, is truncated, changed or no safetensors file.
     """
     with reading(file, error, remedy):
         try:
-            data = read_bytes(file if follow else inside(file.parent, file.name))
+            data = read_bytes(inside(file.parent, file.name) if own else file)
         except OSError as fault:
             raise MalformedError(f"cannot be read ({fault.strerror})") from fault
-        return decoded(data, file, sha256)
+        return decoded(data, file, sha256, own)
 
 
-def decoded(data: bytes, file: pathlib.Path, sha256: str | None = None) -> dict[str, Tensor]:
+def decoded(data: bytes, file: pathlib.Path, sha256: str | None = None, own: bool = True) -> dict[str, Tensor]:
     """The tensors of a file's contents. Raises `MalformedError` for what is damaged, see `read_tensors`."""
-    own = digest(data)
-    if own is False or (sha256 is not None and hashlib.sha256(data).hexdigest() != sha256):
+    whole = digest(data)
+    if whole is False or (sha256 is not None and hashlib.sha256(data).hexdigest() != sha256):
         raise MalformedError(f"truncated or corrupt, its SHA-256 is not the one written with it ({len(data):,} bytes)")
     try:
         tensors = safetensors.torch.load(data)
     except Exception as fault:  # SafetensorError, and what torch says to a header that lies
         raise MalformedError(f"truncated or corrupt, no safetensors file ({fault})") from fault
-    if own is None and sha256 is None:
+    if own and whole is None and sha256 is None:
         told = f"{file} has no digest, as older versions and other programs write: damage to it would go unnoticed."
         warnings.warn(told, DigestWarning, stacklevel=_level())
     return tensors

@@ -27,7 +27,7 @@ def load_weights(model: nn.Module, path: Path | str) -> None:
     path = Path(path)
     if not path.is_file():
         raise RunError(f"there is no weights file {path}.")
-    found = read_tensors(path, RunError, "copy it again", follow=True)
+    found = read_tensors(path, RunError, "copy it again", own=False)
 
     wanted = model.state_dict()
     problems = [

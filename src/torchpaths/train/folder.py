@@ -27,6 +27,7 @@ from torchpaths.routed import Routed
 from torchpaths.routing import route, route_plain
 from torchpaths.schema import MOST, Positive, Share, Side, reading
 from torchpaths.train import checkpoint
+from torchpaths.train.distil import START, Teacher, teaches
 from torchpaths.train.narrowed import NARROWED, read_left
 from torchpaths.train.recipe import Json, Recipe
 
@@ -230,6 +231,31 @@ def _started(recipe: Recipe, classes: tuple[str, ...], shape: tuple[int, int, in
 def _described(recipe: Recipe, classes: tuple[str, ...], shape: tuple[int, ...]) -> str:
     method = "no method" if recipe.method is None else " and ".join(recipe.method.names)
     return f"{recipe.model} with {method} for {len(classes)} classes of images {'x'.join(map(str, shape))}"
+
+
+def teacher_of(recipe: Recipe, images: ImageSet, device: torch.device) -> Teacher | None:
+    """Whom a run learns from; None for nobody.
+
+    Raises:
+        RunError: if the teacher's folder is no run, or one of other images.
+    """
+    distil = recipe.distil
+    if distil is None:
+        return None
+    with torch.random.fork_rng(devices=[]):
+        if distil.teacher == START and recipe.start is None:
+            net = build(dataclasses.replace(recipe, method=None, distil=None, twin=False), images.classes, images.shape)
+        else:
+            run = load_run(distil.teacher if distil.teacher != START else str(recipe.start))
+            net, shape = run.net, run.net.example_shape
+            if len(run.classes) != len(images.classes) or shape != (images.shape[2], *images.shape[:2]):
+                raise RunError(
+                    f"the teacher {distil.teacher} knows {len(run.classes)} classes of images "
+                    f"{'x'.join(map(str, shape))}, this run has {len(images.classes)} of "
+                    f"{'x'.join(map(str, (images.shape[2], *images.shape[:2])))}; take one of the same."
+                )
+    net = net.to(device)
+    return teaches(net.to(memory_format=torch.channels_last) if recipe.channels_last else net)
 
 
 def narrowed(net: Routed, left: Mapping[str, Left], recipe: Recipe, folder: pathlib.Path) -> Routed:

@@ -8,16 +8,17 @@ run before it can reach a checkpoint, and the error still knows the very step.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from torchpaths.errors import RunError
+from torchpaths.train.distil import Teacher
 from torchpaths.train.distributed import World, agree, mean_over_ranks, share_buffers
 from torchpaths.train.objective import WholeBatch, backward
 from torchpaths.train.recipe import Json, Recipe
@@ -61,10 +62,20 @@ class Loop:
         state: where to start; changed as training goes on.
         batches: training images, equally many on every rank.
         hooks: who is told.
+        teacher: whom the network learns from, on the same device; None for nobody.
     """
 
-    def __init__(self, recipe: Recipe, world: World, state: State, batches: Batches, hooks: Hooks) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        world: World,
+        state: State,
+        batches: Batches,
+        hooks: Hooks,
+        teacher: Teacher | None = None,
+    ) -> None:
         self.recipe, self.world, self.state, self.batches, self.hooks = recipe, world, state, batches, hooks
+        self.teacher = teacher
         self.objective = state.objective
         if recipe.compile:
             self.objective.compile()
@@ -128,7 +139,12 @@ class Loop:
         memory = torch.channels_last if recipe.channels_last else torch.preserve_format
         x = x.to(device, non_blocking=True, memory_format=memory)
         y = y.to(device, non_blocking=True)
-        parts = list(zip(x.chunk(recipe.accumulate), y.chunk(recipe.accumulate), strict=True))
+        targets: Sequence[Any] = y.chunk(recipe.accumulate)
+        if self.teacher is not None:
+            with self._autocast():
+                taught = self.teacher(x)
+            targets = list(zip(targets, taught.chunk(recipe.accumulate), strict=True))
+        parts = list(zip(x.chunk(recipe.accumulate), targets, strict=True))
 
         whole: WholeBatch | None = None
         if self.first_pass:
@@ -161,7 +177,7 @@ class Loop:
         state.losses[i] = torch.stack(rows).mean(0)
         state.step += 1
 
-    def _passes(self, x: Tensor, y: Tensor, whole: WholeBatch | None) -> Iterator[dict[str, Tensor]]:
+    def _passes(self, x: Tensor, y: Any, whole: WholeBatch | None) -> Iterator[dict[str, Tensor]]:
         """A micro-batch's losses, a graph at a time where the objective runs as it is."""
         if self.ddp is None and not self.recipe.compile:
             yield from self.objective.passes(x, y, whole)

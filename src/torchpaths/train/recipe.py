@@ -18,6 +18,7 @@ from torchpaths.errors import RunError, near
 from torchpaths.files.encode import decode, encode, public
 from torchpaths.methods.base import Method
 from torchpaths.schema import checked, convert, reading
+from torchpaths.train.distil import START, Distil
 
 Json = dict[str, Any]
 
@@ -73,6 +74,8 @@ class Recipe:
     """Where the cosine ends."""
     smoothing: float = 0.0
     """Label smoothing."""
+    distil: Distil | None = None
+    """Another network to learn from, beside the labels; None for labels alone."""
     ema: float | None = None
     """Decay per step of an exponential moving average of the weights, e.g. 0.999; None for none."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -142,6 +145,11 @@ class Recipe:
         if self.start is not None and (self.weights is not None or self.twin):
             raise RunError(
                 "start takes a run's network, weights and all, which has no plain twin; leave out weights and twin."
+            )
+        if self.distil is not None and self.distil.teacher == START and self.weights is None and self.start is None:
+            raise RunError(
+                "distil learns from the network that training starts from, which here has random weights; give weights "
+                "or start, or the folder of a run for a teacher."
             )
         if self.batch % self.accumulate:
             raise RunError(

@@ -32,7 +32,7 @@ from torchpaths.surveys import Survey, gate_health, survey
 from torchpaths.train import checkpoint
 from torchpaths.train.distributed import World, barrier, joined
 from torchpaths.train.environment import describe, emulated
-from torchpaths.train.folder import Run, build, load_run, open_images, read_json, read_recipe, write_json
+from torchpaths.train.folder import Run, build, load_run, open_images, read_json, read_recipe, teacher_of, write_json
 from torchpaths.train.lock import held
 from torchpaths.train.loop import Hooks, Loop
 from torchpaths.train.metrics import Metrics
@@ -112,6 +112,8 @@ def resolved(recipe: Recipe) -> Recipe:
     changes: dict[str, Any] = {"data": str(data.resolve())} if data.exists() else {}
     if recipe.weights is not None:
         changes["weights"] = pathlib.Path(recipe.weights).resolve()
+    if recipe.distil is not None:
+        changes["distil"] = recipe.distil.resolved()
     if recipe.start is not None:
         changes["start"] = pathlib.Path(recipe.start).resolve()
     return dataclasses.replace(recipe, **changes)
@@ -205,7 +207,8 @@ def _trained(recipe: Recipe, out: pathlib.Path, world: World, data: _Data, quiet
                 report.say("bf16 is emulated on this processor (no AVX-512), dozens of times slower; train with fp32")
             if found is not None:
                 report.say(f"resumed at step {state.step} of {recipe.epochs * len(loader)}")
-            Loop(recipe, world, state, loader, _hooks(recipe, out, world, data, metrics, report)).run()
+            hooks = _hooks(recipe, out, world, data, metrics, report)
+            Loop(recipe, world, state, loader, hooks, teacher_of(recipe, data.train, world.device)).run()
     finally:
         if metrics is not None:
             metrics.close()

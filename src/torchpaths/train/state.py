@@ -14,6 +14,7 @@ from torchpaths.methods.task import CrossEntropy
 from torchpaths.routed import Routed
 from torchpaths.schema import convert, reading
 from torchpaths.train.checkpoint import Checkpoint
+from torchpaths.train.distil import Distilled, labels_of
 from torchpaths.train.ema import Ema
 from torchpaths.train.objective import Objective
 from torchpaths.train.recipe import Json, Recipe, differences
@@ -58,7 +59,11 @@ class State:
         ema = None if recipe.ema is None else Ema(net, recipe.ema)
         with torch.random.fork_rng(devices=[]):
             seed_heads(recipe.seed)
-            objective = Objective(net, recipe.method, recipe.smoothing, classes)
+            if recipe.distil is None:
+                objective = Objective(net, recipe.method, recipe.smoothing, classes)
+            else:
+                task = Distilled(recipe.distil, recipe.smoothing)
+                objective = Objective(net, recipe.method, classes=classes, task=task, labels=labels_of)
         if isinstance(objective.task, CrossEntropy):
             objective.task.looks = False  # the data set looked at its labels; a step must not wait for the device
         return cls(objective, make_optimizer(objective, recipe), ema)
