@@ -100,7 +100,7 @@ def test_a_teacher_that_there_is_not_or_that_knows_something_else_is_named(weigh
         Distilled(Distil())(torch.zeros(2, 3), (torch.tensor([0, 1]), torch.zeros(2, 5)))
     for knobs in ({"weight": 0.0}, {"weight": 1.5}, {"temperature": 0.0}, {"teacher": ""}):
         with pytest.raises(RunError, match=next(iter(knobs))):
-            Distil(**knobs)  # type: ignore[arg-type]
+            Distil(**knobs)
 
 
 def test_a_gated_network_keeps_its_rates_while_it_learns(weights: Path, tmp_path: Path) -> None:

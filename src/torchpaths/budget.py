@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torchpaths.errors import BudgetError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Budget:
     """How much may be open. Exactly one field is set; a budget is a training target and a rule of choice alike.
 
@@ -26,6 +26,10 @@ class Budget:
     open: float | None = None
     macs: float | None = None
     ms: float | None = None
+
+    def __repr__(self) -> str:
+        given = (f"{f.name}={getattr(self, f.name)!r}" for f in dataclasses.fields(self) if getattr(self, f.name))
+        return f"Budget({', '.join(given)})"
 
     def __post_init__(self) -> None:
         given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) is not None}

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 VERBS = {
     "train": "train a network; without arguments the digits demo, plain and gated side by side",
+    "shrink": "blocks of a trained network closed for good within a budget, the rest trained, cut out and compared",
     "evaluate": "accuracy, MACs and units open of a trained run",
     "survey": "which units open for which classes: statistics and figures of a trained run",
     "cut": "a trained run's network along one path, as a plain network that needs no torchpaths",

@@ -1,35 +1,48 @@
-"""Weights from safetensors files: all of them fit, or none is taken."""
+"""Weights from files: all of them fit, or none is taken.
+
+Safetensors, or what ``torch.save`` wrote of tensors, numbers and text alone: a bare state_dict, or a checkpoint of timm
+(``.pth.tar``), of torchvision's references or of a trainer, which hold one under a name of their own. Wrappers put
+words before the names of all tensors (DDP, torch.compile, this library's `Routed`); they are taken off.
+"""
 
 from __future__ import annotations
 
+import pickle
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from torchpaths.errors import RunError
+from torchpaths.errors import RunError, reason
 from torchpaths.files.tensors import read_tensors
+
+_HOLDERS = ("state_dict", "model", "model_state_dict", "module", "net", "weights")
+"""Under which checkpoints keep a state_dict, in the order in which they are looked for."""
+
+_WRAPPERS = ("module.", "_orig_mod.", "model.")
+"""What wrappers put before every name."""
 
 
 def load_weights(model: nn.Module, path: Path | str) -> None:
-    """Fill ``model`` from a safetensors file, strictly: every tensor has its place and every place its tensor.
+    """Fill ``model`` from a file, strictly: every tensor has its place and every place its tensor.
 
     Batch normalisation's ``num_batches_tracked`` may be absent: older files have none, and with a fixed momentum it has
     no effect.
 
     Args:
         model: changed only if everything fits.
-        path: the file.
+        path: the file, see above.
 
     Raises:
-        RunError: for a file that is missing, truncated or changed, or that belongs to another network.
+        RunError: for a file that is missing, truncated or changed, that only running code in it would read, or that
+            belongs to another network.
     """
     path = Path(path)
-    if not path.is_file():
-        raise RunError(f"there is no weights file {path}.")
-    found = read_tensors(path, RunError, "copy it again", own=False)
-
     wanted = model.state_dict()
+    found = _unwrapped(read_weights(path), wanted)
     problems = [
         *_some("absent from the file", [k for k in wanted if k not in found and not k.endswith("num_batches_tracked")]),
         *_some("unknown to the model", [k for k in found if k not in wanted]),
@@ -50,6 +63,61 @@ def load_weights(model: nn.Module, path: Path | str) -> None:
     with torch.no_grad():
         for name, value in found.items():
             wanted[name].copy_(value)
+
+
+def read_weights(path: Path | str) -> dict[str, Tensor]:
+    """The tensors of a file, by the names they have there. Errors as `load_weights`."""
+    path = Path(path)
+    if not path.is_file():
+        raise RunError(f"there is no weights file {path}.")
+    with path.open("rb") as stream:
+        head = stream.read(1)
+    if zipfile.is_zipfile(path) or head == b"\x80":
+        return _pickled(path)
+    return read_tensors(path, RunError, "copy it again", own=False)
+
+
+def _pickled(path: Path) -> dict[str, Tensor]:
+    """The state_dict that ``torch.save`` wrote, by itself or within a checkpoint."""
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise RunError(
+            f"{path} holds more than tensors, numbers and text ({reason(error)}), and to read that would run code that "
+            "the file names. If you trust it, write its weights anew: found = torch.load(file, weights_only=False), "
+            "then torch.save(found['state_dict'], 'weights.pth'), or of a whole model torch.save(found.state_dict(), "
+            "'weights.pth')."
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise RunError(f"{path} is truncated or corrupt ({reason(error)}); copy it again.") from error
+    state = _state(found)
+    if state is None:
+        what = f"a {type(found).__name__}" + (f" of {', '.join(map(repr, list(found)[:5]))}" if _is_dict(found) else "")
+        raise RunError(f"{path} holds {what}, no weights by name; write them: torch.save(model.state_dict(), file).")
+    return state
+
+
+def _state(found: Any) -> dict[str, Tensor] | None:
+    """A state_dict, or the one in a checkpoint; None if there is none."""
+    if not _is_dict(found):
+        return None
+    if found and all(isinstance(value, Tensor) for value in found.values()):
+        return dict(found)
+    return next((state for name in _HOLDERS if (state := _state(found.get(name))) is not None), None)
+
+
+def _is_dict(found: Any) -> bool:
+    return isinstance(found, Mapping) and all(isinstance(name, str) for name in found)
+
+
+def _unwrapped(found: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors without what wrappers put before all of their names."""
+    while not found.keys() & wanted.keys():
+        prefix = next((p for p in _WRAPPERS if found and all(name.startswith(p) for name in found)), None)
+        if prefix is None:
+            break
+        found = {name.removeprefix(prefix): value for name, value in found.items()}
+    return found
 
 
 def _some(what: str, names: list[str], most: int = 3) -> list[str]:

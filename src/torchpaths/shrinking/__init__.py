@@ -3,4 +3,5 @@
 | file | what |
 |---|---|
 | `close` | which units to close, one after the other |
+| `job` | choose, train, cut and compare |
 """
