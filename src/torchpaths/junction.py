@@ -179,6 +179,23 @@ class Junction(nn.Module):
         self.__dict__["_place"] = place
         self._share()
 
+    @property
+    def __class__(self) -> Any:
+        """A junction too, but for blocks of a library's own class, such as a transformer's layer: whoever goes from
+        child to child and asks for that class finds it. Layers of torch, which tools replace, are not passed for."""
+        place = self.__dict__.get("_place")
+        if place is None or place.more:
+            return Junction
+        kind = place.block.__class__
+        return Junction if kind.__module__.partition(".")[0] == "torch" else kind
+
+    @__class__.setter
+    def __class__(self, kind: type[nn.Module]) -> None:
+        raise CallError(_NOT_HERE.format(f"{kind.__name__} cannot be the class of a junction"))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _empty, (), self.__dict__
+
     def _share(self) -> None:
         """Share the block's very dictionaries."""
         place, own = self._place, self.__dict__
@@ -216,7 +233,7 @@ class Junction(nn.Module):
         elif isinstance(value, nn.Module) and place.put(name, value):
             self._share()
         elif name == "__class__":
-            raise CallError(_NOT_HERE.format(f"{value.__name__} cannot be the class of a junction"))
+            object.__setattr__(self, name, value)
         else:
             setattr(place.block, name, value)
 
@@ -333,6 +350,11 @@ class Junction(nn.Module):
 
     def __repr__(self) -> str:
         return f"{type(self._place).__name__}({self._place.block!r})"
+
+
+def _empty() -> Junction:
+    """A junction that is being copied or read."""
+    return object.__new__(Junction)
 
 
 def junctions(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, Junction]]:

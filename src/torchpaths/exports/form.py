@@ -184,13 +184,14 @@ class _Branching(nn.Module, ABC):
             if step.pre is not None:
                 x = step.pre(self.inner, x, *inputs)
             x = self._run(step, x, inputs)
-        return x
+        returned: Tensor = self.place.returned(x, {}, inputs)
+        return returned
 
     def _run(self, step: Step, x: Tensor, inputs: tuple[Any, ...]) -> Tensor:
         axes = tuple(axis for axis in range(1, x.dim()) if axis != step.axis)
         x, decision = self.place.decide(step.site, x, lambda x: (x, x.mean(axes) if axes else x))
         if decision is None or not isinstance(step.site.decider, _Choice):
-            return self.place.sum(step, x, inputs)
+            return self.place.sum(step, x, inputs, {})
         # Computed outside, where it stands in the file once: both sides need it.
         shortcut = () if step.shortcut.identity else (step.shortcut(self.inner, x, *inputs),)
         return self._choose(step, decision.open[:, step.unit], (x, *shortcut), inputs)

@@ -17,7 +17,9 @@ from torch import fx, nn
 
 from torchpaths.errors import RouteError
 from torchpaths.junction import Junction
+from torchpaths.models.pass_on import pass_on
 from torchpaths.places.residual.parts import Part
+from torchpaths.places.residual.rest import REST
 from torchpaths.places.residual.tracing import Constant, Recorder
 
 Run: TypeAlias = Callable[[nn.Module, Mapping[str, Any]], Any]
@@ -128,14 +130,20 @@ class _Along(Recorder):
     """Every child opaque but an ``nn.Identity``, which is nothing; the arguments are those of the block's forward."""
 
     def _called(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        return (
-            args[0] if type(self.block.get_submodule(name)) is nn.Identity else super()._called(name, *args, **kwargs)
-        )
+        if type(self.block.get_submodule(name)) is nn.Identity:
+            return args[0]
+        if REST not in kwargs:
+            return super()._called(name, *args, **kwargs)
+        child = self.proxy(self.create_node("get_attr", name, (), {}))
+        rest = kwargs.pop(REST)
+        called = self.create_proxy("call_function", pass_on, (child, args, kwargs, rest), {})
+        called.node.meta["is_wrapped"] = True  # or reading it back would look into what nobody knows beforehand
+        return called
 
     def along(self, run: Run, conditions: Iterable[tuple[Run, str]]) -> fx.Graph:
         """The graph of ``run``."""
         parameters = inspect.signature(self.block.forward).parameters.values()
-        named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        named = [p for p in parameters if p.kind is not p.VAR_POSITIONAL]
 
         def forward(twin: nn.Module) -> Any:
             arguments = {p.name: self._argument(p) for p in named}
@@ -146,4 +154,6 @@ class _Along(Recorder):
         return self.record(forward)
 
     def _argument(self, parameter: inspect.Parameter) -> fx.Proxy:
+        if parameter.kind is parameter.VAR_KEYWORD:
+            return self.rest(f"**{parameter.name}")
         return self.argument(parameter.name, *(() if parameter.default is parameter.empty else (parameter.default,)))

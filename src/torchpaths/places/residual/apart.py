@@ -65,8 +65,9 @@ class Together:
         return hook
 
     def _compare(self, name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             x, before = self._inputs.pop(name)
+            output = output[0] if isinstance(output, (tuple, list)) else output
             if len(x) != self._count or len(output) != self._count:
                 self.elsewhere.add(name)
                 return
@@ -75,7 +76,8 @@ class Together:
             alone = []
             for i in range(2):
                 before.restore()
-                own, named = ([self._one(v, i) for v in given[0]], {k: self._one(v, i) for k, v in given[1].items()})
+                own = [of_one(v, i, self._count) for v in given[0]]
+                named = {k: of_one(v, i, self._count) for k, v in given[1].items()}
                 alone.append(_forward(module, own if args else own[1:], named))
             after.restore()
             if all(part is not None and _alike(part[0], output[i]) for i, part in enumerate(alone)):
@@ -83,19 +85,21 @@ class Together:
 
         return hook
 
-    def _one(self, value: Any, i: int) -> Any:
-        """What one image has of an argument."""
-        batched = isinstance(value, Tensor) and value.dim() > 0 and len(value) == self._count
-        return value[i : i + 1].clone() if batched else value
+
+def of_one(value: Any, i: int, count: int) -> Any:
+    """What one image of a batch has of an argument."""
+    batched = isinstance(value, Tensor) and value.dim() > 0 and len(value) == count
+    return value[i : i + 1].clone() if batched else value
 
 
 def _forward(module: nn.Module, args: list[Any], kwargs: dict[str, Any]) -> Tensor | None:
     """A block's own forward, without hooks, which have changed its arguments already; None where it fails."""
     try:
-        found: Tensor = module.forward(*args, **kwargs)
+        found = module.forward(*args, **kwargs)
     except Exception:  # its own: it does not take one image
         return None
-    return found
+    first: Tensor = found[0] if isinstance(found, (tuple, list)) else found
+    return first
 
 
 def _images(example: Inputs, count: int) -> Inputs:

@@ -24,9 +24,10 @@ from torchpaths.costs import count_macs, evaluating
 from torchpaths.errors import RouteError, near
 from torchpaths.layout import Cost
 from torchpaths.places.covers import sum_item
-from torchpaths.places.residual.apart import Together
+from torchpaths.places.residual.apart import Together, of_one
 from torchpaths.places.residual.axes import channel_axis
-from torchpaths.places.residual.parts import Residual, Split, part
+from torchpaths.places.residual.parts import Keywords, Residual, Split, alike, part, split_by_hand
+from torchpaths.places.residual.rest import hands_on_rest
 from torchpaths.places.residual.split import WritesOnItselfError, split
 from torchpaths.places.untouched import Untouched
 from torchpaths.trace import Inputs
@@ -200,9 +201,9 @@ class _Search:
                 after = Untouched(module) if written else before
                 try:
                     before.restore()
-                    extra = _extra(module, args, kwargs)
+                    extra, rest = _extra(module, args, kwargs)
                     own = [attribute for holder, attribute in written if not holder]
-                    self.places[name] = self._place(name, module, x, extra, output, before, own)
+                    self.places[name] = self._place(name, module, x, (extra, rest), output, before, own)
                 except WritesOnItselfError as error:
                     self.refused[name] = str(error)
                     self.writing.append(name)
@@ -221,7 +222,7 @@ class _Search:
         name: str,
         block: nn.Module,
         x: Tensor,
-        extra: dict[str, Any],
+        told: tuple[dict[str, Any], dict[str, Any] | None],
         output: Any,
         before: Untouched,
         written: list[str],
@@ -232,7 +233,7 @@ class _Search:
             name: the block's.
             block: as it was before it ran.
             x: what its forward got.
-            extra: what else.
+            told: what else, see `_extra`.
             output: what its forward gave.
             before: the block before it ran.
             written: attributes of its own that its forward changed. Parts given by hand may change them too.
@@ -240,20 +241,25 @@ class _Search:
         Raises:
             RouteError: with the reason why it cannot be used.
         """
+        extra, rest = told
+        whole = output
+        output = output[0] if isinstance(output, (tuple, list)) and output else output
         if not isinstance(output, Tensor):
-            raise RouteError("it does not return one tensor")
+            raise RouteError("it does not return a tensor, or one first")
         batch = len(self.example)
-        if x.shape[0] != batch or output.shape[0] != batch:
+        if x.dim() == 0 or x.shape[0] != batch or output.dim() == 0 or output.shape[0] != batch:
             raise RouteError("the first axis of its input or output is not the batch")
         if name in self.by_hand:
             residuals = self.by_hand[name]
-            parts = Split(residuals, tuple(extra), params=tuple(() for _ in residuals))
+            parts = split_by_hand(residuals, extra, rest, whole)
         else:
-            if written:
-                raise WritesOnItselfError(written)
-            parts = split(block, x, **extra)
+            parts = split(block, x, extra, rest)
+            lost = [attribute for attribute in written if attribute not in parts.settled]
+            if lost:
+                raise WritesOnItselfError(lost)
             before.restore()
-        inputs = (x, *extra.values())
+        inputs = (x, *(extra[n] for n in parts.extra), *([Keywords(rest or {})] if parts.rest else ()))
+        parts.settle(block)
         starts, y = [], x.clone()
         for residual in parts.residuals:
             if residual.pre is not None:
@@ -268,6 +274,7 @@ class _Search:
         lost = set(written) - {attribute for holder, attribute in before.changed() if not holder}
         if lost:
             raise WritesOnItselfError(sorted(lost))
+        _check_returned(block, parts, starts, whole, inputs)
         costs, items = [], []
         names = list(block.named_parameters(name, remove_duplicate=False))
         for number, (residual, start, held) in enumerate(zip(parts.residuals, starts, parts.params, strict=True)):
@@ -276,7 +283,7 @@ class _Search:
                     part(residual.branch)(block, start.clone(), *inputs)
                 held = tuple(used.found.values())
             # One image alone: some work, such as a table of relative positions, is done once for the whole batch.
-            one = [v[:1] if isinstance(v, Tensor) and v.dim() and len(v) == batch else v for v in inputs]
+            one = [of_one(v, 0, batch) for v in inputs]
             run = partial(part(residual.branch), block, start[:1].clone(), *one)
             before.restore()  # what it remembers is of all images
             costs.append(Cost(count_macs(run), sum(p.numel() for p in held)))
@@ -285,6 +292,25 @@ class _Search:
         parts = replace(parts, residuals=tuple(map(partial(_with_axis, block, inputs), parts.residuals, starts)))
         channels = tuple(s.shape[r.axis or 1] for s, r in zip(starts, parts.residuals, strict=True))
         return Found(name, parts, _names(name, parts), tuple(costs), channels, tuple(items))
+
+
+def _check_returned(
+    block: nn.Module, parts: Split, starts: list[Tensor], whole: Any, inputs: tuple[Any, ...]
+) -> None:
+    """Raise unless what a block returned beside its output is what its parts give."""
+    if parts.returned is None:
+        return
+    notes: dict[int, Any] = {}
+    for noting, start in zip(parts.returned.noting, starts, strict=True):
+        if noting is not None:
+            _, *found = noting[0](block, start.clone(), *inputs)
+            notes.update(zip(noting[1], found, strict=True))
+    made = parts.returned.made(block, whole[0], notes, inputs)
+    same = type(made) is type(whole) and len(made) == len(whole)
+    for a, b in zip(tree_leaves(made), tree_leaves(whole), strict=False):
+        same = same and (torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else alike(a, b))
+    if not same:
+        raise RouteError("what it returns beside its output is not what its parts give")
 
 
 def _with_axis(block: nn.Module, inputs: tuple[Any, ...], residual: Residual, start: Tensor) -> Residual:
@@ -318,20 +344,24 @@ class _ParametersUsed(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _extra(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """What a module was called with beyond its input and its defaults, in the order of its signature."""
+def _extra(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """What a module was called with beyond its input and its defaults: what its forward names, in the order of its
+    signature, and what it hands on without naming it; None where it does not hand on all such.
+
+    Raises:
+        RouteError: for values that its forward has no names for (``*args``).
+    """
     parameters = list(inspect.signature(module.forward).parameters.values())
-    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
-        if len(args) > 1 or len(kwargs) > (not args):
-            raise RouteError("its forward takes any arguments (*args or **kwargs) and was given some")
-        return {}
-    given = {**dict(zip((p.name for p in parameters), args, strict=False)), **kwargs}
-    defaults = {p.name: p.default for p in parameters[1:]}
-    return {n: given[n] for n, d in defaults.items() if n in given and given[n] is not d and not _equal(given[n], d)}
-
-
-def _equal(a: Any, b: Any) -> bool:
-    return not isinstance(a, Tensor) and not isinstance(b, Tensor) and bool(a == b)
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters) and len(args) > 1:
+        raise RouteError("its forward takes any values (*args) and was given some; let it name them")
+    own = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
+    given = {**dict(zip((p.name for p in own), args, strict=False)), **kwargs}
+    defaults = {p.name: p.default for p in own[1:]}
+    named = {n: given[n] for n, d in defaults.items() if n in given and given[n] is not d and not alike(given[n], d)}
+    rest = {n: v for n, v in given.items() if n not in defaults and n != own[0].name} if own else {}
+    return (named, rest) if hands_on_rest(module) else ({**named, **rest}, None)
 
 
 def _names(module: str, parts: Split) -> tuple[str, ...]:

@@ -19,8 +19,9 @@ from __future__ import annotations
 import inspect
 import itertools
 import operator
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -30,20 +31,25 @@ from torch import Tensor, fx, nn
 from torchpaths.errors import RouteError
 from torchpaths.places.residual.axes import channel_axis
 from torchpaths.places.residual.length import Way, longer
-from torchpaths.places.residual.parts import Piece, Residual, Split
-from torchpaths.places.residual.tracing import Evaluated, writes_in_place
+from torchpaths.places.residual.evaluated import Evaluated
+from torchpaths.places.residual.parts import Piece, Residual, Returned, Split
+from torchpaths.places.residual.rest import REST, rest_name
+from torchpaths.places.residual.tracing import writes_in_place
 
 _ADDITIONS = {operator.add, operator.iadd, torch.add, "add", "add_"}
 _RELUS = {torch.relu, torch.relu_, nn.functional.relu, nn.functional.relu_, "relu", "relu_"}
 
 
-def split(block: nn.Module, x: Tensor, **extra: Any) -> Split:
+def split(
+    block: nn.Module, x: Tensor, extra: Mapping[str, Any] | None = None, rest: Mapping[str, Any] | None = None
+) -> Split:
     """Find the residual sums of a block.
 
     Args:
         block: a module whose forward takes a tensor first; put in eval mode by the caller.
         x: an input of the block, as it occurs in the network.
-        extra: further arguments its forward is called with, none of them a tensor. The others keep their defaults.
+        extra: further arguments its forward is called with. The others keep their defaults.
+        rest: those it is called with that its forward does not name, where it hands them on (`hands_on_rest`).
 
     Returns:
         Its residuals, in order of execution.
@@ -51,29 +57,71 @@ def split(block: nn.Module, x: Tensor, **extra: Any) -> Split:
     Raises:
         RouteError: with the reason, if the forward cannot be traced or holds no residual sum.
     """
-    if any(isinstance(value, Tensor) for value in extra.values()):
-        raise RouteError("its forward takes more than one tensor")
-    recorder = _record(block, x, extra, training=False)
+    given = {} if extra is None else extra
+    nothing = {name: None for name, value in given.items() if value is None}
+    extra = {name: value for name, value in given.items() if value is not None}
+    try:
+        return _split(block, x, extra, rest, nothing)
+    except RouteError as error:
+        # Sizes as numbers, that an input then has to have, where something is done with them that leaves no record.
+        fixed = {name: value for name, value in extra.items() if _is_plain(value)}
+        if not fixed:
+            raise
+        try:
+            return _split(block, x, {n: v for n, v in extra.items() if n not in fixed}, rest, {**nothing, **fixed})
+        except RouteError:
+            raise error from None
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is a number, a text or a tuple of such."""
+    return all(_is_plain(v) for v in value) if isinstance(value, tuple) else isinstance(value, (int, float, str, type(None)))
+
+
+def _split(
+    block: nn.Module, x: Tensor, extra: Mapping[str, Any], rest: Mapping[str, Any] | None, fixed: Mapping[str, Any]
+) -> Split:
+    recorder = _record(block, x, extra, rest, fixed, training=False)
     try:
         values = {node: recorder.value(node) for node in recorder.graph.nodes if node.op != "output"}
     except Exception as error:
         raise _untraceable(error) from error
-    found = _Splitter(block, recorder.graph, values, tuple(extra)).split(recorder.conditions)
-    if str(_record(block, x, extra, training=True).graph) != str(recorder.graph):
-        raise RouteError("its forward does different things in training and evaluation")
-    return found
+    found = _Splitter(block, recorder.graph, values, tuple(extra), rest is not None).split(recorder.conditions)
+    if str(_record(block, x, extra, rest, fixed, training=True).graph) != str(recorder.graph):
+        raise RouteError(
+            "its forward does different things in training and evaluation; let a child do what differs, such as "
+            "nn.Dropout, timm.layers.DropPath or torchvision.ops.StochasticDepth, or a function that is told, such as "
+            "nn.functional.dropout(x, p, self.training)"
+        )
+    return replace(
+        found,
+        tensors=frozenset(name for name, value in extra.items() if isinstance(value, Tensor)),
+        kinds={name: type(extra[name]) for name in extra if name in recorder.asked},
+        fixed=dict(fixed),
+        settled=recorder.settled(),
+    )
 
 
-def _record(block: nn.Module, x: Tensor, extra: dict[str, Any], training: bool) -> Evaluated:
-    """The block's graph, as its own flag for training leads to it, beside the example's values."""
+def _record(
+    block: nn.Module,
+    x: Tensor,
+    extra: Mapping[str, Any],
+    rest: Mapping[str, Any] | None,
+    fixed: Mapping[str, Any],
+    training: bool,
+) -> Evaluated:
+    """The block's graph, as flags for training lead to it, beside the example's values."""
     recorder = Evaluated(block, training)
     first, *others = inspect.signature(block.forward).parameters.values()
+    named = [p.name for p in others if p.kind is not p.VAR_KEYWORD]
 
     def forward(twin: nn.Module) -> Any:
         own = twin.__dict__.get("forward") or partial(type(twin).forward, twin)
         value = recorder.given(first.name, x)
-        given = {p.name: recorder.given(p.name, extra[p.name]) for p in others if p.name in extra}
-        return own(value, **given)
+        order = sorted(extra, key=lambda name: named.index(name) if name in named else len(named))
+        given = {name: recorder.given(name, extra[name]) for name in order}
+        further = {} if rest is None else recorder.given_rest(rest_name(block), dict(rest))
+        return own(value, **given, **fixed, **further)
 
     failed = None
     try:
@@ -84,7 +132,7 @@ def _record(block: nn.Module, x: Tensor, extra: dict[str, Any], training: bool) 
     if written:
         raise WritesOnItselfError(written)
     if failed is not None:
-        raise _untraceable(failed) from failed
+        raise failed if isinstance(failed, RouteError) else _untraceable(failed) from failed
     return recorder
 
 
@@ -120,19 +168,18 @@ class _Splitter:
     graph: fx.Graph
     values: dict[fx.Node, Any]
     extra: tuple[str, ...]
+    rest: bool = False
     flow: list[fx.Node] = field(default_factory=list)
 
     def split(self, conditions: list[tuple[fx.Node, bool]]) -> Split:
         root = next(n for n in self.graph.nodes if n.op == "placeholder")
         output = next(n for n in self.graph.nodes if n.op == "output")
-        if not isinstance(output.args[0], fx.Node):
-            raise RouteError("its forward returns more than one tensor")
-        end = output.args[0]
+        end, others = self._ends(output.args[0])
         cuts = self._cut_points(root, end)
         sums = [(start, node) for start, node in itertools.pairwise(cuts) if self._is_sum(node, start)]
         if not sums:
             raise RouteError("it holds no sum of two operands that both come from its input")
-        residuals, params = [], []
+        residuals, params, branches = [], [], []
         ends = [start for start, _ in sums[1:]] + [end]
         for i, ((start, node), stop) in enumerate(zip(sums, ends, strict=True)):
             branch, shortcut = self._operands(start, node, root)
@@ -152,9 +199,64 @@ class _Splitter:
                 )
             )
             params.append(tuple(found))
+            branches.append((start, branch))
         met = [(self._piece(root, node, root), answer) for node, answer in conditions]
         pieces, answers = tuple(p for p, _ in met), tuple(a for _, a in met)
-        return Split(tuple(residuals), self.extra, pieces, answers, tuple(params))
+        returned = None
+        if others is not None:
+            returned = self._returned(type(output.args[0]), others, branches, root)
+        return Split(
+            tuple(residuals), self.extra, pieces, answers, tuple(params), rest=self.rest, returned=returned
+        )
+
+    def _ends(self, returned: Any) -> tuple[fx.Node, tuple[Any, ...] | None]:
+        """The block's output, and what it returns beside it; None if that is not asked for."""
+        if isinstance(returned, fx.Node) and isinstance(self.values.get(returned), Tensor):
+            return returned, None
+        several = isinstance(returned, (tuple, list)) and len(returned) > 0
+        if not several or not isinstance(self.values.get(returned[0]), Tensor):
+            raise RouteError("its forward does not return a tensor, or one first")
+        if any(isinstance(v, (tuple, list, dict)) and v for v in returned[1:]):
+            raise RouteError("its forward returns several values that hold others")
+        return returned[0], tuple(returned[1:])
+
+    def _returned(
+        self, kind: type[Any], others: tuple[Any, ...], branches: list[tuple[fx.Node, fx.Node]], root: fx.Node
+    ) -> Returned:
+        """How what the block returns beside its output is made."""
+        values: list[Any] = []
+        noted: list[list[int]] = [[] for _ in branches]
+        for place, value in enumerate(others):
+            made = value
+            if isinstance(value, fx.Node):
+                made = None
+                needs = self._needs(value) - {root}
+                holds = [i for i, (start, branch) in enumerate(branches) if needs <= self._between(start, branch)]
+                if not needs:
+                    made = self._piece(root, value, root)
+                elif not holds:
+                    raise RouteError(f"its forward returns {value.name!r} too, which is made of more than one branch")
+                else:
+                    noted[holds[0]].append(place)
+            values.append(made)
+        noting = tuple(
+            (self._piece(start, (branch, *(others[i] for i in places)), root), tuple(places)) if places else None
+            for (start, branch), places in zip(branches, noted, strict=True)
+        )
+        return Returned(tuple if issubclass(kind, tuple) else list, tuple(values), noting)
+
+    def _needs(self, node: fx.Node) -> set[fx.Node]:
+        """The flowing values of which something is made."""
+        found: set[fx.Node] = set()
+        waiting, seen = [node], set()
+        while waiting:
+            here = waiting.pop()
+            if here in self.flow:
+                found.add(here)
+            elif here not in seen:
+                seen.add(here)
+                waiting += _arguments(here)
+        return found
 
     def _cut_points(self, root: fx.Node, end: fx.Node) -> list[fx.Node]:
         """Values that every route from ``root`` to ``end`` passes, in order: routes before x routes behind = all."""
@@ -256,20 +358,23 @@ class _Splitter:
             )
         return axis
 
-    def _piece(self, start: fx.Node, end: fx.Node, root: fx.Node) -> Piece:
-        """Code that computes ``end`` from ``start``; sizes are read again from the block's own input."""
+    def _piece(self, start: fx.Node, end: fx.Node | tuple[fx.Node, ...], root: fx.Node) -> Piece:
+        """Code that computes ``end``, or several values, from ``start``; sizes are read again from the block's own
+        input."""
+        ends = end if isinstance(end, tuple) else (end,)
         graph = fx.Graph()
         x = graph.placeholder("x")
         made = {node: graph.placeholder(f"input_{i}") for i, node in enumerate(self._inputs(root))}
         made[start] = x
-        allowed = self._between(start, end)
+        needed = [n for e in ends for n in self._needs(e)] if isinstance(end, tuple) else ends
+        allowed = set().union(*(self._between(start, n) for n in needed))
         in_place = False
 
         def copy(node: fx.Node) -> fx.Node:
             nonlocal in_place
             if node not in made:
                 if node in self.flow and node not in allowed:
-                    raise RouteError(f"the part that ends in {end.name!r} also needs {node.name!r} from outside it")
+                    raise RouteError(f"the part that ends in {ends[0].name!r} also needs {node.name!r} from outside it")
                 reads_size = node not in self.flow
                 made[node] = graph.node_copy(node, lambda n: copy(twin(n) if reads_size else n))
                 in_place = in_place or self._writes(node)
@@ -283,19 +388,23 @@ class _Splitter:
                         return other
             return node
 
-        graph.output(copy(end))
+        graph.output(tuple(map(copy, end)) if isinstance(end, tuple) else copy(end))
         code = graph.python_code(root_module="self")
+        source = re.sub(rf"\b{REST} = (\w+)", r"**\1", code.src)
         scope = {k: v for k, v in code.globals.items() if k != "__builtins__"}
+        if isinstance(end, tuple):
+            return Piece(source, scope, False, in_place)
         while end is not start and self._is(end, nn.Identity):
             [end] = _arguments(end)
         relu = end is not start and self._is_relu(end)
         layer = str(end.target) if relu and end.op == "call_module" else ""
-        return Piece(code.src, scope, end is start, in_place, relu, relu and _arguments(end) == [start], layer)
+        return Piece(source, scope, end is start, in_place, relu, relu and _arguments(end) == [start], layer)
 
     def _inputs(self, root: fx.Node) -> list[fx.Node]:
         """What every part is given beside its own value."""
         placeholders = {str(n.target): n for n in self.graph.nodes if n.op == "placeholder"}
-        return [root, *(placeholders[name] for name in self.extra)]
+        rest = [rest_name(self.block)] if self.rest else []
+        return [root, *(placeholders[name] for name in (*self.extra, *rest))]
 
     def _is_relu(self, node: fx.Node) -> bool:
         return self._is(node, nn.ReLU) or (node.op in ("call_function", "call_method") and node.target in _RELUS)
