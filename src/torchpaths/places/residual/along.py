@@ -118,7 +118,7 @@ def copying(module: nn.Module) -> fx.GraphModule:
 
 
 def _first(graph: fx.Graph) -> fx.Node:
-    first: fx.Node = next(iter(graph.nodes))
+    first: fx.Node = next(node for node in graph.nodes if node.op == "placeholder")
     return first
 
 

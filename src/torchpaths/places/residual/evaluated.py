@@ -32,11 +32,11 @@ class Evaluated(Recorder):
             block: not touched.
             training: what the flags for training of the block and its children say.
         """
-        super().__init__(block)
         self.training = training
         self.conditions: list[tuple[fx.Node, bool]] = []
         self.asked: set[str] = set()
         self._values: dict[fx.Node, Any] = {}
+        super().__init__(block)
 
     def given(self, name: str, value: Any) -> fx.Proxy:
         """A new argument of the graph, and what it is in the example."""

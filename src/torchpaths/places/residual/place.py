@@ -130,7 +130,7 @@ class ResidualPlace(Place):
         """What every part gets beside its own value; raises as `run` says."""
         self.check_block()
         name = self.sites[0].modules[0]
-        if not isinstance(x, Tensor):
+        if x is None or isinstance(x, (list, tuple, dict)):
             raise CallError(
                 f"block {name!r} was given a {type(x).__name__} and was routed with a tensor; call it with one tensor."
             )
@@ -224,8 +224,9 @@ class ResidualPlace(Place):
 
     def _inputs(self, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
         """What every part is called with besides its own value: the block's input and what else it is told."""
-        further = (*self.extra, *((rest_name(self.block),) if self.split.rest else ()))
-        return (next(iter(arguments.values())), *(arguments[name] for name in further))
+        rest = rest_name(self.block)
+        further = (arguments[name] if name in arguments else arguments[rest][name] for name in self.extra)
+        return (next(iter(arguments.values())), *further, *((arguments[rest],) if self.split.rest else ()))
 
     def _conditions(self) -> Iterator[tuple[Run, str]]:
         """What a call must meet for its parts to be right, as in `run`, for `trace`."""
@@ -244,6 +245,9 @@ class ResidualPlace(Place):
         for argument, default in self._defaults.items():
             if argument not in self.extra and default is not inspect.Parameter.empty:
                 yield partial(left, argument, default), f"{name} was cut for calls without {argument}"
+        rest = rest_name(self.block)
+        if rest and not self.split.rest and set(self.extra) <= set(self._defaults):
+            yield partial(left, rest, {}), f"{name} was cut for calls without {rest}"
 
     def _along(
         self, steps: tuple[tuple[Step, bool], ...], rectified: bool, block: nn.Module, arguments: Mapping[str, Any]

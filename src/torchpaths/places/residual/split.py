@@ -35,6 +35,7 @@ from torchpaths.places.residual.evaluated import Evaluated
 from torchpaths.places.residual.parts import Piece, Residual, Returned, Split
 from torchpaths.places.residual.rest import REST, rest_name
 from torchpaths.places.residual.tracing import writes_in_place
+from torchpaths.places.untouched import Untouched
 
 _ADDITIONS = {operator.add, operator.iadd, torch.add, "add", "add_"}
 _RELUS = {torch.relu, torch.relu_, nn.functional.relu, nn.functional.relu_, "relu", "relu_"}
@@ -87,6 +88,9 @@ def _split(
     except Exception as error:
         raise _untraceable(error) from error
     found = _Splitter(block, recorder.graph, values, tuple(extra), rest is not None).split(recorder.conditions)
+    settled = recorder.settled()
+    if settled:
+        _check_settled(block, settled, lambda: _record(block, x, extra, rest, fixed, training=False))
     if str(_record(block, x, extra, rest, fixed, training=True).graph) != str(recorder.graph):
         raise RouteError(
             "its forward does different things in training and evaluation; let a child do what differs, such as "
@@ -98,8 +102,21 @@ def _split(
         tensors=frozenset(name for name, value in extra.items() if isinstance(value, Tensor)),
         kinds={name: type(extra[name]) for name in extra if name in recorder.asked},
         fixed=dict(fixed),
-        settled=recorder.settled(),
+        settled=settled,
     )
+
+
+def _check_settled(block: nn.Module, settled: Mapping[str, Any], record: Callable[[], Evaluated]) -> None:
+    """Raise unless a block that was assigned these values does what it did and assigns the same again."""
+    before = Untouched(block)
+    try:
+        Split((), settled=settled).settle(block)
+        again = record().settled()
+    finally:
+        before.restore()
+    other = [name for name, value in again.items() if name not in settled or settled[name] != value]
+    if other:
+        raise WritesOnItselfError(other)
 
 
 def _record(
@@ -235,7 +252,7 @@ class _Splitter:
                 if not needs:
                     made = self._piece(root, value, root)
                 elif not holds:
-                    raise RouteError(f"its forward returns {value.name!r} too, which is made of more than one branch")
+                    raise RouteError(f"its forward returns {value.name!r} too, which is not made in one of its branches")
                 else:
                     noted[holds[0]].append(place)
             values.append(made)

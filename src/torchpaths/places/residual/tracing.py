@@ -56,6 +56,8 @@ class Constant:
 class _Proxy(fx.Proxy):
     """A recorded value; rounding it is recorded too, and it passes for what it is in the example."""
 
+    _is_param = _is_buffer = False  # what torch asks of a tensor to know whether it is one
+
     @property
     def __class__(self) -> Any:
         """The class of the example's value for whoever asks ``isinstance``, and for nobody else: torch itself would
@@ -109,8 +111,6 @@ class _Table(dict[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         value = super().__getitem__(name)
-        if name == "training" and isinstance(value, bool):
-            return self.recorder.flag(f"{self.prefix}training")
         return self.recorder.held(self.prefix + name, value) if isinstance(value, Tensor) else value
 
 
@@ -163,6 +163,12 @@ class Recorder(fx.Tracer):
         with _Factories(self):
             value = run(self.twin)
         self.create_node("output", "output", (self.create_arg(value),), {})
+        given = [node for node in self.graph.nodes if node.op == "placeholder"]
+        for node in [proxy.node for name, proxy in self._held.items() if name.rpartition(".")[2] == "training"]:
+            if not node.users:
+                self.graph.erase_node(node)
+            elif given:
+                given[-1].append(node)
         return self.graph
 
     def argument(self, name: str, *default: Any) -> fx.Proxy:
@@ -179,7 +185,7 @@ class Recorder(fx.Tracer):
         found = {}
         for module, name in self._before.changed():
             value = self.twin.get_submodule(module).__dict__.get(name, _Proxy)
-            if type(value) in _PLAIN:
+            if type(value) in _PLAIN and name != "training":
                 found[f"{module}.{name}" if module else name] = value
         return found
 
@@ -209,8 +215,7 @@ class Recorder(fx.Tracer):
         for name in ("_parameters", "_buffers"):
             own[name] = _Table(module.__dict__[name], prefix, self)
         own.update({name: self._own(value) for name, value in module.__dict__.items() if name not in own})
-        # Looked up where buffers are, the flag is recorded, and read again whenever what was recorded runs.
-        dict.__setitem__(own["_buffers"], "training", own.pop("training", module.training))
+        own["training"] = self.flag(f"{prefix}training")  # recorded, it is read again whenever what was recorded runs
         if module is not self.block:
             own["_compiled_call_impl"] = partial(self._called, prefix[:-1])
         return twin
