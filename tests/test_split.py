@@ -282,7 +282,7 @@ class WithSize(_Block):
 @pytest.mark.parametrize("extra", [{"size": (3, 5)}, {"size": (3, 5), "scale": 2.0}])
 def test_further_arguments_reach_every_part(extra: dict[str, Any]) -> None:
     block, x = settle(WithSize()), torch.randn(2, 15, WIDTH)
-    parts = split(block, x, extra)
+    parts = split(block, x, **extra)
     assert parts.extra == tuple(extra)
     [residual] = parts.residuals
     with torch.no_grad():

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from torchpaths.errors import CallError, PathError
+from torchpaths.inputs import Given, gather, main_of
 from torchpaths.junction import Junction, junctions
 from torchpaths.layout import Layout
 from torchpaths.path import Path
-from torchpaths.trace import Call, Decider, Inputs, Site, Slot, Trace, extent
+from torchpaths.trace import Call, Decider, Site, Slot, Trace, extent
 
 
 class Routed(nn.Module):
@@ -56,10 +57,11 @@ class Routed(nn.Module):
         """The junctions of the model."""
         return tuple(junction for _, junction in junctions(self.model))
 
-    def forward(self, x: Inputs, *inputs: Any, path: Path | None = None, **more: Any) -> tuple[Any, Trace]:
+    def forward(self, x: Any = None, *inputs: Any, path: Path | None = None, **more: Any) -> tuple[Any, Trace]:
         """
         Args:
-            x: a batch, first axis the samples; or a list of images, for models that take one.
+            x: a batch, first axis the samples; a list of images, for models that take one; or all that the model takes,
+                a mapping of names to values or a tuple of values in order. None where everything has a name.
             *inputs: the path, if the first of them is one; what else the model's own forward takes.
             path: units chosen from outside; sites it does not name decide for themselves.
             **more: what else the model's own forward takes by name, such as a detector's ``targets``.
@@ -72,7 +74,7 @@ class Routed(nn.Module):
             CallError: in a replica of ``nn.DataParallel``.
         """
         path, inputs = self._chosen(path, inputs)
-        batch, device = extent(x)
+        args, more, (batch, device) = self._gathered(x, inputs, more)
         if path is not None:
             path.check(self.layout, batch)
         call = Call(path, batch, device, torch.is_grad_enabled())
@@ -81,11 +83,33 @@ class Routed(nn.Module):
         try:
             slot.running[key] = None
             holder.call = call
-            y = self.model(x, *inputs, **more)
+            y = self.model(*args, **more)
         finally:
             holder.call = before
             slot.running.pop(key, None)
         return y, self._finished(call)
+
+    def _gathered(
+        self, x: Any, inputs: tuple[Any, ...], more: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any], tuple[int, torch.device]]:
+        """What the model is called with, in order and by name; how many samples, and where they are.
+
+        Raises:
+            CallError: if there is no batch.
+        """
+        if isinstance(x, Tensor):
+            return (x, *inputs), more, extent(x)
+        given = gather(self.model, x)
+        args, kwargs = (given.args, {**given.kwargs, **more}) if isinstance(given, Given) else ((x,), more)
+        if x is None:
+            args = ()
+        main = given if isinstance(given, (Given, list, tuple)) else main_of(self.model, (*args, *inputs), kwargs)[0]
+        if main is None or (isinstance(main, (list, tuple)) and not all(isinstance(v, Tensor) for v in main)):
+            raise CallError(
+                f"a call with {type(x).__name__} and no tensor for a batch; give net(x), net(name=x), a mapping of names "
+                "to values, or a list of images."
+            )
+        return (*args, *inputs), kwargs, extent(main)
 
     def _finished(self, call: Call) -> Trace:
         """The trace of a call.

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from torchpaths.costs import evaluating
+from torchpaths.inputs import Given, call
 from torchpaths.places.untouched import Untouched
 from torchpaths.trace import Inputs
 
@@ -50,7 +51,7 @@ class Together:
             handles.append(module.register_forward_hook(self._compare(name), with_kwargs=True, prepend=True))
         try:
             with torch.no_grad(), evaluating(model):
-                model(_images(example, self._count))
+                call(model, _images(example, self._count))
         except Exception:  # the model's own: it insists on the example's number
             self.apart = set(blocks) if len(example) == 1 else set()
         finally:
@@ -104,6 +105,10 @@ def _forward(module: nn.Module, args: list[Any], kwargs: dict[str, Any]) -> Tens
 
 def _images(example: Inputs, count: int) -> Inputs:
     """The first image of a batch, and others of another brightness and contrast that are like it in nothing."""
+    if isinstance(example, Given):  # what has no pixels, such as a label, is the first image's for all
+        return example.changed(
+            lambda v: _images(v, count) if v.is_floating_point() and v.dim() > 1 else v[:1].repeat_interleave(count, 0)
+        )
     first = example[0]
     made = [first]
     draw = torch.Generator().manual_seed(0)

@@ -22,13 +22,14 @@ from torch.utils._pytree import tree_leaves
 
 from torchpaths.costs import count_macs, evaluating
 from torchpaths.errors import RouteError, near
+from torchpaths.inputs import call, shape_of
 from torchpaths.layout import Cost
 from torchpaths.places.covers import sum_item
 from torchpaths.places.residual.apart import Together, of_one
 from torchpaths.places.residual.axes import channel_axis
 from torchpaths.places.residual.parts import Keywords, Residual, Split, alike, part, split_by_hand
 from torchpaths.places.residual.rest import hands_on_rest
-from torchpaths.places.residual.split import WritesOnItselfError, split
+from torchpaths.places.residual.split import WritesOnItselfError, take_apart
 from torchpaths.places.untouched import Untouched
 from torchpaths.trace import Inputs
 
@@ -144,15 +145,13 @@ class _Search:
                 handles.append(module.register_forward_hook(self._examine(name), with_kwargs=True, prepend=True))
         try:
             with torch.no_grad(), evaluating(self.model):
-                self.model(self.example)
+                call(self.model, self.example)
         except RouteError:
             raise
         except Exception as error:
             reason = str(error).strip().split("\n")[0]
-            example = self.example
-            shape = tuple(example.shape) if isinstance(example, Tensor) else [tuple(x.shape) for x in example]
             raise RouteError(
-                f"{type(self.model).__name__} does not take the example of shape {shape}: {reason}. "
+                f"{type(self.model).__name__} does not take the example of shape {shape_of(self.example)}: {reason}. "
                 "Give route(model, method, example=x) an x that model(x) accepts."
             ) from error
         finally:
@@ -253,7 +252,7 @@ class _Search:
             residuals = self.by_hand[name]
             parts = split_by_hand(residuals, extra, rest, whole)
         else:
-            parts = split(block, x, extra, rest)
+            parts = take_apart(block, x, extra, rest)
             lost = [attribute for attribute in written if attribute not in parts.settled]
             if lost:
                 raise WritesOnItselfError(lost)

@@ -41,15 +41,30 @@ _ADDITIONS = {operator.add, operator.iadd, torch.add, "add", "add_"}
 _RELUS = {torch.relu, torch.relu_, nn.functional.relu, nn.functional.relu_, "relu", "relu_"}
 
 
-def split(
-    block: nn.Module, x: Tensor, extra: Mapping[str, Any] | None = None, rest: Mapping[str, Any] | None = None
-) -> Split:
+def split(block: nn.Module, x: Tensor, /, **extra: Any) -> Split:
     """Find the residual sums of a block.
 
     Args:
         block: a module whose forward takes a tensor first; put in eval mode by the caller.
         x: an input of the block, as it occurs in the network.
         extra: further arguments its forward is called with. The others keep their defaults.
+
+    Returns:
+        Its residuals, in order of execution.
+
+    Raises:
+        RouteError: with the reason, if the forward cannot be traced or holds no residual sum.
+    """
+    return take_apart(block, x, extra, None)
+
+
+def take_apart(block: nn.Module, x: Tensor, given: Mapping[str, Any], rest: Mapping[str, Any] | None) -> Split:
+    """The same for any call of the block.
+
+    Args:
+        block: as for `split`.
+        x: likewise.
+        given: further arguments its forward is called with. The others keep their defaults.
         rest: those it is called with that its forward does not name, where it hands them on (`hands_on_rest`).
 
     Returns:
@@ -58,7 +73,6 @@ def split(
     Raises:
         RouteError: with the reason, if the forward cannot be traced or holds no residual sum.
     """
-    given = {} if extra is None else extra
     nothing = {name: None for name, value in given.items() if value is None}
     extra = {name: value for name, value in given.items() if value is not None}
     try:

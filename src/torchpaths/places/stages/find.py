@@ -25,6 +25,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from torchpaths.costs import count_macs, evaluating
 from torchpaths.errors import RouteError
+from torchpaths.inputs import call
 from torchpaths.layout import Cost
 from torchpaths.places.covers import sum_item
 from torchpaths.places.residual.find import ByHand, Found, find_residuals, match
@@ -194,7 +195,7 @@ class _Walk:
             handles.append(module.register_forward_hook(self._end(name)))
         try:
             with torch.no_grad(), evaluating(model):
-                model(example[:1])
+                call(model, example[:1])
         finally:
             for handle in handles:
                 handle.remove()
