@@ -29,13 +29,13 @@ def is_pretrained(model: nn.Module) -> bool:
 
 
 def fitted(
-    model: nn.Module, kept: Mapping[str, Mapping[str, str]], sizes: Mapping[str, int], heads: Sequence[int] | None
+    model: nn.Module, blocks: Mapping[str, Mapping[str, nn.Module]], sizes: Mapping[str, int], heads: Sequence[int] | None
 ) -> Any:
     """The configuration with which a model's class makes it with fewer blocks; None if there is none.
 
     Args:
         model: of transformers, cut; the parts of blocks that are gone do not matter.
-        kept: name of a list of blocks -> {name of each child now: its old name}.
+        blocks: name of a list of blocks -> the blocks that are left, whole, by their names now.
         sizes: name of such a list -> how many it held.
         heads: the classes that are left, by their old numbers; None for all.
     """
@@ -44,51 +44,43 @@ def fitted(
     if heads is not None:
         names = {new: config.id2label.get(old, str(old)) for new, old in enumerate(heads)}
         config.id2label, config.label2id = names, {name: number for number, name in names.items()}
-    before, after = [sizes[name] for name in kept], [len(names) for names in kept.values()]
+    before, after = [sizes[name] for name in blocks], [len(left) for left in blocks.values()]
     if before == after:
         return config
-    for name, value in vars(config).items():
+    data = config.to_dict()
+    for name, value in data.items():
         if isinstance(value, (list, tuple)) and list(value) == before:
-            setattr(config, name, type(value)(after))
+            data[name] = after
         elif len(before) == 1 and type(value) is int and value == before[0] and "layers" in name:
-            setattr(config, name, after[0])
+            data[name] = after[0]
+    if list(data.get("out_features") or [])[:-1] or data.get("out_features") not in (None, data.get("stage_names", [])[-1:]):
+        return None  # it gives out stages by their names
+    for name in ("stage_names", "out_features", "out_indices"):
+        data.pop(name, None)  # made of the numbers
     try:
+        config = type(config).from_dict(data)
+        config._attn_implementation = own.config._attn_implementation
         with torch.device("meta"):
             made = type(model)(config)
     except Exception:  # the class's own: it does not take these numbers
         return None
-    return config if all(_alike(made, model, name, list(names)) for name, names in kept.items()) else None
+    return config if all(_alike(made.get_submodule(name)._modules, left) for name, left in blocks.items()) else None
 
 
-def _alike(made: nn.Module, model: nn.Module, blocks: str, names: list[str]) -> bool:
-    """Whether the blocks of one list are made as those of another were."""
-    own, other = made.get_submodule(blocks)._modules, model.get_submodule(blocks)._modules
-    return list(own) == names and all(_settings(own[name], other[name]) for name in names)
+def _alike(made: Mapping[str, nn.Module | None], blocks: Mapping[str, nn.Module]) -> bool:
+    """Whether blocks are made as others were: layers of the same names with the same numbers and texts. Those without
+    weights do not count: rates of dropping are those that the new depth gives."""
+    return list(made) == list(blocks) and all(_settings(made[name]) == _settings(blocks[name]) for name in made)
 
 
-def _settings(made: nn.Module | None, block: nn.Module | None) -> bool:
-    """Whether what is there of a block has the numbers and texts that a block was made with."""
-    assert made is not None
+def _settings(block: nn.Module | None) -> dict[str, tuple[type[nn.Module], dict[str, Any]]]:
     assert block is not None
-    plain = (bool, int, float, str, tuple)
-    for name, module in block.named_modules():
-        if type(module).__module__.startswith("torch.fx") or not _has(made, name):
-            continue  # what is left of it, which has none
-        other = made.get_submodule(name)
-        mine, its = (
-            {k: v for k, v in vars(m).items() if isinstance(v, plain) and k != "training"} for m in (module, other)
-        )
-        if mine != its and type(module) is type(other):
-            return False
-    return True
+    held = ((name, m) for name, m in block.named_modules() if next(m.parameters(), None) is not None)
+    return {name: (type(m), {k: v for k, v in vars(m).items() if _is_setting(k, v)}) for name, m in held}
 
 
-def _has(model: nn.Module, name: str) -> bool:
-    try:
-        model.get_submodule(name)
-    except AttributeError:
-        return False
-    return True
+def _is_setting(name: str, value: Any) -> bool:
+    return isinstance(value, (bool, int, float, str, tuple)) and name != "training" and not name.startswith("_")
 
 
 def note(config: Any, opened: Mapping[str, Bools], kept: Mapping[str, Mapping[str, str]], shape: Sequence[int]) -> None:
@@ -97,7 +89,7 @@ def note(config: Any, opened: Mapping[str, Bools], kept: Mapping[str, Mapping[st
     Args:
         config: with the numbers of blocks that are left.
         opened: site -> its units, all of them blocks or parts of blocks.
-        kept: as for `fitted`.
+        kept: name of a list of blocks -> {name of each child now: its old name}.
         shape: of one image.
     """
     now = {}

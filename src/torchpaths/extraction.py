@@ -29,7 +29,7 @@ from torchpaths.inputs import call, gather, shape_of
 from torchpaths.head import check_rows, head_of, with_rows
 from torchpaths.junction import Junction
 from torchpaths.path import Bools, Path
-from torchpaths.places.residual.along import copying, hands_on, is_chain, rectified_junctions
+from torchpaths.places.residual.along import copying, hands_on, is_chain, leaves_nothing, rectified_junctions
 from torchpaths.routed import Routed
 
 TOLERANCE = 1e-4
@@ -160,8 +160,9 @@ def _configured(
     blocks = all(site.kind == "block" for site in net.sites.values())
     if not blocks and cut.left:
         return True
-    sizes = {name: len(net.model.get_submodule(name)._modules) for name in cut.kept}
-    config = fitted(own, cut.kept, sizes, classes)
+    lists = {name: net.model.get_submodule(name)._modules for name in cut.kept}
+    left = {name: {new: _block(lists[name][old]) for new, old in names.items()} for name, names in cut.kept.items()}
+    config = fitted(own, left, {name: len(children) for name, children in lists.items()}, classes)
     if config is None and form is not _Form.SAFE:
         return False  # blocks that stay in their places may be closed one by one
     if config is not None:
@@ -172,6 +173,14 @@ def _configured(
                 module.config = config
         own.config = config
     return True
+
+
+def _block(module: nn.Module | None) -> nn.Module:
+    """What stands behind the junctions in a place."""
+    while isinstance(module, Junction):
+        module = module._place.block
+    assert module is not None
+    return module
 
 
 def _now(cut: nn.Module, net: Routed, name: str) -> str:
@@ -230,8 +239,8 @@ class _Cutter:
                     block = block._place.block
                 while isinstance(module, Junction):
                     module = module._place.cut(self.opened, child in self.rectified)
-                empty = blocks[name] = hands_on(module)
-                if empty and self.form is _Form.SAFE and not (chain and owned):
+                empty = blocks[name] = leaves_nothing(module)
+                if empty and hands_on(module) and self.form is _Form.SAFE and not (chain and owned):
                     module = copying(module)
                 setattr(parent, name, module)
                 if empty or module is not block:

@@ -85,7 +85,7 @@ def trace(block: nn.Module, run: Run, conditions: Iterable[tuple[Run, str]] = ()
             f"what a path leaves of a block of class {type(block).__name__} cannot be traced "
             f"({type(error).__name__}: {reason}); the functions it was given by may not depend on values."
         ) from error
-    if _first(graph) is _returned(graph):  # then there is nothing for which a condition would have to hold
+    if _only_first(graph):  # then there is nothing for which a condition would have to hold
         for node in [n for n in graph.nodes if n.op not in ("placeholder", "output")][::-1]:
             graph.erase_node(node)
     return _with_constants(fx.GraphModule(block, graph, type(block).__name__))
@@ -105,6 +105,12 @@ def _with_constants(made: fx.GraphModule) -> fx.GraphModule:
     return made
 
 
+def leaves_nothing(module: nn.Module) -> bool:
+    """Whether a module does nothing, so that its list can do without: it hands on its input, alone or before values
+    that are None."""
+    return _only_first(module.graph) if isinstance(module, fx.GraphModule) else hands_on(module)
+
+
 def hands_on(module: nn.Module) -> bool:
     """Whether a module does nothing but return its (first) input."""
     if isinstance(module, fx.GraphModule):
@@ -120,6 +126,13 @@ def copying(module: nn.Module) -> fx.GraphModule:
 def _first(graph: fx.Graph) -> fx.Node:
     first: fx.Node = next(node for node in graph.nodes if node.op == "placeholder")
     return first
+
+
+def _only_first(graph: fx.Graph) -> bool:
+    """Whether what is returned is the first argument, alone or before values that are None."""
+    returned = _returned(graph)
+    values = list(returned) if isinstance(returned, (tuple, list)) else [returned]
+    return bool(values) and values[0] is _first(graph) and all(value is None for value in values[1:])
 
 
 def _returned(graph: fx.Graph) -> Any:

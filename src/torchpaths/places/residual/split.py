@@ -262,7 +262,7 @@ class _Splitter:
             if isinstance(value, fx.Node):
                 made = None
                 needs = self._needs(value) - {root}
-                holds = [i for i, (start, branch) in enumerate(branches) if needs <= self._between(start, branch)]
+                holds = [i for i, ends in enumerate(branches) if self._on_the_way(needs, *ends)]
                 if not needs:
                     made = self._piece(root, value, root)
                 elif not holds:
@@ -275,6 +275,12 @@ class _Splitter:
             for (start, branch), places in zip(branches, noted, strict=True)
         )
         return Returned(tuple if issubclass(kind, tuple) else list, tuple(values), noting)
+
+    def _on_the_way(self, needs: set[fx.Node], start: fx.Node, branch: fx.Node) -> bool:
+        """Whether values are made of what a branch computes, and of nothing else."""
+        made = set().union(*(self._between(start, node) for node in needs))
+        ends = {node for node in made if not any(a in self.flow for a in _arguments(node))}
+        return ends <= {start} and start in made and bool(made & self._between(start, branch) - {start})
 
     def _needs(self, node: fx.Node) -> set[fx.Node]:
         """The flowing values of which something is made."""

@@ -50,6 +50,7 @@ class Stage:
         cost: what the skippable blocks cost, one image.
         items: what they hold, see `torchpaths.places.covers.Cover`.
         apart: whether the images of a batch can skip them one by one, see `torchpaths.trace.Site`.
+        beside: how many values each of ``skippable`` returns beside its output; None for one that returns that alone.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Stage:
     cost: Cost
     items: frozenset[str]
     apart: bool
+    beside: tuple[int | None, ...] = ()
 
 
 def find_stages(
@@ -118,6 +120,7 @@ def find_stages(
             cost=walk.cost(left),
             items=walk.items(left),
             apart=all(places[name].apart for name in (*kept, *left) if name in places),
+            beside=tuple(walk.beside.get(name) for name in left),
         )
         for (kept, left), found in zip(halves, dependent, strict=True)
     )
@@ -184,6 +187,7 @@ class _Walk:
         self.order: list[str] = []
         self.calls: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
         self.shapes: dict[str, tuple[Any, Any]] = {}
+        self.beside: dict[str, int | None] = {}
         parents = {_parent(name) for name in places}
         watched = [n for n, m in self.modules.items() if n and (_parent(n) in parents or isinstance(m, _NORMS))]
         handles = []
@@ -214,6 +218,9 @@ class _Walk:
     def _end(self, name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             first = args[0] if args else None
+            if isinstance(output, (tuple, list)) and output:
+                self.beside[name] = len(output) - 1
+                output = output[0]
             self.shapes[name] = getattr(first, "shape", None), getattr(output, "shape", None)
 
         return hook
