@@ -128,7 +128,7 @@ def test_further_arguments_are_passed_on_and_others_refused(block: type[Optional
         assert torch.equal(tp.extract(net, tp.Path({"block": [False]}))(x), net(x, tp.Path({"block": [False]}))[0])
         if block is Reading and not given:
             net.model.given = {"scale": 2.0}
-            with pytest.raises(CallError, match="'block' was called with scale=2.0"):
+            with pytest.raises(CallError, match=r"'block' was called with scale=2\.0"):
                 net(x)
 
 

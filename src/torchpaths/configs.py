@@ -29,7 +29,10 @@ def is_pretrained(model: nn.Module) -> bool:
 
 
 def fitted(
-    model: nn.Module, blocks: Mapping[str, Mapping[str, nn.Module]], sizes: Mapping[str, int], heads: Sequence[int] | None
+    model: nn.Module,
+    blocks: Mapping[str, Mapping[str, nn.Module]],
+    sizes: Mapping[str, int],
+    heads: Sequence[int] | None,
 ) -> Any:
     """The configuration with which a model's class makes it with fewer blocks; None if there is none.
 
@@ -53,7 +56,10 @@ def fitted(
             data[name] = after
         elif len(before) == 1 and type(value) is int and value == before[0] and "layers" in name:
             data[name] = after[0]
-    if list(data.get("out_features") or [])[:-1] or data.get("out_features") not in (None, data.get("stage_names", [])[-1:]):
+    if list(data.get("out_features") or [])[:-1] or data.get("out_features") not in (
+        None,
+        data.get("stage_names", [])[-1:],
+    ):
         return None  # it gives out stages by their names
     for name in ("stage_names", "out_features", "out_indices"):
         data.pop(name, None)  # made of the numbers

@@ -25,8 +25,8 @@ from torchpaths.copies import copied
 from torchpaths.configs import fitted, is_pretrained, note
 from torchpaths.costs import evaluating
 from torchpaths.errors import PathError, RouteError
-from torchpaths.inputs import call, gather, shape_of
 from torchpaths.head import check_rows, head_of, with_rows
+from torchpaths.inputs import call, gather, shape_of
 from torchpaths.junction import Junction
 from torchpaths.path import Bools, Path
 from torchpaths.places.residual.along import copying, hands_on, is_chain, leaves_nothing, rectified_junctions
@@ -68,9 +68,7 @@ def plain(net: Routed, path: Path | None = None) -> nn.Module:
     return _Cutter(net, opened, _Form.SAFE).cut.module
 
 
-def extract(
-    net: Routed, path: Path, *, classes: Sequence[int] | None = None, example: Any = None
-) -> nn.Module:
+def extract(net: Routed, path: Path, *, classes: Sequence[int] | None = None, example: Any = None) -> nn.Module:
     """The network along a path as a plain module of its own: the original library's classes, fewer weights.
 
     It shares nothing with ``net`` and contains nothing of torchpaths. Blocks of which nothing is left are taken out of
@@ -147,9 +145,7 @@ def cut_out(net: Routed, path: Path, example: Any = None, classes: Sequence[int]
     )
 
 
-def _configured(
-    net: Routed, cut: Cut, opened: Mapping[str, Bools], classes: Sequence[int] | None, form: _Form
-) -> bool:
+def _configured(net: Routed, cut: Cut, opened: Mapping[str, Bools], classes: Sequence[int] | None, form: _Form) -> bool:
     """Let the configuration of a model of transformers say what is left; whether there is one that does.
 
     What is left of layers and stages no configuration says: such a network is saved by `torchpaths.save_cut`.

@@ -77,7 +77,9 @@ def _loaded(transformers: Any, kind: Any, folder: pathlib.Path) -> tuple[nn.Modu
     finally:
         transformers.logging.set_verbosity(said)
     if info["unexpected_keys"] or info["mismatched_keys"]:
-        raise DataError(f"{folder}: its weights are those of another network than its configuration says; save it again.")
+        raise DataError(
+            f"{folder}: its weights are those of another network than its configuration says; save it again."
+        )
     named = dict(model.named_parameters(remove_duplicate=False))
     return model.eval(), {name for name in info["missing_keys"] if name in named}
 

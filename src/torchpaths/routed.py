@@ -49,6 +49,7 @@ class Routed(nn.Module):
         self.layout = layout
         self.example_shape = example_shape
         self.slot = Slot()
+        self._counted = _count(model)
         for _, junction in junctions(model):
             junction._place.slot = self.slot
 
@@ -56,6 +57,21 @@ class Routed(nn.Module):
     def junctions(self) -> tuple[Junction, ...]:
         """The junctions of the model."""
         return tuple(junction for _, junction in junctions(self.model))
+
+    def priced(self) -> Layout:
+        """The layout, for costs.
+
+        Raises:
+            PathError: if parameters were added to the model or taken from it since its costs were counted.
+        """
+        now = _count(self.model)
+        if now != self._counted:
+            raise PathError(
+                f"this network's costs are old: when they were counted it had {self._counted:,} parameters, now it has "
+                f"{now:,}; a part of it was replaced, such as the head. Route it as it is now: "
+                "route(plain(net), method, example=x); weights of gates can be loaded into that one."
+            )
+        return self.layout
 
     def forward(self, x: Any = None, *inputs: Any, path: Path | None = None, **more: Any) -> tuple[Any, Trace]:
         """
@@ -106,8 +122,8 @@ class Routed(nn.Module):
         main = given if isinstance(given, (Given, list, tuple)) else main_of(self.model, (*args, *inputs), kwargs)[0]
         if main is None or (isinstance(main, (list, tuple)) and not all(isinstance(v, Tensor) for v in main)):
             raise CallError(
-                f"a call with {type(x).__name__} and no tensor for a batch; give net(x), net(name=x), a mapping of names "
-                "to values, or a list of images."
+                f"a call with {type(x).__name__} and no tensor for a batch; give net(x), net(name=x), a mapping of "
+                "names to values, or a list of images."
             )
         return (*args, *inputs), kwargs, extent(main)
 
@@ -177,6 +193,10 @@ class Routed(nn.Module):
             f"plain {plain.macs:,} MACs, {plain.params:,} parameters"
         )
         return "\n".join([title, *lines])
+
+
+def _count(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
 
 
 def _are_bools(value: Any) -> bool:

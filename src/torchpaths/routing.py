@@ -35,6 +35,7 @@ from torchpaths.places.residual.find import ByHand
 from torchpaths.places.untouched import Untouched
 from torchpaths.routed import Routed
 from torchpaths.trace import Inputs, Site, extent
+from torchpaths.wrapped import check_unwrapped
 
 
 def route(
@@ -60,8 +61,9 @@ def route(
         ``net(x, path=None) -> (y, trace)``; ``print(net)`` is a table of its units.
 
     Raises:
-        RouteError: if the model is routed already, does not take the example, or holds nothing to route; if a pattern
-            matches nothing; or if methods do not go together. The model is then as it was.
+        RouteError: if the model is routed, wrapped for several devices, compiled, scripted or quantised already, does
+            not take the example, or holds nothing to route; if a pattern matches nothing; or if methods do not go
+            together. The model is then as it was.
     """
     if isinstance(method, Sequence) and not isinstance(method, str):
         method = Together(tuple(method))
@@ -71,6 +73,7 @@ def route(
         )
     if isinstance(model, Routed) or next(junctions(model), None) is not None:
         raise RouteError(f"{type(model).__name__} is routed already; route the original model once, with all methods.")
+    check_unwrapped(model)
     x = _example(model) if example is None else gather(model, example)
     _check_example(model, x)
     before = Untouched(model)

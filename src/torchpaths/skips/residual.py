@@ -111,9 +111,7 @@ class SkippingResidual(ResidualPlace):
             return branch.add_(shortcut)
         return shortcut + branch
 
-    def _scaled(
-        self, step: Step, x: Tensor, inputs: tuple[Any, ...], z: Tensor, notes: dict[int, Any]
-    ) -> Tensor:
+    def _scaled(self, step: Step, x: Tensor, inputs: tuple[Any, ...], z: Tensor, notes: dict[int, Any]) -> Tensor:
         """``shortcut + z * branch`` for all images, ``z`` float ``[batch]``."""
         branch = step.run_branch(self.block, x, inputs, notes)
         return mix(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,7 +25,7 @@ from torchpaths.costs import count_macs, evaluating
 from torchpaths.errors import RouteError, near
 from torchpaths.inputs import call, shape_of
 from torchpaths.layout import Cost
-from torchpaths.places.covers import sum_item
+from torchpaths.places.covers import sum_item, tied
 from torchpaths.places.residual.apart import Together, of_one
 from torchpaths.places.residual.axes import channel_axis
 from torchpaths.places.residual.parts import Keywords, Residual, Split, alike, part, split_by_hand
@@ -126,6 +127,8 @@ class _Search:
         self.refused: dict[str, str] = {}
         self.writing: list[str] = []
         self.examining = False
+        self.tied = tied(model)
+        self.runs: Counter[str] = Counter()
 
     def run(self) -> Search:
         before = Untouched(self.model)
@@ -140,6 +143,7 @@ class _Search:
         """Run the model and take every block apart on the way."""
         handles = []
         for name, module in self.model.named_modules():
+            handles.append(module.register_forward_pre_hook(self._count(name)))
             if name and (name in self.by_hand or _may_be_residual(module)):
                 handles.append(module.register_forward_pre_hook(self._catch(name), with_kwargs=True))
                 handles.append(module.register_forward_hook(self._examine(name), with_kwargs=True, prepend=True))
@@ -178,6 +182,12 @@ class _Search:
         places = tuple(replace(found[n], apart=n in together.apart) for n in outer)
         return Search(places, refused, tuple(n for n in self.writing if n in refused))
 
+    def _count(self, name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+            self.runs[name] += not self.examining
+
+        return hook
+
     def _catch(self, name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             x = args[0] if args else next(iter(kwargs.values()), None)
@@ -193,7 +203,7 @@ class _Search:
             x, before = self.inputs[name].pop()
             if name in self.places:
                 del self.places[name]
-                self.refused[name] = "it runs several times in one forward"
+                self.refused[name] = self._several(name)
             elif name not in self.refused:
                 self.examining = True
                 written = before.changed()
@@ -215,6 +225,17 @@ class _Search:
                     self.examining = False
 
         return hook
+
+    def _several(self, name: str) -> str:
+        """What to do with a block that runs several times in one forward."""
+        around = [n for n, m in self.model.named_modules() if name.startswith(f"{n}.") and n and self.runs[n] > 1]
+        part = min(around, key=len, default=name)
+        what = "it" if part == name else f"{part!r}, of which it is a part,"
+        return (
+            f"{what} runs several times in one forward, and a site is decided once a call. Route that part by itself "
+            f"and give it all its inputs as one batch: net = route(model.get_submodule({part!r}), method, "
+            "example=...), y, trace = net(torch.cat([first, second])), y[:n], y[n:]"
+        )
 
     def _place(
         self,
@@ -285,7 +306,7 @@ class _Search:
             one = [of_one(v, 0, batch) for v in inputs]
             run = partial(part(residual.branch), block, start[:1].clone(), *one)
             before.restore()  # what it remembers is of all images
-            costs.append(Cost(count_macs(run), sum(p.numel() for p in held)))
+            costs.append(Cost(count_macs(run), sum(p.numel() for p in held if id(p) not in self.tied)))
             ids = {id(p) for p in held}
             items.append(frozenset({sum_item(name, number), *(n for n, p in names if id(p) in ids)}))
         parts = replace(parts, residuals=tuple(map(partial(_with_axis, block, inputs), parts.residuals, starts)))
@@ -293,9 +314,7 @@ class _Search:
         return Found(name, parts, _names(name, parts), tuple(costs), channels, tuple(items))
 
 
-def _check_returned(
-    block: nn.Module, parts: Split, starts: list[Tensor], whole: Any, inputs: tuple[Any, ...]
-) -> None:
+def _check_returned(block: nn.Module, parts: Split, starts: list[Tensor], whole: Any, inputs: tuple[Any, ...]) -> None:
     """Raise unless what a block returned beside its output is what its parts give."""
     if parts.returned is None:
         return

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from torchpaths.errors import RouteError
 from torchpaths.places.residual.rest import Rest
 
 

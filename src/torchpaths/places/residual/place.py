@@ -23,7 +23,6 @@ from torchpaths.places.residual.parts import Keywords, Part, Piece, Residual, Sp
 from torchpaths.places.residual.rest import rest_name
 from torchpaths.trace import Site
 
-
 Noting: TypeAlias = tuple[Piece, tuple[int, ...]]
 """See `Returned.noting`."""
 
@@ -85,8 +84,7 @@ class ResidualPlace(Place):
         super().__init__(block, tuple(site for site, _ in sites))
         noting = (None,) * len(sites) if parts.returned is None else parts.returned.noting
         self.steps = tuple(
-            Step(r, site, unit, noted)
-            for r, (site, unit), noted in zip(parts.residuals, sites, noting, strict=True)
+            Step(r, site, unit, noted) for r, (site, unit), noted in zip(parts.residuals, sites, noting, strict=True)
         )
         self.split = parts
         self.conditions = tuple(zip(parts.conditions, parts.answers, strict=True))
@@ -182,7 +180,9 @@ class ResidualPlace(Place):
         """The block's further arguments that its parts take; the others must be as they were."""
         name = self.sites[0].modules[0]
         if len(args) > len(self._defaults):
-            raise CallError(f"block {name!r} was called with {len(args) + 1} values; its forward does not take so many.")
+            raise CallError(
+                f"block {name!r} was called with {len(args) + 1} values; its forward does not take so many."
+            )
         values = {**self._defaults, **dict(zip(self._defaults, args, strict=False)), **kwargs}
         rest = Keywords()
         for argument, value in values.items():
@@ -206,7 +206,9 @@ class ResidualPlace(Place):
         if self.split.tensors is None:
             return
         wanted = Tensor if argument in self.split.tensors else self.split.kinds.get(argument)
-        if not (isinstance(value, wanted) if wanted is not None else value is not None and not isinstance(value, Tensor)):
+        if not (
+            isinstance(value, wanted) if wanted is not None else value is not None and not isinstance(value, Tensor)
+        ):
             was = "another kind" if wanted is None else f"a {wanted.__name__}"
             raise CallError(
                 f"block {self.sites[0].modules[0]!r} was called with {argument} of {type(value).__name__}; it was "

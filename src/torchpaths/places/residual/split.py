@@ -30,8 +30,8 @@ from torch import Tensor, fx, nn
 
 from torchpaths.errors import RouteError
 from torchpaths.places.residual.axes import channel_axis
-from torchpaths.places.residual.length import Way, longer
 from torchpaths.places.residual.evaluated import Evaluated
+from torchpaths.places.residual.length import Way, longer
 from torchpaths.places.residual.parts import Piece, Residual, Returned, Split
 from torchpaths.places.residual.rest import REST, rest_name
 from torchpaths.places.residual.tracing import writes_in_place
@@ -90,7 +90,11 @@ def take_apart(block: nn.Module, x: Tensor, given: Mapping[str, Any], rest: Mapp
 
 def _is_plain(value: Any) -> bool:
     """Whether a value is a number, a text or a tuple of such."""
-    return all(_is_plain(v) for v in value) if isinstance(value, tuple) else isinstance(value, (int, float, str, type(None)))
+    return (
+        all(_is_plain(v) for v in value)
+        if isinstance(value, tuple)
+        else isinstance(value, (int, float, str, type(None)))
+    )
 
 
 def _split(
@@ -236,9 +240,7 @@ class _Splitter:
         returned = None
         if others is not None:
             returned = self._returned(type(output.args[0]), others, branches, root)
-        return Split(
-            tuple(residuals), self.extra, pieces, answers, tuple(params), rest=self.rest, returned=returned
-        )
+        return Split(tuple(residuals), self.extra, pieces, answers, tuple(params), rest=self.rest, returned=returned)
 
     def _ends(self, returned: Any) -> tuple[fx.Node, tuple[Any, ...] | None]:
         """The block's output, and what it returns beside it; None if that is not asked for."""
@@ -266,7 +268,9 @@ class _Splitter:
                 if not needs:
                     made = self._piece(root, value, root)
                 elif not holds:
-                    raise RouteError(f"its forward returns {value.name!r} too, which is not made in one of its branches")
+                    raise RouteError(
+                        f"its forward returns {value.name!r} too, which is not made in one of its branches"
+                    )
                 else:
                     noted[holds[0]].append(place)
             values.append(made)

@@ -21,6 +21,7 @@ from functools import partial
 from types import MethodType
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
@@ -34,8 +35,11 @@ def _asks_kind(frame: Any) -> bool:
     name."""
     places = list(frame.f_code.co_positions())
     line, _, column, _ = places[frame.f_lasti // 2]
+    here = line, column
     return column is not None and any(
-        i.argval == "isinstance" and i.positions is not None and (i.positions.lineno, i.positions.col_offset) == (line, column)
+        i.argval == "isinstance"
+        and i.positions is not None
+        and (i.positions.lineno, i.positions.col_offset) == (line, column)
         for i in dis.get_instructions(frame.f_code)
         if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")
     )

@@ -27,7 +27,7 @@ from torchpaths.costs import count_macs, evaluating
 from torchpaths.errors import RouteError
 from torchpaths.inputs import call
 from torchpaths.layout import Cost
-from torchpaths.places.covers import sum_item
+from torchpaths.places.covers import sum_item, tied
 from torchpaths.places.residual.find import ByHand, Found, find_residuals, match
 from torchpaths.places.residual.parts import Piece
 from torchpaths.trace import Inputs
@@ -179,6 +179,7 @@ class _Walk:
 
     def __init__(self, model: nn.Module, example: Inputs, places: dict[str, Found]) -> None:
         self.places = places
+        self.tied = tied(model)
         self.modules = dict(model.named_modules())
         self.holders: dict[int, list[str]] = {}
         for name, module in self.modules.items():
@@ -258,7 +259,7 @@ class _Walk:
             module, (args, kwargs) = self.modules[name], self.calls[name]
             with evaluating(module):
                 macs = count_macs(lambda: module(*args, **kwargs))  # noqa: B023, called at once
-            total += Cost(macs, sum(p.numel() for p in module.parameters()))
+            total += Cost(macs, sum(p.numel() for p in module.parameters() if id(p) not in self.tied))
         return total
 
     def items(self, blocks: Iterable[str]) -> frozenset[str]:
