@@ -110,9 +110,11 @@ def test_a_family_routes_skips_is_cut_saved_and_read(family: str, tmp_path: path
         assert close(small(X), net(X, path)[0])
         assert equal(pickle.loads(pickle.dumps(small))(X), small(X))
         small.save_pretrained(tmp_path / str(number))
-        assert equal(tp.from_pretrained(tmp_path / str(number))(X), small(X))
+        assert close(
+            tp.from_pretrained(tmp_path / str(number))(X), small(X)
+        )  # its attention is the library's choice again
         if path is whole:  # the configuration says it all
-            assert equal(type(small).from_pretrained(tmp_path / str(number)).eval()(X), small(X))
+            assert close(type(small).from_pretrained(tmp_path / str(number)).eval()(X), small(X))
 
     asked: dict[str, Any] = {"output_hidden_states": True}
     if family not in ("convnext", "resnet"):

@@ -27,8 +27,8 @@ def _what(module: nn.Module) -> str:
         kind = type(module).__name__
         return (
             f"wrapped for several devices ({kind}), which has looked at its parameters already. Route first, then "
-            "wrap: net = route(wrapped.module, ...), then DistributedDataParallel(net), or DistributedDataParallel(Objective("
-            "net, method)) to train."
+            "wrap: net = route(wrapped.module, ...), then DistributedDataParallel(net), or, to train, "
+            "DistributedDataParallel(Objective(net, method))."
         )
     kind, package = type(module).__name__, type(module).__module__
     if package.startswith(("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")):

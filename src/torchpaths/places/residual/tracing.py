@@ -37,9 +37,7 @@ def _asks_kind(frame: Any) -> bool:
     line, _, column, _ = places[frame.f_lasti // 2]
     here = line, column
     return column is not None and any(
-        i.argval == "isinstance"
-        and i.positions is not None
-        and (i.positions.lineno, i.positions.col_offset) == (line, column)
+        i.argval == "isinstance" and i.positions and (i.positions.lineno, i.positions.col_offset) == here
         for i in dis.get_instructions(frame.f_code)
         if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")
     )
