@@ -52,14 +52,13 @@ def fitted(
         return config
     data = config.to_dict()
     for name, value in data.items():
+        if not any(word in name for word in ("depth", "layers", "blocks")):
+            continue  # widths and ratios may be as large
         if isinstance(value, (list, tuple)) and list(value) == before:
             data[name] = after
-        elif len(before) == 1 and type(value) is int and value == before[0] and "layers" in name:
+        elif len(before) == 1 and type(value) is int and value == before[0]:
             data[name] = after[0]
-    if list(data.get("out_features") or [])[:-1] or data.get("out_features") not in (
-        None,
-        data.get("stage_names", [])[-1:],
-    ):
+    if data.get("out_features") not in (None, data.get("stage_names", [])[-1:]):
         return None  # it gives out stages by their names
     for name in ("stage_names", "out_features", "out_indices"):
         data.pop(name, None)  # made of the numbers

@@ -9,7 +9,7 @@ at whatever moment, the model is as it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -42,7 +42,7 @@ def route(
     model: nn.Module,
     method: Method | Sequence[Method] | None = None,
     *,
-    example: Inputs | None = None,
+    example: Inputs | Mapping[str, Any] | tuple[Any, ...] | None = None,
     residuals: ByHand | None = None,
 ) -> Routed:
     """Route a model. Its residual blocks are replaced in place; the returned network owns it.

@@ -35,7 +35,7 @@ class SkippingResidual(ResidualPlace):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_direct": None, "_limits": {}}  # they belong to these very modules and this machine
 
-    def run(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def run(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         """See `ResidualPlace.run`."""
         call = self.slot.local.call
         if not isinstance(call, SkippingCall):

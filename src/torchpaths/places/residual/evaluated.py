@@ -76,7 +76,7 @@ class Evaluated(Recorder):
 
     def _evaluate(self, node: fx.Node) -> Any:
         args = fx.node.map_arg(node.args, self._values.__getitem__)
-        named = dict(fx.node.map_arg(node.kwargs, self._values.__getitem__))
+        named: dict[str, Any] = dict(fx.node.map_arg(node.kwargs, self._values.__getitem__))
         rest = named.pop(REST, {})
         kwargs = {**named, **rest}
         with torch.no_grad():

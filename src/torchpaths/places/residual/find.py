@@ -29,7 +29,7 @@ from torchpaths.places.covers import sum_item, tied
 from torchpaths.places.residual.apart import Together, of_one
 from torchpaths.places.residual.axes import channel_axis
 from torchpaths.places.residual.parts import Keywords, Residual, Split, alike, part, split_by_hand
-from torchpaths.places.residual.rest import hands_on_rest
+from torchpaths.places.residual.rest import handed, hands_on_rest
 from torchpaths.places.residual.split import WritesOnItselfError, take_apart
 from torchpaths.places.untouched import Untouched
 from torchpaths.trace import Inputs
@@ -291,9 +291,9 @@ class _Search:
             y = part(residual.post)(block, part(residual.shortcut)(block, y, *inputs) + branch, *inputs)
         if y.shape != output.shape or not torch.equal(y.nan_to_num(), output.nan_to_num()):
             raise RouteError("its parts put together again do not give its output")
-        lost = set(written) - {attribute for holder, attribute in before.changed() if not holder}
-        if lost:
-            raise WritesOnItselfError(sorted(lost))
+        forgotten = set(written) - {attribute for holder, attribute in before.changed() if not holder}
+        if forgotten:
+            raise WritesOnItselfError(sorted(forgotten))
         _check_returned(block, parts, starts, whole, inputs)
         costs, items = [], []
         names = list(block.named_parameters(name, remove_duplicate=False))
@@ -377,7 +377,12 @@ def _extra(
     own = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
     given = {**dict(zip((p.name for p in own), args, strict=False)), **kwargs}
     defaults = {p.name: p.default for p in own[1:]}
-    named = {n: given[n] for n, d in defaults.items() if n in given and given[n] is not d and not alike(given[n], d)}
+    free = handed(module)
+    named = {
+        n: given.get(n, d)
+        for n, d in defaults.items()
+        if (n in free and d is None) or (n in given and given[n] is not d and not alike(given[n], d))
+    }
     rest = {n: v for n, v in given.items() if n not in defaults and n != own[0].name} if own else {}
     return (named, rest) if hands_on_rest(module) else ({**named, **rest}, None)
 

@@ -176,6 +176,7 @@ class Split:
         tensors: those of ``extra`` that are tensors; None where functions given by hand look for themselves.
         kinds: the kinds of those of ``extra`` of which the block's forward asked it.
         fixed: further arguments that have to be as they were.
+        handed: those of ``extra`` that the block's forward only hands on, so that they may be of any kind.
         settled: attributes of the block, by dotted name, which its forward assigned, with their values.
         returned: what it returns beside its output; None for nothing.
     """
@@ -190,6 +191,7 @@ class Split:
     kinds: Mapping[str, type[Any]] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
     settled: Mapping[str, Any] = field(default_factory=dict)
+    handed: frozenset[str] = frozenset()
     returned: Returned | None = None
 
     def settle(self, block: nn.Module) -> None:
@@ -221,9 +223,13 @@ class Given:
         self._any = inspect.Parameter.VAR_KEYWORD in kinds
 
     def __call__(self, block: nn.Module, x: Tensor, *inputs: Any) -> Tensor:
-        rest = inputs[-1] if inputs and isinstance(inputs[-1], (Keywords, Rest)) else None
-        further = inputs[1:] if rest is None else inputs[1:-1]
-        value: Tensor = self.function(block, x, *further, **(rest if rest is not None and self._any else {}))
+        further, last = inputs[1:], inputs[-1] if inputs else None
+        if not isinstance(last, (Keywords, Rest)):
+            value: Tensor = self.function(block, x, *further)
+        elif not self._any:
+            value = self.function(block, x, *further[:-1])
+        else:
+            value = self.function(block, x, *further[:-1], **last)
         return value
 
 

@@ -53,7 +53,9 @@ class Step:
         if self.noting is None:
             return self.branch(block, x, *inputs)
         piece, places = self.noting
-        branch, *found = piece(block, x, *inputs)
+        made: Any = piece(block, x, *inputs)
+        branch: Tensor
+        branch, *found = made
         notes.update(zip(places, found, strict=True))
         return branch
 
@@ -104,7 +106,7 @@ class ResidualPlace(Place):
         """The steps, with what is known of their parts as the block is now."""
         return tuple(step.using(lambda p: p.known(self.block) if isinstance(p, Piece) else p) for step in self.steps)
 
-    def run(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def run(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         """The block's forward, each branch multiplied by its unit's ``z`` or left out.
 
         Raises:
@@ -203,7 +205,7 @@ class ResidualPlace(Place):
 
     def _check_kind(self, argument: str, value: Any) -> None:
         """Raise unless an argument is of the kind with which the block's forward went its way."""
-        if self.split.tensors is None:
+        if self.split.tensors is None or argument in self.split.handed:
             return
         wanted = Tensor if argument in self.split.tensors else self.split.kinds.get(argument)
         if not (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import operator
 import textwrap
 from typing import Any
 
@@ -26,25 +27,29 @@ def rest_name(block: nn.Module) -> str:
 
 def hands_on_rest(block: nn.Module) -> bool:
     """Whether all that a block's forward does with them is to hand them to children of the block."""
-    name = rest_name(block)
-    if not name:
-        return False
+    return rest_name(block) in handed(block)
+
+
+def handed(block: nn.Module) -> set[str]:
+    """The arguments of a block's forward of which it does nothing but hand them to children of the block, whatever
+    they are: a mask that may be None, or ``**kwargs``. None where there is no source to look at."""
     forward = inspect.unwrap(block.__dict__.get("forward") or type(block).forward)
     try:
         [function] = ast.parse(textwrap.dedent(inspect.getsource(forward))).body
     except (OSError, TypeError, SyntaxError, ValueError):
-        return False  # no source to look at
-    if not isinstance(function, ast.FunctionDef) or function.args.kwarg is None or not function.args.args:
-        return False
-    own, name = function.args.args[0].arg, function.args.kwarg.arg
-    handed = {
-        id(keyword.value)
-        for call in ast.walk(function)
-        if isinstance(call, ast.Call) and _is_child(call.func, own, block)
-        for keyword in call.keywords
-        if keyword.arg is None
-    }
-    return all(id(n) in handed for n in ast.walk(function) if isinstance(n, ast.Name) and n.id == name)
+        return set()
+    if not isinstance(function, ast.FunctionDef) or not function.args.args:
+        return set()
+    own, *others = (argument.arg for argument in (*function.args.args, *function.args.kwonlyargs))
+    calls = [n for n in ast.walk(function) if isinstance(n, ast.Call) and _is_child(n.func, own, block)]
+    values = {id(value) for call in calls for value in (*call.args, *(k.value for k in call.keywords if k.arg))}
+    rest = {id(keyword.value) for call in calls for keyword in call.keywords if keyword.arg is None}
+    names = [node for node in ast.walk(function) if isinstance(node, ast.Name)]
+    found = {name for name in others[1:] if all(id(n) in values for n in names if n.id == name)}
+    if function.args.kwarg is not None:
+        name = function.args.kwarg.arg
+        found |= {name} if all(id(n) in rest for n in names if n.id == name) else set()
+    return found
 
 
 def _is_child(function: ast.expr, own: str, block: nn.Module) -> bool:
@@ -64,4 +69,4 @@ class Rest(fx.Proxy):
         return [REST]
 
     def __getitem__(self, key: Any) -> Any:
-        return self if key == REST else super().__getitem__(key)  # type: ignore[index]
+        return self if key == REST else self.tracer.create_proxy("call_function", operator.getitem, (self, key), {})

@@ -33,7 +33,7 @@ from torchpaths.places.residual.axes import channel_axis
 from torchpaths.places.residual.evaluated import Evaluated
 from torchpaths.places.residual.length import Way, longer
 from torchpaths.places.residual.parts import Piece, Residual, Returned, Split
-from torchpaths.places.residual.rest import REST, rest_name
+from torchpaths.places.residual.rest import REST, handed, rest_name
 from torchpaths.places.residual.tracing import writes_in_place
 from torchpaths.places.untouched import Untouched
 
@@ -73,13 +73,14 @@ def take_apart(block: nn.Module, x: Tensor, given: Mapping[str, Any], rest: Mapp
     Raises:
         RouteError: with the reason, if the forward cannot be traced or holds no residual sum.
     """
-    nothing = {name: None for name, value in given.items() if value is None}
-    extra = {name: value for name, value in given.items() if value is not None}
+    free = handed(block)
+    nothing = {name: None for name, value in given.items() if value is None and name not in free}
+    extra = {name: value for name, value in given.items() if name not in nothing}
     try:
         return _split(block, x, extra, rest, nothing)
     except RouteError as error:
         # Sizes as numbers, that an input then has to have, where something is done with them that leaves no record.
-        fixed = {name: value for name, value in extra.items() if _is_plain(value)}
+        fixed = {name: value for name, value in extra.items() if _is_plain(value) and name not in free}
         if not fixed:
             raise
         try:
@@ -121,6 +122,7 @@ def _split(
         kinds={name: type(extra[name]) for name in extra if name in recorder.asked},
         fixed=dict(fixed),
         settled=settled,
+        handed=frozenset(extra) & handed(block),
     )
 
 
@@ -155,7 +157,7 @@ def _record(
         value = recorder.given(first.name, x)
         order = sorted(extra, key=lambda name: named.index(name) if name in named else len(named))
         given = {name: recorder.given(name, extra[name]) for name in order}
-        further = {} if rest is None else recorder.given_rest(rest_name(block), dict(rest))
+        further: Mapping[str, Any] = {} if rest is None else recorder.given_rest(rest_name(block), dict(rest))
         return own(value, **given, **fixed, **further)
 
     failed = None
