@@ -210,7 +210,7 @@ class _Search:
                 after = Untouched(module) if written else before
                 try:
                     before.restore()
-                    extra, rest = _extra(module, args, kwargs)
+                    extra, rest = _extra(module, args, kwargs, set() if name in self.by_hand else handed(module))
                     own = [attribute for holder, attribute in written if not holder]
                     self.places[name] = self._place(name, module, x, (extra, rest), output, before, own)
                 except WritesOnItselfError as error:
@@ -363,10 +363,11 @@ class _ParametersUsed(TorchFunctionMode):
 
 
 def _extra(
-    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], free: set[str]
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """What a module was called with beyond its input and its defaults: what its forward names, in the order of its
-    signature, and what it hands on without naming it; None where it does not hand on all such.
+    signature, and what it hands on without naming it; None where it does not hand on all such. Of the names in ``free``
+    also those with their defaults.
 
     Raises:
         RouteError: for values that its forward has no names for (``*args``).
@@ -377,7 +378,6 @@ def _extra(
     own = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
     given = {**dict(zip((p.name for p in own), args, strict=False)), **kwargs}
     defaults = {p.name: p.default for p in own[1:]}
-    free = handed(module)
     named = {
         n: given.get(n, d)
         for n, d in defaults.items()
