@@ -157,7 +157,7 @@ def _record(
         value = recorder.given(first.name, x)
         order = sorted(extra, key=lambda name: named.index(name) if name in named else len(named))
         given = {name: recorder.given(name, extra[name]) for name in order}
-        further: Mapping[str, Any] = {} if rest is None else recorder.given_rest(rest_name(block), dict(rest))
+        further: Any = {} if rest is None else recorder.given_rest(rest_name(block), dict(rest))
         return own(value, **given, **fixed, **further)
 
     failed = None
@@ -236,7 +236,7 @@ class _Splitter:
                 )
             )
             params.append(tuple(found))
-            branches.append((start, branch))
+            branches.append((start, branch, node))
         met = [(self._piece(root, node, root), answer) for node, answer in conditions]
         pieces, answers = tuple(p for p, _ in met), tuple(a for _, a in met)
         returned = None
@@ -256,7 +256,7 @@ class _Splitter:
         return returned[0], tuple(returned[1:])
 
     def _returned(
-        self, kind: type[Any], others: tuple[Any, ...], branches: list[tuple[fx.Node, fx.Node]], root: fx.Node
+        self, kind: type[Any], others: tuple[Any, ...], branches: list[tuple[fx.Node, fx.Node, fx.Node]], root: fx.Node
     ) -> Returned:
         """How what the block returns beside its output is made."""
         values: list[Any] = []
@@ -278,15 +278,16 @@ class _Splitter:
             values.append(made)
         noting = tuple(
             (self._piece(start, (branch, *(others[i] for i in places)), root), tuple(places)) if places else None
-            for (start, branch), places in zip(branches, noted, strict=True)
+            for (start, branch, _), places in zip(branches, noted, strict=True)
         )
         return Returned(tuple if issubclass(kind, tuple) else list, tuple(values), noting)
 
-    def _on_the_way(self, needs: set[fx.Node], start: fx.Node, branch: fx.Node) -> bool:
+    def _on_the_way(self, needs: set[fx.Node], start: fx.Node, branch: fx.Node, total: fx.Node) -> bool:
         """Whether values are made of what a branch computes, and of nothing else."""
         made = set().union(*(self._between(start, node) for node in needs))
         ends = {node for node in made if not any(a in self.flow for a in _arguments(node))}
-        return ends <= {start} and start in made and bool(made & self._between(start, branch) - {start})
+        inside = bool(made & self._between(start, branch) - {start})
+        return ends <= {start} and start in made and total not in made and inside
 
     def _needs(self, node: fx.Node) -> set[fx.Node]:
         """The flowing values of which something is made."""
