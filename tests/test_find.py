@@ -122,12 +122,13 @@ def test_further_arguments_are_passed_on_and_others_refused(block: type[Optional
     model = Masked(block=block()).eval()
     model.given = given
     net = tp.route(copy.deepcopy(model), example=x)
-    net.model.given = given
+    inner: Any = net.model
+    inner.given = given
     with torch.no_grad():
         assert torch.equal(net(x)[0], model(x))
         assert torch.equal(tp.extract(net, tp.Path({"block": [False]}))(x), net(x, tp.Path({"block": [False]}))[0])
         if block is Reading and not given:
-            net.model.given = {"scale": 2.0}
+            inner.given = {"scale": 2.0}
             with pytest.raises(CallError, match=r"'block' was called with scale=2\.0"):
                 net(x)
 

@@ -187,7 +187,8 @@ class Dropping(_Block):
 
 
 def test_a_function_that_is_told_whether_the_block_trains_is_told_so_again() -> None:
-    block, x = settle(Dropping()), torch.randn(2, WIDTH, 6, 6)
+    block: Any = settle(Dropping())
+    x = torch.randn(2, WIDTH, 6, 6)
     [residual] = split(block, x).residuals
     branch = part(residual.branch)
     with torch.no_grad():

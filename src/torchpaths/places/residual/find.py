@@ -18,8 +18,6 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
 from torchpaths.costs import count_macs, evaluating
 from torchpaths.errors import RouteError, near
@@ -27,10 +25,10 @@ from torchpaths.inputs import call, shape_of
 from torchpaths.layout import Cost
 from torchpaths.places.covers import sum_item, tied
 from torchpaths.places.residual.apart import Together, of_one
-from torchpaths.places.residual.axes import channel_axis
 from torchpaths.places.residual.parts import Keywords, Residual, Split, alike, part, split_by_hand
 from torchpaths.places.residual.rest import handed, hands_on_rest
 from torchpaths.places.residual.split import WritesOnItselfError, take_apart
+from torchpaths.places.residual.trial import ParametersUsed, check_returned, with_axis
 from torchpaths.places.untouched import Untouched
 from torchpaths.trace import Inputs
 
@@ -294,12 +292,12 @@ class _Search:
         forgotten = set(written) - {attribute for holder, attribute in before.changed() if not holder}
         if forgotten:
             raise WritesOnItselfError(sorted(forgotten))
-        _check_returned(block, parts, starts, whole, inputs)
+        check_returned(block, parts, starts, whole, inputs)
         costs, items = [], []
         names = list(block.named_parameters(name, remove_duplicate=False))
         for number, (residual, start, held) in enumerate(zip(parts.residuals, starts, parts.params, strict=True)):
             if name in self.by_hand:
-                with _ParametersUsed() as used:
+                with ParametersUsed() as used:
                     part(residual.branch)(block, start.clone(), *inputs)
                 held = tuple(used.found.values())
             # One image alone: some work, such as a table of relative positions, is done once for the whole batch.
@@ -309,57 +307,9 @@ class _Search:
             costs.append(Cost(count_macs(run), sum(p.numel() for p in held if id(p) not in self.tied)))
             ids = {id(p) for p in held}
             items.append(frozenset({sum_item(name, number), *(n for n, p in names if id(p) in ids)}))
-        parts = replace(parts, residuals=tuple(map(partial(_with_axis, block, inputs), parts.residuals, starts)))
+        parts = replace(parts, residuals=tuple(map(partial(with_axis, block, inputs), parts.residuals, starts)))
         channels = tuple(s.shape[r.axis or 1] for s, r in zip(starts, parts.residuals, strict=True))
         return Found(name, parts, _names(name, parts), tuple(costs), channels, tuple(items))
-
-
-def _check_returned(block: nn.Module, parts: Split, starts: list[Tensor], whole: Any, inputs: tuple[Any, ...]) -> None:
-    """Raise unless what a block returned beside its output is what its parts give."""
-    if parts.returned is None:
-        return
-    notes: dict[int, Any] = {}
-    for noting, start in zip(parts.returned.noting, starts, strict=True):
-        if noting is not None:
-            _, *found = noting[0](block, start.clone(), *inputs)
-            notes.update(zip(noting[1], found, strict=True))
-    made = parts.returned.made(block, whole[0], notes, inputs)
-    same = type(made) is type(whole) and len(made) == len(whole)
-    for a, b in zip(tree_leaves(made), tree_leaves(whole), strict=False):
-        same = same and (torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else alike(a, b))
-    if not same:
-        raise RouteError("what it returns beside its output is not what its parts give")
-
-
-def _with_axis(block: nn.Module, inputs: tuple[Any, ...], residual: Residual, start: Tensor) -> Residual:
-    """A residual sum whose channels' axis is known; images and vectors have them in the second where nothing tells.
-
-    Raises:
-        RouteError: for other values, such as sequences, of which nothing tells.
-    """
-    if residual.axis is not None:
-        return residual
-    run = partial(part(residual.branch), block)
-    axis = channel_axis(start, (), lambda value: run(value, *inputs), block.children())
-    if axis is None and start.dim() not in (2, 4):
-        raise RouteError(
-            f"nothing tells which axis of its input, of shape {tuple(start.shape)}, holds channels; say so, "
-            "Residual(..., axis=)"
-        )
-    return replace(residual, axis=axis or 1)
-
-
-class _ParametersUsed(TorchFunctionMode):
-    """Notes which parameters the operations inside it read: what a branch given by hand holds."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: dict[int, nn.Parameter] = {}
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        leaves = tree_leaves((args, kwargs or {}))
-        self.found.update({id(leaf): leaf for leaf in leaves if isinstance(leaf, nn.Parameter)})
-        return func(*args, **(kwargs or {}))
 
 
 def _extra(
