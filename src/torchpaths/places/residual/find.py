@@ -228,9 +228,8 @@ class _Search:
         """What to do with a block that runs several times in one forward."""
         around = [n for n, m in self.model.named_modules() if name.startswith(f"{n}.") and n and self.runs[n] > 1]
         part = min(around, key=len, default=name)
-        what = "it" if part == name else f"{part!r}, of which it is a part,"
         return (
-            f"{what} runs several times in one forward, and a site is decided once a call. Route that part by itself "
+            f"{'it' if part == name else f'{part!r}, of which it is a part,'} runs several times in one forward, and a site is decided once a call. Route that part by itself "
             f"and give it all its inputs as one batch: net = route(model.get_submodule({part!r}), method, "
             "example=...), y, trace = net(torch.cat([first, second])), y[:n], y[n:]"
         )
@@ -259,8 +258,7 @@ class _Search:
         Raises:
             RouteError: with the reason why it cannot be used.
         """
-        extra, rest = told
-        whole = output
+        (extra, rest), whole = told, output
         output = output[0] if isinstance(output, (tuple, list)) and output else output
         if not isinstance(output, Tensor):
             raise RouteError("it does not return a tensor, or one first")
