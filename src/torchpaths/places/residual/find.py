@@ -228,10 +228,11 @@ class _Search:
         """What to do with a block that runs several times in one forward."""
         around = [n for n, m in self.model.named_modules() if name.startswith(f"{n}.") and n and self.runs[n] > 1]
         part = min(around, key=len, default=name)
+        who = "it" if part == name else f"{part!r}, of which it is a part,"
         return (
-            f"{'it' if part == name else f'{part!r}, of which it is a part,'} runs several times in one forward, and a site is decided once a call. Route that part by itself "
-            f"and give it all its inputs as one batch: net = route(model.get_submodule({part!r}), method, "
-            "example=...), y, trace = net(torch.cat([first, second])), y[:n], y[n:]"
+            f"{who} runs several times in one forward, and a site is decided once a call. Route that part by itself "
+            f"and give it all its inputs as one batch: net = route(model.get_submodule({part!r}), method, example=...),"
+            " y, trace = net(torch.cat([first, second])), y[:n], y[n:]"
         )
 
     def _place(
