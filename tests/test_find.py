@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import torchpaths as tp
 from block_toys import WIDTH, Bare, Basic, Chain, Plain, PreActivation, chain
-from torchpaths.errors import RouteError
+from torchpaths.errors import CallError, RouteError
 from torchpaths.junction import Junction
 from torchpaths.places.residual.find import find_residuals, match
 
@@ -99,33 +99,54 @@ class Masked(Chain):
         return y
 
 
-@pytest.mark.parametrize(
-    ("given", "said"), [({"mask": torch.ones(8)}, "any arguments"), ({"more": 1}, "any arguments"), ({}, None)]
-)
-def test_arguments_that_cannot_be_passed_on_are_a_reason(given: dict[str, Any], said: str | None) -> None:
-    model = Masked(block=Optional()).eval()
-    model.given = given
-    search = find_residuals(model, torch.randn(2, 3, 8, 8))
-    if said is None:
-        assert [p.module for p in search.places] == ["block"]
-    else:
-        assert said in search.refused["block"]
+class Reading(Optional):
+    """A forward that looks into its further arguments itself."""
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, **more: Any) -> Tensor:
+        y: Tensor = x + more.get("scale", 1.0) * self.conv(x)
+        return y
 
 
-class SecondTensor(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(WIDTH, WIDTH, 1)
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+class SecondTensor(Optional):
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
         y: Tensor = x + self.conv(x) * mask
         return y
 
 
-def test_a_block_that_is_given_a_second_tensor_is_refused() -> None:
-    model = Masked(block=SecondTensor()).eval()
-    model.given = {"mask": torch.ones(8)}
-    assert "more than one tensor" in find_residuals(model, torch.randn(2, 3, 8, 8)).refused["block"]
+@pytest.mark.parametrize("block", [Optional, Reading, SecondTensor])
+@pytest.mark.parametrize("given", [{"mask": torch.full((8,), 0.5)}, {"more": 1}, {"scale": 2.0}, {}])
+def test_further_arguments_are_passed_on_and_others_refused(block: type[Optional], given: dict[str, Any]) -> None:
+    if block is SecondTensor and "mask" not in given:
+        return
+    x = torch.randn(2, 3, 8, 8)
+    model = Masked(block=block()).eval()
+    model.given = given
+    net = tp.route(copy.deepcopy(model), example=x)
+    inner: Any = net.model
+    inner.given = given
+    with torch.no_grad():
+        assert torch.equal(net(x)[0], model(x))
+        assert torch.equal(tp.extract(net, tp.Path({"block": [False]}))(x), net(x, tp.Path({"block": [False]}))[0])
+        if block is Reading and not given:
+            inner.given = {"scale": 2.0}
+            with pytest.raises(CallError, match=r"'block' was called with scale=2\.0"):
+                net(x)
+
+
+class Anything(Optional):
+    def forward(self, x: Tensor, *more: Any) -> Tensor:  # type: ignore[override]
+        y: Tensor = x + self.conv(x) * more[0]
+        return y
+
+
+def test_values_without_a_name_are_a_reason() -> None:
+    class Positional(Chain):
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.head(self.block(self.stem(x), 2.0).mean((2, 3)))
+            return y
+
+    search = find_residuals(Positional(block=Anything()).eval(), torch.randn(2, 3, 8, 8))
+    assert "let it name them" in search.refused["block"]
 
 
 class Folding(Chain):

@@ -217,13 +217,10 @@ class DataDependent(nn.Module):
         return y
 
 
-def test_values_that_take_another_way_through_the_block_are_refused_in_the_call() -> None:
+def test_a_condition_about_values_is_refused_with_what_to_write_instead() -> None:
     model, x = chain(block=DataDependent())
-    net = tp.route(copy.deepcopy(model), example=x)
-    with torch.no_grad():
-        assert torch.equal(net(x)[0], model(x))
-        with pytest.raises(CallError, match="'block'"):
-            net(1000 * x)
+    with pytest.raises(RouteError, match=r"condition about values \(.*torch.where"):
+        tp.route(model, example=x)
 
 
 class Sized(nn.Module):

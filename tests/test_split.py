@@ -170,8 +170,34 @@ class Shared(_Block):
 
 class Moody(_Block):
     def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = x + (self.conv(x) * 2 if self.training else self.conv(x))
+        return y
+
+
+class Choosy(_Block):
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = x + (self.conv(x) if x.mean() > 0 else x)
+        return y
+
+
+class Dropping(_Block):
+    def forward(self, x: Tensor) -> Tensor:
         y: Tensor = x + functional.dropout(self.conv(x), 0.5, self.training)
         return y
+
+
+def test_a_function_that_is_told_whether_the_block_trains_is_told_so_again() -> None:
+    block: Any = settle(Dropping())
+    x = torch.randn(2, WIDTH, 6, 6)
+    [residual] = split(block, x).residuals
+    branch = part(residual.branch)
+    with torch.no_grad():
+        assert torch.equal(branch(block, x, x), block.conv(x))
+        torch.manual_seed(0)
+        dropped = branch(block.train(), x, x)
+        torch.manual_seed(0)
+        assert torch.equal(x + dropped, block(x))
+    assert (dropped == 0).any()
 
 
 class Iterating(_Block):
@@ -184,7 +210,8 @@ class Iterating(_Block):
 
 class TwoTensors(_Block):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return x + self.conv(x), x
+        y = x + self.conv(x)
+        return y, self.scale(y)
 
 
 class Constant(_Block):
@@ -207,9 +234,10 @@ class Foreign(_Block):
         (Unlearned, "holds parameters"),
         (Shared, "share.*conv"),
         (Moody, "training and evaluation"),
+        (Choosy, "a condition about values"),
         (Iterating, "cannot be traced"),
         (Foreign, "cannot be traced"),
-        (TwoTensors, "more than one tensor"),
+        (TwoTensors, "not made in one of its branches"),
         (Constant, "does not depend on its input"),
     ],
 )
@@ -265,11 +293,6 @@ def test_further_arguments_reach_every_part(extra: dict[str, Any]) -> None:
                 block, x, x, *inputs.values()
             )
             assert torch.equal(y, block(x, **inputs))
-
-
-def test_a_second_tensor_is_no_further_argument() -> None:
-    with pytest.raises(RouteError, match="more than one tensor"):
-        split(Basic().eval(), torch.randn(2, WIDTH, 6, 6), other=torch.ones(1))
 
 
 class Ending(Bare):

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from torchpaths.path import Path as Path
     from torchpaths.places.residual.parts import Residual as Residual
     from torchpaths.places.residual.split import split as split
+    from torchpaths.pretrained import from_pretrained as from_pretrained
     from torchpaths.routed import Routed as Routed
     from torchpaths.routing import route as route
     from torchpaths.shrinking.close import Shrunk as Shrunk
@@ -109,6 +110,7 @@ _HOME = {
     "cost": "costs",
     "export": "exports",
     "extract": "extraction",
+    "from_pretrained": "pretrained",
     "front": "fronts",
     "load_cut": "cuts.read",
     "measure": "meter",

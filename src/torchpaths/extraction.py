@@ -22,12 +22,14 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from torchpaths.copies import copied
+from torchpaths.configs import fitted, is_pretrained, note
 from torchpaths.costs import evaluating
 from torchpaths.errors import PathError, RouteError
 from torchpaths.head import check_rows, head_of, with_rows
+from torchpaths.inputs import call, gather, shape_of
 from torchpaths.junction import Junction
 from torchpaths.path import Bools, Path
-from torchpaths.places.residual.along import copying, hands_on, is_chain, rectified_junctions
+from torchpaths.places.residual.along import copying, hands_on, is_chain, leaves_nothing, rectified_junctions
 from torchpaths.routed import Routed
 
 TOLERANCE = 1e-4
@@ -66,9 +68,7 @@ def plain(net: Routed, path: Path | None = None) -> nn.Module:
     return _Cutter(net, opened, _Form.SAFE).cut.module
 
 
-def extract(
-    net: Routed, path: Path, *, classes: Sequence[int] | None = None, example: Tensor | None = None
-) -> nn.Module:
+def extract(net: Routed, path: Path, *, classes: Sequence[int] | None = None, example: Any = None) -> nn.Module:
     """The network along a path as a plain module of its own: the original library's classes, fewer weights.
 
     It shares nothing with ``net`` and contains nothing of torchpaths. Blocks of which nothing is left are taken out of
@@ -79,7 +79,7 @@ def extract(
         net: a routed network in any mode, on any device; it is not changed.
         path: one for the whole batch that names every site.
         classes: numbers of the classes whose scores are kept, in this order; the head keeps their rows. None: all.
-        example: images to compare on, ``[batch, ...]``; None for two images of noise of ``net.example_shape``.
+        example: what to compare on, as for `torchpaths.route`; None for two images of noise of ``net.example_shape``.
 
     Returns:
         ``x -> y``, with training flags as in ``net``.
@@ -108,12 +108,12 @@ class Cut:
     kept: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
-def cut_out(net: Routed, path: Path, example: Tensor | None = None, classes: Sequence[int] | None = None) -> Cut:
+def cut_out(net: Routed, path: Path, example: Any = None, classes: Sequence[int] | None = None) -> Cut:
     """What `extract` copies, in the smallest form that gives the same output. Arguments and errors as there."""
     opened = _choices(net, path)
     name = net.layout.network
-    x = noise(net) if example is None else example
-    expected = run(net, x, path)
+    x = noise(net) if example is None else gather(net.model, example)
+    expected = run(net, x, path=path)
     if not all(bool(y.isfinite().all()) for y in expected):
         raise RouteError(
             f"the routed {name} gives values that are not finite for the example, so nothing can be compared; "
@@ -122,7 +122,7 @@ def cut_out(net: Routed, path: Path, example: Tensor | None = None, classes: Seq
     head = None
     if classes is not None:
         with torch.no_grad(), evaluating(net):
-            head = head_of(net.model, lambda: net(x, path)[0])
+            head = head_of(net.model, lambda: call(net, x, path=path)[0])
         expected = [y[:, check_rows(net.model, head, classes)] for y in expected]
     differences = []
     for form in _Form:
@@ -136,13 +136,47 @@ def cut_out(net: Routed, path: Path, example: Tensor | None = None, classes: Seq
                 raise
             continue  # something counts on the number of blocks
         differences.append(difference(got, expected))
-        if differences[-1] <= 1:
+        if differences[-1] <= 1 and _configured(net, cut, opened, classes, form):
             return cut
     raise RouteError(
         f"the cut {name} differs from the routed one along this path {min(differences):.3g} times as much as allowed, "
         "so it is not returned. Something in it depends on more than its input: a hook, a cache, or chance in "
         "evaluation mode."
     )
+
+
+def _configured(net: Routed, cut: Cut, opened: Mapping[str, Bools], classes: Sequence[int] | None, form: _Form) -> bool:
+    """Let the configuration of a model of transformers say what is left; whether there is one that does.
+
+    What is left of layers and stages no configuration says: such a network is saved by `torchpaths.save_cut`.
+    """
+    if not is_pretrained(cut.module):
+        return True
+    own: Any = cut.module
+    blocks = all(site.kind == "block" for site in net.sites.values())
+    if not blocks and cut.left:
+        return True
+    lists = {name: net.model.get_submodule(name)._modules for name in cut.kept}
+    left = {name: {new: _block(lists[name][old]) for new, old in names.items()} for name, names in cut.kept.items()}
+    config = fitted(own, left, {name: len(children) for name, children in lists.items()}, classes)
+    if config is None and form is not _Form.SAFE:
+        return False  # blocks that stay in their places may be closed one by one
+    if config is not None:
+        if blocks:
+            note(config, opened, cut.kept, net.example_shape)
+        for module in own.modules():
+            if getattr(module, "config", None) is own.config and module is not own:
+                module.config = config
+        own.config = config
+    return True
+
+
+def _block(module: nn.Module | None) -> nn.Module:
+    """What stands behind the junctions in a place."""
+    while isinstance(module, Junction):
+        module = module._place.block
+    assert module is not None
+    return module
 
 
 def _now(cut: nn.Module, net: Routed, name: str) -> str:
@@ -201,8 +235,8 @@ class _Cutter:
                     block = block._place.block
                 while isinstance(module, Junction):
                     module = module._place.cut(self.opened, child in self.rectified)
-                empty = blocks[name] = hands_on(module)
-                if empty and self.form is _Form.SAFE and not (chain and owned):
+                empty = blocks[name] = leaves_nothing(module)
+                if empty and hands_on(module) and self.form is _Form.SAFE and not (chain and owned):
                     module = copying(module)
                 setattr(parent, name, module)
                 if empty or module is not block:
@@ -242,7 +276,7 @@ def noise(net: Routed) -> Tensor:
     return x.to(parameter.device, parameter.dtype)
 
 
-def run(model: nn.Module, x: Tensor, *more: Any) -> list[Tensor]:
+def run(model: nn.Module, x: Any, **more: Any) -> list[Tensor]:
     """The tensors that a network returns in evaluation mode, without the trace of a routed one.
 
     Raises:
@@ -250,12 +284,12 @@ def run(model: nn.Module, x: Tensor, *more: Any) -> list[Tensor]:
     """
     try:
         with torch.no_grad(), evaluating(model):
-            y = model(x, *more)
+            y = call(model, x, **more)
     except Exception as error:
         reason = str(error).strip().split("\n")[0][:200]
         what = f"the routed {model.layout.network}" if isinstance(model, Routed) else f"the cut {type(model).__name__}"
         raise RouteError(
-            f"{what} does not take the example of shape {tuple(x.shape)} ({type(error).__name__}: {reason}); "
+            f"{what} does not take the example of shape {shape_of(x)} ({type(error).__name__}: {reason}); "
             "give example=x, images that net(x) accepts."
         ) from error
     return [leaf for leaf in tree_leaves(y[0] if isinstance(model, Routed) else y) if isinstance(leaf, Tensor)]

@@ -10,140 +10,14 @@ compile, DDP, deepcopy, pickle and export see ordinary modules. Outside any call
 
 from __future__ import annotations
 
-import inspect
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from torchpaths.errors import CallError
-from torchpaths.path import Bools
-from torchpaths.trace import Call, Decision, Pooling, Site, Slot
-
-
-class Place(ABC):
-    """One module of a network, and how to run it with units closed.
-
-    Attributes:
-        block: the module; with places in one another it is the inner one's junction.
-        sites: the sites it obeys, referred to (`Routed` owns their deciders).
-        slot: where the call in progress is; `Routed` gives all its places the same one.
-        first: the name of its forward's first argument, by which its input may be given.
-        calls: whether `run` calls the block as such, whose hooks then fire there; otherwise the junction fires them.
-        rectifies: whether its output is known to be the output of a ReLU, along every path.
-        kept: of the block's weights, from call to call; forgotten on the way from training to evaluation and back.
-    """
-
-    calls: bool = False
-    rectifies: bool = False
-    kept: Any = None
-
-    def __init__(self, block: nn.Module, sites: tuple[Site, ...]) -> None:
-        """
-        Args:
-            block: the module it is about.
-            sites: see above.
-        """
-        self.block = block
-        self.sites = sites
-        self.slot = Slot()
-        inner = block._place.block if isinstance(block, Junction) else block
-        self.first = next(iter(inspect.signature(inner.forward).parameters), "")
-
-    @property
-    def more(self) -> dict[str, nn.Module]:
-        """Modules of its own beside the block, by the names they bear in state dictionaries."""
-        return {}
-
-    @property
-    def parts(self) -> dict[str, nn.Module]:
-        """What stands in this place as modules with names, for tools that go from child to child."""
-        return {**self.block._modules, **self.more}  # type: ignore[dict-item]
-
-    def put(self, name: str, module: nn.Module) -> bool:
-        """Replace one of its `parts` that is no child of the block; whether ``name`` is one."""
-        return False
-
-    @property
-    def training(self) -> bool:
-        return self.block.training
-
-    @property
-    def call(self) -> Call | None:
-        """The call in progress in this thread; None outside any."""
-        return self.slot.current
-
-    def decide(self, site: Site, x: Tensor, pool: Pooling) -> tuple[Tensor, Decision | None]:
-        """The decision for one of its sites, None (open) outside any call; and ``x`` to go on with.
-
-        Raises:
-            CallError: when activation checkpointing runs this place again after its call has ended, or runs it
-                without gradients: both would silently give wrong gradients. Also as `Call.decide`.
-        """
-        call = self.call
-        if call is None:
-            if torch.compiler.is_dynamo_compiling():
-                if len(self.slot.running) == 0:
-                    return x, None
-                found: tuple[Tensor, Decision | None] = _outside(self, site, x, pool)
-                return found
-            if torch._C._current_graph_task_id() != -1:
-                raise CallError(
-                    f"site {site.name!r} ran again inside a backward pass, after its call had ended: activation "
-                    "checkpointing around parts of a routed model cannot see the path. Checkpoint the whole routed "
-                    "network's call instead, torch.utils.checkpoint.checkpoint(net, x, path, use_reentrant=False)."
-                )
-            return x, None
-        if call.grad and self.training and not torch.is_grad_enabled():
-            raise CallError(
-                f"site {site.name!r} ran without gradients inside a call with them: reentrant checkpointing drops the "
-                "trace's gradient. Use torch.utils.checkpoint.checkpoint(..., use_reentrant=False) around the whole "
-                "call."
-            )
-        return call.decide(site, x, pool)
-
-    def note(self, site: Site, name: str, measure: Callable[[], Tensor]) -> None:
-        """Add what the place measures to the response of a decision already taken; nothing outside any call."""
-        call = self.call
-        if call is not None:
-            call.note(site, name, measure())
-        elif torch.compiler.is_dynamo_compiling() and len(self.slot.running) > 0:
-            _note_outside(self, site, name, measure)
-
-    @abstractmethod
-    def run(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """What the block's forward gives, with what is closed in the call in progress left out or masked."""
-
-    @abstractmethod
-    def cut(self, opened: Mapping[str, Bools], rectified: bool = False) -> nn.Module:
-        """The module that computes what this place computes along a path, without this place.
-
-        Args:
-            opened: each of its sites -> its units. Further sites are passed over.
-            rectified: its input is known to be the output of a ReLU, so that a ReLU of it may be left out.
-
-        Returns:
-            A module of torch or of the original library that shares its parameters and runs without torchpaths; or the
-            block, which may be the junction of a place inside this one. Where nothing is left to do it hands on its own
-            input: whoever puts it into a network sees to it that nobody writes into that.
-        """
-
-
-@torch.compiler.disable  # type: ignore[untyped-decorator]
-def _outside(place: Place, site: Site, x: Tensor, pool: Pooling) -> tuple[Tensor, Decision | None]:
-    """A decision where a part of a network is compiled by itself, and calls were made outside."""
-    call = place.slot.current
-    return (x, None) if call is None else call.decide(site, x, pool)
-
-
-@torch.compiler.disable  # type: ignore[untyped-decorator]
-def _note_outside(place: Place, site: Site, name: str, measure: Callable[[], Tensor]) -> None:
-    call = place.slot.current
-    if call is not None:
-        call.note(site, name, measure())
-
+from torchpaths.place import Place as Place
 
 _CALL = nn.Module.__call__
 _TABLES = ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set")
@@ -178,6 +52,23 @@ class Junction(nn.Module):
         super().__init__()
         self.__dict__["_place"] = place
         self._share()
+
+    @property
+    def __class__(self) -> Any:
+        """A junction too, but for blocks of a library's own class, such as a transformer's layer: whoever goes from
+        child to child and asks for that class finds it. Layers of torch, which tools replace, are not passed for."""
+        place = self.__dict__.get("_place")
+        if place is None or place.more:
+            return Junction
+        kind = place.block.__class__
+        return Junction if kind.__module__.partition(".")[0] == "torch" else kind
+
+    @__class__.setter
+    def __class__(self, kind: type[nn.Module]) -> None:
+        raise CallError(_NOT_HERE.format(f"{kind.__name__} cannot be the class of a junction"))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _empty, (), self.__dict__
 
     def _share(self) -> None:
         """Share the block's very dictionaries."""
@@ -216,7 +107,7 @@ class Junction(nn.Module):
         elif isinstance(value, nn.Module) and place.put(name, value):
             self._share()
         elif name == "__class__":
-            raise CallError(_NOT_HERE.format(f"{value.__name__} cannot be the class of a junction"))
+            object.__setattr__(self, name, value)
         else:
             setattr(place.block, name, value)
 
@@ -333,6 +224,11 @@ class Junction(nn.Module):
 
     def __repr__(self) -> str:
         return f"{type(self._place).__name__}({self._place.block!r})"
+
+
+def _empty() -> Junction:
+    """A junction that is being copied or read."""
+    return object.__new__(Junction)
 
 
 def junctions(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, Junction]]:

@@ -234,18 +234,21 @@ class Path(Mapping[str, "Bools | Tensor"]):
 
         Raises:
             PathError: for a path of another network, a per-sample path, or one that leaves sites to decide (which it
-                may where they cost nothing, inside something closed).
+                may where they cost nothing, inside something closed); if parts of the network were replaced since its
+                costs were counted.
         """
         if self.batch is not None:
             raise PathError(
                 "a per-sample path has a cost for each sample: path[i].cost(net), or path.macs(net) for all."
             )
-        return net.layout.cost(self.opened(net.layout)[0])
+        layout = _priced(net)
+        return layout.cost(self.opened(layout)[0])
 
     def macs(self, net: HasLayout) -> Tensor:
         """MACs of each sample along its path, float64 ``[batch]`` (``[1]`` for a path of the whole batch). Errors as
         `cost`."""
-        return torch.from_numpy(net.layout.costs(self.opened(net.layout))[:, 0]).double()
+        layout = _priced(net)
+        return torch.from_numpy(layout.costs(self.opened(layout))[:, 0]).double()
 
     def opened(self, layout: Layout) -> NDArray[np.bool_]:
         """bool ``[batch, unit]`` in layout order (``[1, unit]`` for a path of the whole batch), False where nothing is
@@ -294,6 +297,13 @@ class Path(Mapping[str, "Bools | Tensor"]):
                 raise MalformedError(f"schema {found!r}, this version reads {SCHEMA!r}")
             written = convert(data, _Written)
             return cls({site: _bools(site, value) for site, value in written.sites.items()}, written.network)
+
+
+def _priced(net: HasLayout) -> Layout:
+    """The layout of something routed, which may know that its costs are old."""
+    priced = getattr(net, "priced", None)
+    layout: Layout = net.layout if priced is None else priced()
+    return layout
 
 
 def _costly(layout: Layout, opened: NDArray[np.bool_], missing: Sequence[str]) -> list[str]:

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from torchpaths.errors import CallError, PathError
+from torchpaths.inputs import Given, gather, main_of
 from torchpaths.junction import Junction, junctions
 from torchpaths.layout import Layout
 from torchpaths.path import Path
-from torchpaths.trace import Call, Decider, Inputs, Site, Slot, Trace, extent
+from torchpaths.trace import Call, Decider, Site, Slot, Trace, extent
 
 
 class Routed(nn.Module):
@@ -48,6 +49,7 @@ class Routed(nn.Module):
         self.layout = layout
         self.example_shape = example_shape
         self.slot = Slot()
+        self._counted = _count(model)
         for _, junction in junctions(model):
             junction._place.slot = self.slot
 
@@ -56,10 +58,26 @@ class Routed(nn.Module):
         """The junctions of the model."""
         return tuple(junction for _, junction in junctions(self.model))
 
-    def forward(self, x: Inputs, *inputs: Any, path: Path | None = None, **more: Any) -> tuple[Any, Trace]:
+    def priced(self) -> Layout:
+        """The layout, for costs.
+
+        Raises:
+            PathError: if parameters were added to the model or taken from it since its costs were counted.
+        """
+        now = _count(self.model)
+        if now != self._counted:
+            raise PathError(
+                f"this network's costs are old: when they were counted it had {self._counted:,} parameters, now it has "
+                f"{now:,}; a part of it was replaced, such as the head. Route it as it is now: "
+                "route(plain(net), method, example=x); weights of gates can be loaded into that one."
+            )
+        return self.layout
+
+    def forward(self, x: Any = None, *inputs: Any, path: Path | None = None, **more: Any) -> tuple[Any, Trace]:
         """
         Args:
-            x: a batch, first axis the samples; or a list of images, for models that take one.
+            x: a batch, first axis the samples; a list of images, for models that take one; or all that the model takes,
+                a mapping of names to values or a tuple of values in order. None where everything has a name.
             *inputs: the path, if the first of them is one; what else the model's own forward takes.
             path: units chosen from outside; sites it does not name decide for themselves.
             **more: what else the model's own forward takes by name, such as a detector's ``targets``.
@@ -72,7 +90,7 @@ class Routed(nn.Module):
             CallError: in a replica of ``nn.DataParallel``.
         """
         path, inputs = self._chosen(path, inputs)
-        batch, device = extent(x)
+        args, more, (batch, device) = self._gathered(x, inputs, more)
         if path is not None:
             path.check(self.layout, batch)
         call = Call(path, batch, device, torch.is_grad_enabled())
@@ -81,11 +99,33 @@ class Routed(nn.Module):
         try:
             slot.running[key] = None
             holder.call = call
-            y = self.model(x, *inputs, **more)
+            y = self.model(*args, **more)
         finally:
             holder.call = before
             slot.running.pop(key, None)
         return y, self._finished(call)
+
+    def _gathered(
+        self, x: Any, inputs: tuple[Any, ...], more: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any], tuple[int, torch.device]]:
+        """What the model is called with, in order and by name; how many samples, and where they are.
+
+        Raises:
+            CallError: if there is no batch.
+        """
+        if isinstance(x, Tensor):
+            return (x, *inputs), more, extent(x)
+        given = gather(self.model, x)
+        args, kwargs = (given.args, {**given.kwargs, **more}) if isinstance(given, Given) else ((x,), more)
+        if x is None:
+            args = ()
+        main = given if isinstance(given, (Given, list, tuple)) else main_of(self.model, (*args, *inputs), kwargs)[0]
+        if main is None or (isinstance(main, (list, tuple)) and not all(isinstance(v, Tensor) for v in main)):
+            raise CallError(
+                f"a call with {type(x).__name__} and no tensor for a batch; give net(x), net(name=x), a mapping of "
+                "names to values, or a list of images."
+            )
+        return (*args, *inputs), kwargs, extent(main)
 
     def _finished(self, call: Call) -> Trace:
         """The trace of a call.
@@ -153,6 +193,10 @@ class Routed(nn.Module):
             f"plain {plain.macs:,} MACs, {plain.params:,} parameters"
         )
         return "\n".join([title, *lines])
+
+
+def _count(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
 
 
 def _are_bools(value: Any) -> bool:

@@ -9,7 +9,7 @@ at whatever moment, the model is as it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 from torchpaths.costs import count_macs, count_params, decider_cost, evaluating
 from torchpaths.errors import RouteError
 from torchpaths.extraction import difference
+from torchpaths.inputs import Given, call, gather
 from torchpaths.junction import Junction, junctions
 from torchpaths.layout import Cost
 from torchpaths.methods.base import Method
@@ -34,24 +35,25 @@ from torchpaths.places.residual.find import ByHand
 from torchpaths.places.untouched import Untouched
 from torchpaths.routed import Routed
 from torchpaths.trace import Inputs, Site, extent
+from torchpaths.wrapped import check_unwrapped
 
 
 def route(
     model: nn.Module,
     method: Method | Sequence[Method] | None = None,
     *,
-    example: Inputs | None = None,
+    example: Inputs | Mapping[str, Any] | tuple[Any, ...] | None = None,
     residuals: ByHand | None = None,
 ) -> Routed:
     """Route a model. Its residual blocks are replaced in place; the returned network owns it.
 
     Args:
-        model: a network of timm or torchvision, or your own, whose forward takes one tensor.
+        model: a network of timm, torchvision or transformers, or your own.
         method: who decides: a method, or several whose sites lie apart or inside one another, in any order. None:
             nobody, every unit is open until a path closes it.
-        example: a batch the model accepts, ``[batch, ...]``, or a list of images for a detector; MACs are counted for
-            its size. May be left out for models
-            that say their input size (timm) and for those that take 224 x 224 RGB.
+        example: a batch the model accepts, ``[batch, ...]``; a list of images for a detector; for a model of several
+            values or one called by name, a tuple of them in order or a mapping of names. MACs are counted for its size.
+            May be left out for models that say their input size (timm) and for those that take 224 x 224 RGB.
         residuals: blocks that cannot be taken apart automatically, by hand: name or regular expression of modules ->
             ``Residual(branch, shortcut, post)``, or several for several sums.
 
@@ -59,8 +61,9 @@ def route(
         ``net(x, path=None) -> (y, trace)``; ``print(net)`` is a table of its units.
 
     Raises:
-        RouteError: if the model is routed already, does not take the example, or holds nothing to route; if a pattern
-            matches nothing; or if methods do not go together. The model is then as it was.
+        RouteError: if the model is routed, wrapped for several devices, compiled, scripted or quantised already, does
+            not take the example, or holds nothing to route; if a pattern matches nothing; or if methods do not go
+            together. The model is then as it was.
     """
     if isinstance(method, Sequence) and not isinstance(method, str):
         method = Together(tuple(method))
@@ -70,13 +73,14 @@ def route(
         )
     if isinstance(model, Routed) or next(junctions(model), None) is not None:
         raise RouteError(f"{type(model).__name__} is routed already; route the original model once, with all methods.")
-    x = _example(model) if example is None else example
+    check_unwrapped(model)
+    x = _example(model) if example is None else gather(model, example)
     _check_example(model, x)
     before = Untouched(model)
     try:
         plans = plan_blocks(model, x, residuals) if method is None else method.find(model, x, residuals)
         with evaluating(model):
-            plain = Cost(count_macs(lambda: model(x[:1])), count_params(model))
+            plain = Cost(count_macs(lambda: call(model, x[:1])), count_params(model))
         before.restore()  # a model that remembers its last run starts both runs, of which the second is below, alike
         changed = [plan for plan in plans if plan.reference is not None]
         _refer(model, changed)
@@ -109,9 +113,12 @@ def route_plain(model: nn.Module, example: Inputs) -> Routed:
 
 
 def _check_example(model: nn.Module, x: Any) -> None:
-    images = [x] if isinstance(x, Tensor) else x
+    images = [x] if isinstance(x, Tensor) else [x.main] if isinstance(x, Given) else x
     if not isinstance(images, Sequence) or not all(isinstance(image, Tensor) for image in images):
-        raise RouteError(f"example={type(x).__name__}: give what the model takes, a tensor or a list of images.")
+        raise RouteError(
+            f"example={type(x).__name__}: give what the model takes, a tensor, a list of images, values by name "
+            "({'pixel_values': x}) or a tuple of values in order, one of them a tensor at least."
+        )
     if len(x) == 0:
         raise RouteError("the example holds no image; give at least one.")
     lazy = next((n for n, p in model.named_parameters() if isinstance(p, nn.UninitializedParameter)), None)
@@ -158,11 +165,12 @@ def _routed(model: nn.Module, plans: list[Plan], plain: Cost, x: Inputs, expecte
         RouteError: if a site is asked by nobody, or the output with everything open is not the original's.
     """
     sites = {site.name: site for plan in plans for site in plan.sites}  # many modules may obey one
-    network, shape = type(model).__name__, tuple(x.shape[1:]) if isinstance(x, Tensor) else ()
+    network, one = type(model).__name__, x.main if isinstance(x, Given) and x.first else x
+    shape = tuple(one.shape[1:]) if isinstance(one, Tensor) else ()
     covers = _covers(plans, sites.values())
     units = [unit for site in sites.values() for unit in site.units]
     found = Routed(model, tuple(sites.values()), make_layout(units, covers, plain, network), shape)
-    got, trace = _run(found, x, Path.full(found))
+    got, trace = _run(found, x, path=Path.full(found))
     if exactly:
         _check_same(got, expected, network)
     elif (off := difference(*([t for t in tree_leaves(y) if isinstance(t, Tensor)] for y in (got, expected)))) > 1:
@@ -180,11 +188,11 @@ def _routed(model: nn.Module, plans: list[Plan], plain: Cost, x: Inputs, expecte
     return Routed(model, tuple(sites[name] for name in trace), layout, shape)
 
 
-def _run(model: nn.Module, x: Inputs, *more: Any) -> Any:
+def _run(model: nn.Module, x: Inputs, **more: Any) -> Any:
     """What a network gives for the first image of a batch, with the same chance every time."""
     with torch.random.fork_rng(devices=[]), torch.no_grad(), evaluating(model):
         torch.manual_seed(0)
-        return model(x[:1], *more)
+        return call(model, x[:1], **more)
 
 
 def _check_same(got: Any, expected: Any, network: str) -> None:

@@ -19,12 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from torchpaths.errors import CallError
+from torchpaths.inputs import Given
 from torchpaths.layout import Unit
 from torchpaths.path import Bools, Path
 from torchpaths.perceptron import Perceptron
 
-Inputs: TypeAlias = "Tensor | Sequence[Tensor]"
-"""A batch: a tensor whose first axis is the samples, or a list of images of their own sizes, as detectors take."""
+Inputs: TypeAlias = "Tensor | Sequence[Tensor] | Given"
+"""A batch: a tensor whose first axis is the samples, a list of images of their own sizes, as detectors take, or several
+values."""
 
 Pooling: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 """``x -> (x, its pooled features [batch, channels])``: a place's own, since only it knows its layout."""
@@ -32,6 +34,7 @@ Pooling: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 def extent(x: Inputs) -> tuple[int, torch.device]:
     """How many samples a batch holds, and where it is."""
+    x = x.main if isinstance(x, Given) else x
     if isinstance(x, Tensor):
         return x.shape[0], x.device  # not len(x): while a network is exported this size is a variable
     return len(x), x[0].device if len(x) else torch.device("cpu")

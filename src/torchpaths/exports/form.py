@@ -22,6 +22,7 @@ from torch.nn import functional
 from torchpaths.errors import PathError, RouteError, reason
 from torchpaths.extraction import plain
 from torchpaths.junction import Junction, Place
+from torchpaths.outputs import answer
 from torchpaths.path import Bools, Path
 from torchpaths.perceptron import Perceptron
 from torchpaths.places.residual.along import copying, hands_on, rectified_junctions
@@ -50,7 +51,7 @@ def exportable(net: Routed, path: Path | None, batch: Batch) -> nn.Module:
     """
     fixed = fixed_sites(net, path)
     if len(fixed) == len(net.sites):
-        return plain(net, Path(fixed)).eval()
+        return _Answer(plain(net, Path(fixed))).eval()
     for name, site in net.sites.items():
         if name not in fixed and site.decider is not None and site.decider.draws:
             raise RouteError(
@@ -77,6 +78,17 @@ def fixed_sites(net: Routed, path: Path | None) -> dict[str, Bools]:
         path.check(net.layout)
         fixed.update({name: path[name] for name in path})
     return fixed
+
+
+class _Answer(nn.Module):
+    """A plain network, of whose output the answer is returned."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Any:
+        return answer(self.model(x))
 
 
 class _Form(nn.Module):
@@ -127,7 +139,7 @@ class _Form(nn.Module):
         before = holder.call
         try:
             holder.call = call
-            y = self.model(x)
+            y = answer(self.model(x))
         finally:
             holder.call = before
         for name, opened in self.fixed.items():
@@ -184,13 +196,14 @@ class _Branching(nn.Module, ABC):
             if step.pre is not None:
                 x = step.pre(self.inner, x, *inputs)
             x = self._run(step, x, inputs)
-        return x
+        returned: Tensor = self.place.returned(x, {}, inputs)
+        return returned
 
     def _run(self, step: Step, x: Tensor, inputs: tuple[Any, ...]) -> Tensor:
         axes = tuple(axis for axis in range(1, x.dim()) if axis != step.axis)
         x, decision = self.place.decide(step.site, x, lambda x: (x, x.mean(axes) if axes else x))
         if decision is None or not isinstance(step.site.decider, _Choice):
-            return self.place.sum(step, x, inputs)
+            return self.place.sum(step, x, inputs, {})
         # Computed outside, where it stands in the file once: both sides need it.
         shortcut = () if step.shortcut.identity else (step.shortcut(self.inner, x, *inputs),)
         return self._choose(step, decision.open[:, step.unit], (x, *shortcut), inputs)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torchpaths.errors import RouteError, reason
 from torchpaths.exports.form import Batch, fixed_sites
 from torchpaths.exports.formats import Run
+from torchpaths.outputs import answer
 from torchpaths.path import Path
 from torchpaths.routed import Routed
 
@@ -93,7 +94,8 @@ def _answers(net: Routed, path: Path | None, x: Tensor) -> tuple[Tensor, Tensor,
     """Output, what was opened, and which scores are toss-ups; image by image, as batches differ in rounding."""
     try:
         with torch.no_grad():
-            found = [net(image, path) for image in (x[i : i + 1] for i in range(len(x)))]
+            called = [net(image, path) for image in (x[i : i + 1] for i in range(len(x)))]
+        found = [(answer(y), trace) for y, trace in called]
     except (RuntimeError, ValueError, TypeError) as error:
         raise RouteError(
             f"{net.layout.network} does not take images of shape {tuple(x.shape[1:])} ({reason(error)}); give images "

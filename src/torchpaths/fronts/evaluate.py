@@ -15,6 +15,7 @@ from torch.nn import functional
 from torchpaths.costs import count_macs, evaluating
 from torchpaths.errors import DataError
 from torchpaths.fronts.points import Choice, Point
+from torchpaths.outputs import answer
 from torchpaths.routed import Routed
 from torchpaths.surveys.checks import batches, check_logits, class_numbers, opened_units
 
@@ -70,7 +71,8 @@ def evaluate(net: Routed, choices: Sequence[Choice], images: Images, progress: s
         x = x.to(device, non_blocking=True)
         labels: Tensor | None = None
         for tally in tallies:
-            logits, trace = net(x, tally.choice.apply(net))
+            output, trace = net(x, tally.choice.apply(net))
+            logits = answer(output)
             check_logits(logits, len(x), number)
             if labels is None:
                 labels = torch.from_numpy(class_numbers(y, len(x), logits.shape[1], number)).to(device)

@@ -115,9 +115,9 @@ class AdaptiveDepth(Method):
             yield Plan(name, (site,), partial(_norm, site=site), level=2)
         for name in stage.drops:
             yield Plan(name, (site,), partial(_drop, site=site), level=2)
-        for name in stage.skippable:
+        for name, beside in zip(stage.skippable, stage.beside, strict=True):
             last = name == stage.skippable[-1]
-            build = partial(_skip, site=site, features=self._features(stage) if last else None)
+            build = partial(_skip, site=site, features=self._features(stage) if last else None, beside=beside)
             covers = (Cover(site.name, stage.cost, stage.items, unit=0, level=2),) if last else ()
             yield Plan(name, (site,), build, covers, level=2)
 
@@ -229,5 +229,7 @@ def _drop(module: nn.Module, site: Site) -> Place:
     return Doubled(module, nn.Identity(), site)
 
 
-def _skip(module: nn.Module, site: Site, features: Callable[[Tensor], Tensor] | None) -> Place:
-    return Skippable(module, site, features=features)
+def _skip(
+    module: nn.Module, site: Site, features: Callable[[Tensor], Tensor] | None, beside: int | None = None
+) -> Place:
+    return Skippable(module, site, features=features, beside=beside)

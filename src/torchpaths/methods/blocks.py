@@ -53,8 +53,7 @@ def plan_blocks(
                     if listed
                     else f"no residual block found in {type(model).__name__}.",
                     *listed,
-                    "Give a block by hand: route(model, method, residuals={'name': Residual(branch, shortcut, post)}); "
-                    "or take filters for blocks, GatedFilters(), or Filters() for nobody who decides.",
+                    _way_out(search),
                 ]
             )
         )
@@ -74,6 +73,17 @@ def plan_blocks(
     if touching:
         raise RouteError(_touching(touching, every=all(not place.apart for place in search.places)))
     return [_plan(place, own) for place, own in zip(search.places, deciders, strict=True)]
+
+
+def _way_out(search: Search) -> str:
+    """What to do where no block was found."""
+    filters = "take filters for blocks, GatedFilters(), or Filters() for nobody who decides."
+    if any("runs several times" in why for why in search.refused.values()):
+        return f"Route the part that runs several times, as said; or {filters}"
+    return (
+        "Give a block by hand: route(model, method, residuals={'name': Residual(branch, shortcut, post)}); or "
+        + filters
+    )
 
 
 def _left(search: Search) -> str:

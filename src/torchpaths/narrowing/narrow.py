@@ -62,7 +62,7 @@ def narrow(
     x = noise(net) if example is None else example
     if isinstance(x, torch.Tensor):
         closed = {name: left[name].kept if name in left else (True,) * len(s.units) for name, s in net.sites.items()}
-        off = difference(run(made, x, Path.full(made)), run(net, x, Path(closed)))
+        off = difference(run(made, x, path=Path.full(made)), run(net, x, path=Path(closed)))
         if off > 1:
             raise RouteError(
                 f"the narrowed {net.layout.network} differs {off:.3g} times as much as allowed from the whole one with "

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from torch import nn
 
 from torchpaths.errors import RouteError
 from torchpaths.layout import Cost, Layout, Span, Term, Unit
@@ -46,6 +48,13 @@ class Cover:
     decides: bool = False
     level: int = 0
     axis: int = 0
+
+
+def tied(model: nn.Module) -> set[int]:
+    """The parameters, by id, that several modules share: they are there as long as one of those is, so closing any of
+    them saves none."""
+    counts = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
+    return {key for key, count in counts.items() if count > 1}
 
 
 def sum_item(block: str, number: int) -> str:

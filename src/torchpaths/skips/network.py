@@ -39,7 +39,7 @@ from torchpaths.skips.prices import Prices
 from torchpaths.skips.residual import SkippingResidual
 from torchpaths.skips.singly import one_by_one, same_one_by_one
 from torchpaths.skips.standing import Standing
-from torchpaths.trace import Inputs, Site, Trace, extent
+from torchpaths.trace import Site, Trace
 
 TRIED = 4
 """Images with which it is tried whether those of a batch are faster one by one."""
@@ -108,7 +108,7 @@ class Skipping(HasExits):
         super().train(False)
         return self
 
-    def forward(self, x: Inputs, *inputs: Any, path: Path | None = None, **more: Any) -> tuple[Any, Trace]:
+    def forward(self, x: Any = None, *inputs: Any, path: Path | None = None, **more: Any) -> tuple[Any, Trace]:
         """See `Routed.forward`.
 
         Raises:
@@ -120,7 +120,7 @@ class Skipping(HasExits):
                 "compile the network along chosen paths: torchpaths.compiled(net, paths)."
             )
         path, inputs = self._chosen(path, inputs)
-        batch, there = extent(x)
+        args, more, (batch, there) = self._gathered(x, inputs, more)
         if batch == 0:
             raise CallError("a batch of no images; give at least one.")
         device = next((p.device for p in self.model.parameters()), there)
@@ -130,7 +130,7 @@ class Skipping(HasExits):
             path.check(self.layout, batch)
         if batch > 1 and isinstance(x, Tensor) and not inputs and not more and self._singly(x, path):
             return one_by_one(self.forward, x, path, self.sites)
-        return self._answer(x, path, batch, device, *inputs, **more)
+        return self._answer(args, path, batch, device, **more)
 
     def _singly(self, x: Tensor, path: Path | None) -> bool:
         """Whether images of a batch are to run one by one, since they close channels of their own."""
@@ -140,7 +140,7 @@ class Skipping(HasExits):
         some = x[:TRIED]
         chosen = path if path is None or path.batch is None else path[:TRIED]
         sides = x.shape[1:], x.dtype, x.stride()[1:], x.device, torch.get_num_threads(), min(len(x), TRIED)
-        together = partial(self._answer, some, chosen, len(some), x.device)
+        together = partial(self._answer, (some,), chosen, len(some), x.device)
         alone = partial(one_by_one, self.forward, some, chosen, self.sites)
         kind = "one by one", path is None, *sides
         if kind not in self.prices.limits and _hooked(self.model):
@@ -148,7 +148,7 @@ class Skipping(HasExits):
         return self.prices.pays(kind, alone, together, partial(same_one_by_one, together, alone))
 
     def _answer(
-        self, x: Inputs, path: Path | None, batch: int, device: torch.device, *inputs: Any, **more: Any
+        self, args: tuple[Any, ...], path: Path | None, batch: int, device: torch.device, **more: Any
     ) -> tuple[Any, Trace]:
         """What the network answers in one call."""
         watch = self._watch
@@ -174,7 +174,7 @@ class Skipping(HasExits):
             try:
                 slot.running[id(call)] = None
                 local.call = call
-                y = call.run(partial(self.model, x, *inputs, **more))
+                y = call.run(partial(self.model, *args, **more))
             finally:
                 local.call = before
                 slot.running.pop(id(call), None)

@@ -29,12 +29,13 @@ class SkippingResidual(ResidualPlace):
         self.__dict__.update(place.__dict__)
         self._limits: dict[Hashable, int] = {}
         self._direct: Direct | None = None
-        self._alone = not self.conditions and not self.extra  # nothing to look at but x
+        split = self.split
+        self._alone = not (self.conditions or self._told or split.settled)  # nothing to look at but x
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_direct": None, "_limits": {}}  # they belong to these very modules and this machine
 
-    def run(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def run(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         """See `ResidualPlace.run`."""
         call = self.slot.local.call
         if not isinstance(call, SkippingCall):
@@ -43,12 +44,13 @@ class SkippingResidual(ResidualPlace):
         call.enter(x, references)
         inputs = (x,) if self._alone and not args and not kwargs else self.prepare(x, args, kwargs)
         direct = self._direct or self.direct()
+        notes: dict[int, Any] = {}
         for step in direct.called if direct.hooked else direct.steps:
             if step.pre is not None:
                 x = step.pre(self.block, x, *inputs)
                 call.leave(x, rectified=step.pre.rectifies, own=False)
-            x = self._step(step, x, inputs, call)
-        return x
+            x = self._step(step, x, inputs, call, notes)
+        return self.returned(x, notes, inputs)
 
     def direct(self) -> Direct:
         """Its steps past hooks, made anew.
@@ -61,15 +63,17 @@ class SkippingResidual(ResidualPlace):
         self._direct = Direct(self)
         return self._direct
 
-    def _step(self, step: Step, x: Tensor, inputs: tuple[Any, ...], call: SkippingCall) -> Tensor:
+    def _step(
+        self, step: Step, x: Tensor, inputs: tuple[Any, ...], call: SkippingCall, notes: dict[int, Any]
+    ) -> Tensor:
         x, decision = call.decide(step.site, x, step.pool)
         rows = call.opening(step.site, step.unit, decision)
         if isinstance(rows, Tensor) and not self._pays(step, x, inputs, len(rows), call):
             rows = None
         if rows is True:
-            total, own = self._add(step, x, inputs), True
+            total, own = self._add(step, x, inputs, notes), True
         elif rows is None:
-            total, own = self._scaled(step, x, inputs, decision.z[:, step.unit]), True
+            total, own = self._scaled(step, x, inputs, decision.z[:, step.unit], notes), True
         else:
             total = step.shortcut(self.block, x, *inputs)
             if rows is False and total is x and (step.post.identity or (step.post.rectifier and call.rectified)):
@@ -98,18 +102,18 @@ class SkippingResidual(ResidualPlace):
         with call.among(rows):
             return step.branch(self.block, take_rows(x, rows), inputs[0][: len(rows)], *further)
 
-    def _add(self, step: Step, x: Tensor, inputs: tuple[Any, ...]) -> Tensor:
+    def _add(self, step: Step, x: Tensor, inputs: tuple[Any, ...], notes: dict[int, Any]) -> Tensor:
         """``shortcut + branch``, into the branch's own memory if nobody else refers to it."""
-        branch = step.branch(self.block, x, *inputs)
+        branch = step.run_branch(self.block, x, inputs, notes)
         own = sys.getrefcount(branch) <= LOCAL and shares(branch) <= ALONE
         shortcut = step.shortcut(self.block, x, *inputs)
         if own and branch.dtype == shortcut.dtype and branch.shape == shortcut.shape:
             return branch.add_(shortcut)
         return shortcut + branch
 
-    def _scaled(self, step: Step, x: Tensor, inputs: tuple[Any, ...], z: Tensor) -> Tensor:
+    def _scaled(self, step: Step, x: Tensor, inputs: tuple[Any, ...], z: Tensor, notes: dict[int, Any]) -> Tensor:
         """``shortcut + z * branch`` for all images, ``z`` float ``[batch]``."""
-        branch = step.branch(self.block, x, *inputs)
+        branch = step.run_branch(self.block, x, inputs, notes)
         return mix(
             step.shortcut(self.block, x, *inputs), branch, z.view(-1, *(1,) * (branch.dim() - 1)).to(branch.dtype)
         )
@@ -142,5 +146,5 @@ class SkippingResidual(ResidualPlace):
 
         code = step.branch.source if isinstance(step.branch, Piece) else step.branch
         shapes = tuple(p.shape for p in self.block.parameters())
-        for_all = partial(self._scaled, step, x, inputs, z)
+        for_all = partial(self._scaled, step, x, inputs, z, {})
         return call.prices.limit((code, shapes, *kind), len(x), for_all, gathering)

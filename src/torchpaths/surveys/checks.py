@@ -62,10 +62,10 @@ def class_numbers(y: Any, batch: int, classes: int | None, number: int) -> NDArr
 
 def check_logits(logits: Tensor, batch: int, number: int) -> None:
     """Raise unless these are finite scores ``[batch, class]``; ``number`` is the batch's."""
-    if logits.dim() != 2 or len(logits) != batch:
+    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != batch:
         raise DataError(
-            f"batch {number}: scores of shape {tuple(logits.shape)} for {batch} images; "
-            "this needs a classifier's [batch, class]."
+            f"batch {number}: scores of shape {shape} for {batch} images; this needs a classifier's [batch, class]."
         )
     bad = ~torch.isfinite(logits).all(1)
     if bool(bad.any()):

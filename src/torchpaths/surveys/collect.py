@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from torchpaths.errors import DataError
 from torchpaths.layout import Layout
+from torchpaths.outputs import answer
 from torchpaths.path import Path
 from torchpaths.surveys.checks import batches, check_logits, class_numbers, opened_units
 from torchpaths.surveys.counts import Ints, PathCount, Samples
@@ -73,7 +74,8 @@ def survey(
     try:
         for number, (x, y) in enumerate(batches(loader, "survey" if progress else None)):
             with torch.inference_mode():
-                logits, trace = net(x.to(device, non_blocking=True), path)
+                output, trace = net(x.to(device, non_blocking=True), path)
+                logits = answer(output)
                 check_logits(logits, len(x), number)
                 opened = opened_units(trace, net.layout, len(x))
                 predictions = logits.argmax(1).cpu().numpy()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from torchpaths.costs import evaluating
 from torchpaths.errors import RouteError
+from torchpaths.inputs import call
 from torchpaths.places.channels.spans import LEAVES, OUTSIDE, Region, Span
 from torchpaths.places.channels.weights import outputs
 from torchpaths.trace import Inputs
@@ -47,7 +48,7 @@ class Seen:
                 handles.append(module.register_forward_hook(partial(self._ran, name)))
         try:
             with torch.no_grad(), evaluating(model):
-                y = model(example[:1])
+                y = call(model, example[:1])
         finally:
             for handle in handles:
                 handle.remove()

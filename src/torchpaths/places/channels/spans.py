@@ -9,6 +9,7 @@ a sum or a concatenation, can only be followed as far as that (`Region.ended`).
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +31,7 @@ from torchpaths.places.channels.nodes import (
     passes,
     wise,
 )
-from torchpaths.places.residual.tracing import Evaluated
+from torchpaths.places.residual.evaluated import Evaluated
 
 OUTSIDE = "made outside of the block"
 """Why a layer is none that passes a block's own channels on."""
@@ -91,7 +92,10 @@ class Span:
 
 
 class _Leaves(Evaluated):
-    """Every layer opaque, and what is made of layers seen through."""
+    """Every layer opaque, and what is made of layers seen through; flags for training are what they are."""
+
+    def flag(self, name: str) -> Any:
+        return operator.attrgetter(name)(self.block)
 
     def _called(self, name: str, *args: Any, **kwargs: Any) -> Any:
         twin = self.twin.get_submodule(name)
@@ -125,7 +129,7 @@ class Region:
         """
         self.module = module
         try:
-            recorder = _Leaves(module)
+            recorder = _Leaves(module, module.training)
             given = [recorder.given(f"x{i}", arg) for i, arg in enumerate(args)]
             named = {name: recorder.given(f"k_{name}", arg) for name, arg in kwargs.items()}
             self.graph = recorder.record(lambda twin: twin.forward(*given, **named))

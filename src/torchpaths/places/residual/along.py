@@ -17,7 +17,9 @@ from torch import fx, nn
 
 from torchpaths.errors import RouteError
 from torchpaths.junction import Junction
+from torchpaths.models.pass_on import pass_on
 from torchpaths.places.residual.parts import Part
+from torchpaths.places.residual.rest import REST
 from torchpaths.places.residual.tracing import Constant, Recorder
 
 Run: TypeAlias = Callable[[nn.Module, Mapping[str, Any]], Any]
@@ -83,7 +85,7 @@ def trace(block: nn.Module, run: Run, conditions: Iterable[tuple[Run, str]] = ()
             f"what a path leaves of a block of class {type(block).__name__} cannot be traced "
             f"({type(error).__name__}: {reason}); the functions it was given by may not depend on values."
         ) from error
-    if _first(graph) is _returned(graph):  # then there is nothing for which a condition would have to hold
+    if _only_first(graph):  # then there is nothing for which a condition would have to hold
         for node in [n for n in graph.nodes if n.op not in ("placeholder", "output")][::-1]:
             graph.erase_node(node)
     return _with_constants(fx.GraphModule(block, graph, type(block).__name__))
@@ -103,6 +105,12 @@ def _with_constants(made: fx.GraphModule) -> fx.GraphModule:
     return made
 
 
+def leaves_nothing(module: nn.Module) -> bool:
+    """Whether a module does nothing, so that its list can do without: it hands on its input, alone or before values
+    that are None."""
+    return _only_first(module.graph) if isinstance(module, fx.GraphModule) else hands_on(module)
+
+
 def hands_on(module: nn.Module) -> bool:
     """Whether a module does nothing but return its (first) input."""
     if isinstance(module, fx.GraphModule):
@@ -116,8 +124,15 @@ def copying(module: nn.Module) -> fx.GraphModule:
 
 
 def _first(graph: fx.Graph) -> fx.Node:
-    first: fx.Node = next(iter(graph.nodes))
+    first: fx.Node = next(node for node in graph.nodes if node.op == "placeholder")
     return first
+
+
+def _only_first(graph: fx.Graph) -> bool:
+    """Whether what is returned is the first argument, alone or before values that are None."""
+    returned = _returned(graph)
+    values = list(returned) if isinstance(returned, (tuple, list)) else [returned]
+    return bool(values) and values[0] is _first(graph) and all(value is None for value in values[1:])
 
 
 def _returned(graph: fx.Graph) -> Any:
@@ -128,14 +143,20 @@ class _Along(Recorder):
     """Every child opaque but an ``nn.Identity``, which is nothing; the arguments are those of the block's forward."""
 
     def _called(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        return (
-            args[0] if type(self.block.get_submodule(name)) is nn.Identity else super()._called(name, *args, **kwargs)
-        )
+        if type(self.block.get_submodule(name)) is nn.Identity:
+            return args[0]
+        if REST not in kwargs:
+            return super()._called(name, *args, **kwargs)
+        child = self.proxy(self.create_node("get_attr", name, (), {}))
+        rest = kwargs.pop(REST)
+        called = self.create_proxy("call_function", pass_on, (child, args, kwargs, rest), {})
+        called.node.meta["is_wrapped"] = True  # or reading it back would look into what nobody knows beforehand
+        return called
 
     def along(self, run: Run, conditions: Iterable[tuple[Run, str]]) -> fx.Graph:
         """The graph of ``run``."""
         parameters = inspect.signature(self.block.forward).parameters.values()
-        named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        named = [p for p in parameters if p.kind is not p.VAR_POSITIONAL]
 
         def forward(twin: nn.Module) -> Any:
             arguments = {p.name: self._argument(p) for p in named}
@@ -146,4 +167,6 @@ class _Along(Recorder):
         return self.record(forward)
 
     def _argument(self, parameter: inspect.Parameter) -> fx.Proxy:
+        if parameter.kind is parameter.VAR_KEYWORD:
+            return self.rest(f"**{parameter.name}")
         return self.argument(parameter.name, *(() if parameter.default is parameter.empty else (parameter.default,)))

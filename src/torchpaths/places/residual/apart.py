@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from torchpaths.costs import evaluating
+from torchpaths.inputs import Given, call
 from torchpaths.places.untouched import Untouched
 from torchpaths.trace import Inputs
 
@@ -50,7 +51,7 @@ class Together:
             handles.append(module.register_forward_hook(self._compare(name), with_kwargs=True, prepend=True))
         try:
             with torch.no_grad(), evaluating(model):
-                model(_images(example, self._count))
+                call(model, _images(example, self._count))
         except Exception:  # the model's own: it insists on the example's number
             self.apart = set(blocks) if len(example) == 1 else set()
         finally:
@@ -65,8 +66,9 @@ class Together:
         return hook
 
     def _compare(self, name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             x, before = self._inputs.pop(name)
+            output = output[0] if isinstance(output, (tuple, list)) else output
             if len(x) != self._count or len(output) != self._count:
                 self.elsewhere.add(name)
                 return
@@ -75,7 +77,8 @@ class Together:
             alone = []
             for i in range(2):
                 before.restore()
-                own, named = ([self._one(v, i) for v in given[0]], {k: self._one(v, i) for k, v in given[1].items()})
+                own = [of_one(v, i, self._count) for v in given[0]]
+                named = {k: of_one(v, i, self._count) for k, v in given[1].items()}
                 alone.append(_forward(module, own if args else own[1:], named))
             after.restore()
             if all(part is not None and _alike(part[0], output[i]) for i, part in enumerate(alone)):
@@ -83,23 +86,29 @@ class Together:
 
         return hook
 
-    def _one(self, value: Any, i: int) -> Any:
-        """What one image has of an argument."""
-        batched = isinstance(value, Tensor) and value.dim() > 0 and len(value) == self._count
-        return value[i : i + 1].clone() if batched else value
+
+def of_one(value: Any, i: int, count: int) -> Any:
+    """What one image of a batch has of an argument."""
+    batched = isinstance(value, Tensor) and value.dim() > 0 and len(value) == count
+    return value[i : i + 1].clone() if batched else value
 
 
 def _forward(module: nn.Module, args: list[Any], kwargs: dict[str, Any]) -> Tensor | None:
     """A block's own forward, without hooks, which have changed its arguments already; None where it fails."""
     try:
-        found: Tensor = module.forward(*args, **kwargs)
+        found = module.forward(*args, **kwargs)
     except Exception:  # its own: it does not take one image
         return None
-    return found
+    first: Tensor = found[0] if isinstance(found, (tuple, list)) else found
+    return first
 
 
 def _images(example: Inputs, count: int) -> Inputs:
     """The first image of a batch, and others of another brightness and contrast that are like it in nothing."""
+    if isinstance(example, Given):  # what has no pixels, such as a label, is the first image's for all
+        return example.changed(
+            lambda v: _images(v, count) if v.is_floating_point() and v.dim() > 1 else v[:1].repeat_interleave(count, 0)
+        )
     first = example[0]
     made = [first]
     draw = torch.Generator().manual_seed(0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,17 +18,17 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
 from torchpaths.costs import count_macs, evaluating
 from torchpaths.errors import RouteError, near
+from torchpaths.inputs import call, shape_of
 from torchpaths.layout import Cost
-from torchpaths.places.covers import sum_item
-from torchpaths.places.residual.apart import Together
-from torchpaths.places.residual.axes import channel_axis
-from torchpaths.places.residual.parts import Residual, Split, part
-from torchpaths.places.residual.split import WritesOnItselfError, split
+from torchpaths.places.covers import sum_item, tied
+from torchpaths.places.residual.apart import Together, of_one
+from torchpaths.places.residual.parts import Keywords, Residual, Split, alike, part, split_by_hand
+from torchpaths.places.residual.rest import handed, hands_on_rest
+from torchpaths.places.residual.split import WritesOnItselfError, take_apart
+from torchpaths.places.residual.trial import ParametersUsed, check_returned, with_axis
 from torchpaths.places.untouched import Untouched
 from torchpaths.trace import Inputs
 
@@ -124,6 +125,8 @@ class _Search:
         self.refused: dict[str, str] = {}
         self.writing: list[str] = []
         self.examining = False
+        self.tied = tied(model)
+        self.runs: Counter[str] = Counter()
 
     def run(self) -> Search:
         before = Untouched(self.model)
@@ -138,20 +141,19 @@ class _Search:
         """Run the model and take every block apart on the way."""
         handles = []
         for name, module in self.model.named_modules():
+            handles.append(module.register_forward_pre_hook(self._count(name)))
             if name and (name in self.by_hand or _may_be_residual(module)):
                 handles.append(module.register_forward_pre_hook(self._catch(name), with_kwargs=True))
                 handles.append(module.register_forward_hook(self._examine(name), with_kwargs=True, prepend=True))
         try:
             with torch.no_grad(), evaluating(self.model):
-                self.model(self.example)
+                call(self.model, self.example)
         except RouteError:
             raise
         except Exception as error:
             reason = str(error).strip().split("\n")[0]
-            example = self.example
-            shape = tuple(example.shape) if isinstance(example, Tensor) else [tuple(x.shape) for x in example]
             raise RouteError(
-                f"{type(self.model).__name__} does not take the example of shape {shape}: {reason}. "
+                f"{type(self.model).__name__} does not take the example of shape {shape_of(self.example)}: {reason}. "
                 "Give route(model, method, example=x) an x that model(x) accepts."
             ) from error
         finally:
@@ -178,6 +180,12 @@ class _Search:
         places = tuple(replace(found[n], apart=n in together.apart) for n in outer)
         return Search(places, refused, tuple(n for n in self.writing if n in refused))
 
+    def _count(self, name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+            self.runs[name] += not self.examining
+
+        return hook
+
     def _catch(self, name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             x = args[0] if args else next(iter(kwargs.values()), None)
@@ -193,16 +201,16 @@ class _Search:
             x, before = self.inputs[name].pop()
             if name in self.places:
                 del self.places[name]
-                self.refused[name] = "it runs several times in one forward"
+                self.refused[name] = self._several(name)
             elif name not in self.refused:
                 self.examining = True
                 written = before.changed()
                 after = Untouched(module) if written else before
                 try:
                     before.restore()
-                    extra = _extra(module, args, kwargs)
+                    extra, rest = _extra(module, args, kwargs, set() if name in self.by_hand else handed(module))
                     own = [attribute for holder, attribute in written if not holder]
-                    self.places[name] = self._place(name, module, x, extra, output, before, own)
+                    self.places[name] = self._place(name, module, x, (extra, rest), output, before, own)
                 except WritesOnItselfError as error:
                     self.refused[name] = str(error)
                     self.writing.append(name)
@@ -216,12 +224,23 @@ class _Search:
 
         return hook
 
+    def _several(self, name: str) -> str:
+        """What to do with a block that runs several times in one forward."""
+        around = [n for n, m in self.model.named_modules() if name.startswith(f"{n}.") and n and self.runs[n] > 1]
+        part = min(around, key=len, default=name)
+        who = "it" if part == name else f"{part!r}, of which it is a part,"
+        return (
+            f"{who} runs several times in one forward, and a site is decided once a call. Route that part by itself "
+            f"and give it all its inputs as one batch: net = route(model.get_submodule({part!r}), method, example=...),"
+            " y, trace = net(torch.cat([first, second])), y[:n], y[n:]"
+        )
+
     def _place(
         self,
         name: str,
         block: nn.Module,
         x: Tensor,
-        extra: dict[str, Any],
+        told: tuple[dict[str, Any], dict[str, Any] | None],
         output: Any,
         before: Untouched,
         written: list[str],
@@ -232,7 +251,7 @@ class _Search:
             name: the block's.
             block: as it was before it ran.
             x: what its forward got.
-            extra: what else.
+            told: what else, see `_extra`.
             output: what its forward gave.
             before: the block before it ran.
             written: attributes of its own that its forward changed. Parts given by hand may change them too.
@@ -240,20 +259,24 @@ class _Search:
         Raises:
             RouteError: with the reason why it cannot be used.
         """
+        (extra, rest), whole = told, output
+        output = output[0] if isinstance(output, (tuple, list)) and output else output
         if not isinstance(output, Tensor):
-            raise RouteError("it does not return one tensor")
+            raise RouteError("it does not return a tensor, or one first")
         batch = len(self.example)
-        if x.shape[0] != batch or output.shape[0] != batch:
+        if x.dim() == 0 or x.shape[0] != batch or output.dim() == 0 or output.shape[0] != batch:
             raise RouteError("the first axis of its input or output is not the batch")
         if name in self.by_hand:
             residuals = self.by_hand[name]
-            parts = Split(residuals, tuple(extra), params=tuple(() for _ in residuals))
+            parts = split_by_hand(residuals, extra, rest, whole)
         else:
-            if written:
-                raise WritesOnItselfError(written)
-            parts = split(block, x, **extra)
+            parts = take_apart(block, x, extra, rest)
+            lost = [attribute for attribute in written if attribute not in parts.settled]
+            if lost:
+                raise WritesOnItselfError(lost)
             before.restore()
-        inputs = (x, *extra.values())
+        inputs = (x, *(extra[n] for n in parts.extra), *([Keywords(rest or {})] if parts.rest else ()))
+        parts.settle(block)
         starts, y = [], x.clone()
         for residual in parts.residuals:
             if residual.pre is not None:
@@ -265,73 +288,52 @@ class _Search:
             y = part(residual.post)(block, part(residual.shortcut)(block, y, *inputs) + branch, *inputs)
         if y.shape != output.shape or not torch.equal(y.nan_to_num(), output.nan_to_num()):
             raise RouteError("its parts put together again do not give its output")
-        lost = set(written) - {attribute for holder, attribute in before.changed() if not holder}
-        if lost:
-            raise WritesOnItselfError(sorted(lost))
+        forgotten = set(written) - {attribute for holder, attribute in before.changed() if not holder}
+        if forgotten:
+            raise WritesOnItselfError(sorted(forgotten))
+        check_returned(block, parts, starts, whole, inputs)
         costs, items = [], []
         names = list(block.named_parameters(name, remove_duplicate=False))
         for number, (residual, start, held) in enumerate(zip(parts.residuals, starts, parts.params, strict=True)):
             if name in self.by_hand:
-                with _ParametersUsed() as used:
+                with ParametersUsed() as used:
                     part(residual.branch)(block, start.clone(), *inputs)
                 held = tuple(used.found.values())
             # One image alone: some work, such as a table of relative positions, is done once for the whole batch.
-            one = [v[:1] if isinstance(v, Tensor) and v.dim() and len(v) == batch else v for v in inputs]
+            one = [of_one(v, 0, batch) for v in inputs]
             run = partial(part(residual.branch), block, start[:1].clone(), *one)
             before.restore()  # what it remembers is of all images
-            costs.append(Cost(count_macs(run), sum(p.numel() for p in held)))
+            costs.append(Cost(count_macs(run), sum(p.numel() for p in held if id(p) not in self.tied)))
             ids = {id(p) for p in held}
             items.append(frozenset({sum_item(name, number), *(n for n, p in names if id(p) in ids)}))
-        parts = replace(parts, residuals=tuple(map(partial(_with_axis, block, inputs), parts.residuals, starts)))
+        parts = replace(parts, residuals=tuple(map(partial(with_axis, block, inputs), parts.residuals, starts)))
         channels = tuple(s.shape[r.axis or 1] for s, r in zip(starts, parts.residuals, strict=True))
         return Found(name, parts, _names(name, parts), tuple(costs), channels, tuple(items))
 
 
-def _with_axis(block: nn.Module, inputs: tuple[Any, ...], residual: Residual, start: Tensor) -> Residual:
-    """A residual sum whose channels' axis is known; images and vectors have them in the second where nothing tells.
+def _extra(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], free: set[str]
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """What a module was called with beyond its input and its defaults: what its forward names, in the order of its
+    signature, and what it hands on without naming it; None where it does not hand on all such. Of the names in ``free``
+    also those with their defaults.
 
     Raises:
-        RouteError: for other values, such as sequences, of which nothing tells.
+        RouteError: for values that its forward has no names for (``*args``).
     """
-    if residual.axis is not None:
-        return residual
-    run = partial(part(residual.branch), block)
-    axis = channel_axis(start, (), lambda value: run(value, *inputs), block.children())
-    if axis is None and start.dim() not in (2, 4):
-        raise RouteError(
-            f"nothing tells which axis of its input, of shape {tuple(start.shape)}, holds channels; say so, "
-            "Residual(..., axis=)"
-        )
-    return replace(residual, axis=axis or 1)
-
-
-class _ParametersUsed(TorchFunctionMode):
-    """Notes which parameters the operations inside it read: what a branch given by hand holds."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: dict[int, nn.Parameter] = {}
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        leaves = tree_leaves((args, kwargs or {}))
-        self.found.update({id(leaf): leaf for leaf in leaves if isinstance(leaf, nn.Parameter)})
-        return func(*args, **(kwargs or {}))
-
-
-def _extra(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """What a module was called with beyond its input and its defaults, in the order of its signature."""
     parameters = list(inspect.signature(module.forward).parameters.values())
-    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
-        if len(args) > 1 or len(kwargs) > (not args):
-            raise RouteError("its forward takes any arguments (*args or **kwargs) and was given some")
-        return {}
-    given = {**dict(zip((p.name for p in parameters), args, strict=False)), **kwargs}
-    defaults = {p.name: p.default for p in parameters[1:]}
-    return {n: given[n] for n, d in defaults.items() if n in given and given[n] is not d and not _equal(given[n], d)}
-
-
-def _equal(a: Any, b: Any) -> bool:
-    return not isinstance(a, Tensor) and not isinstance(b, Tensor) and bool(a == b)
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters) and len(args) > 1:
+        raise RouteError("its forward takes any values (*args) and was given some; let it name them")
+    own = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
+    given = {**dict(zip((p.name for p in own), args, strict=False)), **kwargs}
+    defaults = {p.name: p.default for p in own[1:]}
+    named = {
+        n: given.get(n, d)
+        for n, d in defaults.items()
+        if (n in free and d is None) or (n in given and given[n] is not d and not alike(given[n], d))
+    }
+    rest = {n: v for n, v in given.items() if n not in defaults and n != own[0].name} if own else {}
+    return (named, rest) if hands_on_rest(module) else ({**named, **rest}, None)
 
 
 def _names(module: str, parts: Split) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
@@ -19,14 +19,19 @@ from torchpaths.junction import Place
 from torchpaths.path import Bools
 from torchpaths.places.gradients import mix, pool
 from torchpaths.places.residual.along import Run, close, hands_on, trace
-from torchpaths.places.residual.parts import Part, Piece, Residual, Split, part
+from torchpaths.places.residual.parts import Keywords, Part, Piece, Residual, Split, alike, part
+from torchpaths.places.residual.rest import rest_name
 from torchpaths.trace import Site
+
+Noting: TypeAlias = tuple[Piece, tuple[int, ...]]
+"""See `Returned.noting`."""
 
 
 class Step:
     """One residual sum of a junction with the unit that closes it."""
 
-    def __init__(self, residual: Residual, site: Site, unit: int) -> None:
+    def __init__(self, residual: Residual, site: Site, unit: int, noting: Noting | None = None) -> None:
+        self.noting = noting
         self.pre = None if residual.pre is None else part(residual.pre)
         self.branch = part(residual.branch)
         self.shortcut = part(residual.shortcut)
@@ -42,6 +47,17 @@ class Step:
         step.pre = None if self.pre is None else change(self.pre)
         step.branch, step.shortcut, step.post = change(self.branch), change(self.shortcut), change(self.post)
         return step
+
+    def run_branch(self, block: nn.Module, x: Tensor, inputs: tuple[Any, ...], notes: dict[int, Any]) -> Tensor:
+        """The branch; what the block returns beside its output and is computed there goes into ``notes``."""
+        if self.noting is None:
+            return self.branch(block, x, *inputs)
+        piece, places = self.noting
+        made: Any = piece(block, x, *inputs)
+        branch: Tensor
+        branch, *found = made
+        notes.update(zip(places, found, strict=True))
+        return branch
 
     def pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``x`` and its average over all axes but samples and channels (ConvNet-AIG, Eq. 4), ``[batch, channels]``."""
@@ -68,12 +84,18 @@ class ResidualPlace(Place):
             sites: for each of its sums, the site and the unit's number in it.
         """
         super().__init__(block, tuple(site for site, _ in sites))
-        self.steps = tuple(Step(r, site, unit) for r, (site, unit) in zip(parts.residuals, sites, strict=True))
+        noting = (None,) * len(sites) if parts.returned is None else parts.returned.noting
+        self.steps = tuple(
+            Step(r, site, unit, noted) for r, (site, unit), noted in zip(parts.residuals, sites, noting, strict=True)
+        )
+        self.split = parts
         self.conditions = tuple(zip(parts.conditions, parts.answers, strict=True))
         self.extra = parts.extra
         others = list(inspect.signature(block.forward).parameters.values())[1:]
-        self._defaults = {p.name: p.default for p in others}
+        self._defaults = {p.name: p.default for p in others if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+        self._defaults.update(parts.fixed)
         self._made_of = type(block), block.__dict__.get("forward")
+        self._told = bool(self.extra or parts.rest or parts.fixed)
 
     @property
     def rectifies(self) -> bool:  # type: ignore[override]
@@ -84,7 +106,7 @@ class ResidualPlace(Place):
         """The steps, with what is known of their parts as the block is now."""
         return tuple(step.using(lambda p: p.known(self.block) if isinstance(p, Piece) else p) for step in self.steps)
 
-    def run(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def run(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         """The block's forward, each branch multiplied by its unit's ``z`` or left out.
 
         Raises:
@@ -92,24 +114,34 @@ class ResidualPlace(Place):
                 way through the block's own forward than the example did.
         """
         inputs = self.prepare(x, args, kwargs)
+        notes: dict[int, Any] = {}
         for step in self.steps:
             if step.pre is not None:
                 x = step.pre(self.block, x, *inputs)
-            x = self.sum(step, x, inputs)
-        return x
+            x = self.sum(step, x, inputs, notes)
+        return self.returned(x, notes, inputs)
+
+    def returned(self, y: Tensor, notes: dict[int, Any], inputs: tuple[Any, ...]) -> Any:
+        """What the block returns; ``y`` is its output."""
+        made = self.split.returned
+        return y if made is None else made.made(self.block, y, notes, inputs)
 
     def prepare(self, x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """What every part gets beside its own value; raises as `run` says."""
         self.check_block()
-        inputs = (x, *self._bind(args, kwargs)) if args or kwargs or self.extra else (x,)
+        name = self.sites[0].modules[0]
+        if x is None or isinstance(x, (list, tuple, dict)):
+            raise CallError(
+                f"block {name!r} was given a {type(x).__name__} and was routed with a tensor; call it with one tensor."
+            )
+        inputs = (x, *self._bind(args, kwargs)) if args or kwargs or self._told else (x,)
+        self.split.settle(self.block)
         for condition, answer in self.conditions:
             if bool(condition(self.block, x, *inputs)) != answer:
                 raise CallError(
-                    f"block {self.sites[0].modules[0]!r} was routed with an example for which a condition in its "
-                    "forward "
-                    f"was {answer}, for an input of shape {tuple(x.shape)} it is not; route the model with an example "
-                    "of "
-                    "this shape."
+                    f"block {name!r} was routed with an example for which a condition in its forward was {answer}, "
+                    f"for an input of shape {tuple(x.shape)} it is not; route the model with an example of this shape "
+                    "and kind."
                 )
         return inputs
 
@@ -122,21 +154,21 @@ class ResidualPlace(Place):
                 "are those of the one before; change the model first, then route it."
             )
 
-    def sum(self, step: Step, x: Tensor, inputs: tuple[Any, ...]) -> Tensor:
-        """One residual sum of the value before it."""
+    def sum(self, step: Step, x: Tensor, inputs: tuple[Any, ...], notes: dict[int, Any]) -> Tensor:
+        """One residual sum of the value before it; ``notes`` as for `Step.run_branch`."""
         block = self.block
         x, decision = self.decide(step.site, x, step.pool)
         if decision is None or decision.whole is not None:
             if decision is None or decision.whole is None or decision.whole[step.unit]:
                 # The branch first, as residual blocks are commonly written: in-place layers then act in the same order.
-                branch = step.branch(block, x, *inputs)
+                branch = step.run_branch(block, x, inputs, notes)
                 y = step.shortcut(block, x, *inputs) + branch
                 return step.post(block, y, *inputs)
             y = step.shortcut(block, x, *inputs)
             if step.post.in_place or (step.post.identity and y is x):
                 y = y.clone()  # y may be the block's own input, which an in-place layer here or later would overwrite
             return step.post(block, y, *inputs)
-        branch = step.branch(block, x, *inputs)
+        branch = step.run_branch(block, x, inputs, notes)
         shortcut = step.shortcut(block, x, *inputs)
         z = decision.z if decision.z.shape[1] == 1 else decision.z[:, step.unit : step.unit + 1]
         z = z.to(branch.dtype).view(-1, *(1,) * (branch.dim() - 1))
@@ -147,19 +179,43 @@ class ResidualPlace(Place):
         return step.post(block, total, *inputs)
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
-        """The block's further arguments that its parts take; the others must have their defaults."""
+        """The block's further arguments that its parts take; the others must be as they were."""
+        name = self.sites[0].modules[0]
+        if len(args) > len(self._defaults):
+            raise CallError(
+                f"block {name!r} was called with {len(args) + 1} values; its forward does not take so many."
+            )
         values = {**self._defaults, **dict(zip(self._defaults, args, strict=False)), **kwargs}
-        for name, value in values.items():
-            default = self._defaults.get(name)
-            if name not in self.extra and value is not default and value != default:
+        rest = Keywords()
+        for argument, value in values.items():
+            known = argument in self._defaults
+            default = self._defaults.get(argument)
+            if argument in self.extra:
+                self._check_kind(argument, value)
+            elif not known and self.split.rest:
+                rest[argument] = value
+            elif value is not default and not alike(value, default):
+                was = "the default" if argument not in self.split.fixed else "an example that led to"
                 raise CallError(
-                    f"block {self.sites[0].modules[0]!r} was called with {name}={value!r}; it was routed with the "
-                    "default "
-                    f"({default!r}). Route the model with an example that leads to this call, or give the block by "
-                    "hand: "
+                    f"block {name!r} was called with {argument}={value!r}; it was routed with {was} ({default!r}). "
+                    "Route the model with an example that leads to this call, or give the block by hand: "
                     "route(..., residuals={...})."
                 )
-        return [values[name] for name in self.extra]
+        return [*(values.get(argument) for argument in self.extra), *([rest] if self.split.rest else ())]
+
+    def _check_kind(self, argument: str, value: Any) -> None:
+        """Raise unless an argument is of the kind with which the block's forward went its way."""
+        if self.split.tensors is None or argument in self.split.handed:
+            return
+        wanted = Tensor if argument in self.split.tensors else self.split.kinds.get(argument)
+        if not (
+            isinstance(value, wanted) if wanted is not None else value is not None and not isinstance(value, Tensor)
+        ):
+            was = "another kind" if wanted is None else f"a {wanted.__name__}"
+            raise CallError(
+                f"block {self.sites[0].modules[0]!r} was called with {argument} of {type(value).__name__}; it was "
+                f"routed with {was}. Route the model with an example that leads to this call."
+            )
 
     def cut(self, opened: Mapping[str, Bools], rectified: bool = False) -> nn.Module:
         """The block itself where all its units are open, else what is left of it. See `Place.cut`."""
@@ -172,7 +228,9 @@ class ResidualPlace(Place):
 
     def _inputs(self, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
         """What every part is called with besides its own value: the block's input and what else it is told."""
-        return (next(iter(arguments.values())), *(arguments[name] for name in self.extra))
+        rest = rest_name(self.block)
+        further = (arguments[name] if name in arguments else arguments[rest][name] for name in self.extra)
+        return (next(iter(arguments.values())), *further, *((arguments[rest],) if self.split.rest else ()))
 
     def _conditions(self) -> Iterator[tuple[Run, str]]:
         """What a call must meet for its parts to be right, as in `run`, for `trace`."""
@@ -191,6 +249,9 @@ class ResidualPlace(Place):
         for argument, default in self._defaults.items():
             if argument not in self.extra and default is not inspect.Parameter.empty:
                 yield partial(left, argument, default), f"{name} was cut for calls without {argument}"
+        rest = rest_name(self.block)
+        if rest and not self.split.rest and set(self.extra) <= set(self._defaults):
+            yield partial(left, rest, {}), f"{name} was cut for calls without {rest}"
 
     def _along(
         self, steps: tuple[tuple[Step, bool], ...], rectified: bool, block: nn.Module, arguments: Mapping[str, Any]
@@ -198,14 +259,15 @@ class ResidualPlace(Place):
         """The block along a path, for `trace`."""
         inputs = self._inputs(arguments)
         x = inputs[0]
+        notes: dict[int, Any] = {}
         for step, is_open in steps:
             if step.pre is not None:
                 x = step.pre(block, x, *inputs)
                 rectified = step.pre.rectifies
             if is_open:
-                branch = step.branch(block, x, *inputs)
+                branch = step.run_branch(block, x, inputs, notes)
                 x = step.post(block, step.shortcut(block, x, *inputs) + branch, *inputs)
             else:
                 x = close(step.shortcut, step.post, block, x, inputs, rectified)
             rectified = step.post.rectifies
-        return x
+        return self.returned(x, notes, inputs)

@@ -17,33 +17,28 @@ Each part becomes a `Piece`, ordinary Python code over the block's own children,
 from __future__ import annotations
 
 import inspect
-import itertools
-import operator
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from torchpaths.errors import RouteError
-from torchpaths.places.residual.axes import channel_axis
-from torchpaths.places.residual.length import Way, longer
-from torchpaths.places.residual.parts import Piece, Residual, Split
-from torchpaths.places.residual.tracing import Evaluated, writes_in_place
-
-_ADDITIONS = {operator.add, operator.iadd, torch.add, "add", "add_"}
-_RELUS = {torch.relu, torch.relu_, nn.functional.relu, nn.functional.relu_, "relu", "relu_"}
+from torchpaths.places.residual.evaluated import Evaluated
+from torchpaths.places.residual.parts import Split
+from torchpaths.places.residual.rest import handed, rest_name
+from torchpaths.places.residual.sums import Splitter
+from torchpaths.places.untouched import Untouched
 
 
-def split(block: nn.Module, x: Tensor, **extra: Any) -> Split:
+def split(block: nn.Module, x: Tensor, /, **extra: Any) -> Split:
     """Find the residual sums of a block.
 
     Args:
         block: a module whose forward takes a tensor first; put in eval mode by the caller.
         x: an input of the block, as it occurs in the network.
-        extra: further arguments its forward is called with, none of them a tensor. The others keep their defaults.
+        extra: further arguments its forward is called with. The others keep their defaults.
 
     Returns:
         Its residuals, in order of execution.
@@ -51,29 +46,110 @@ def split(block: nn.Module, x: Tensor, **extra: Any) -> Split:
     Raises:
         RouteError: with the reason, if the forward cannot be traced or holds no residual sum.
     """
-    if any(isinstance(value, Tensor) for value in extra.values()):
-        raise RouteError("its forward takes more than one tensor")
-    recorder = _record(block, x, extra, training=False)
+    return take_apart(block, x, extra, None)
+
+
+def take_apart(block: nn.Module, x: Tensor, given: Mapping[str, Any], rest: Mapping[str, Any] | None) -> Split:
+    """The same for any call of the block.
+
+    Args:
+        block: as for `split`.
+        x: likewise.
+        given: further arguments its forward is called with. The others keep their defaults.
+        rest: those it is called with that its forward does not name, where it hands them on (`hands_on_rest`).
+
+    Returns:
+        Its residuals, in order of execution.
+
+    Raises:
+        RouteError: with the reason, if the forward cannot be traced or holds no residual sum.
+    """
+    free = handed(block)
+    nothing = {name: None for name, value in given.items() if value is None and name not in free}
+    extra = {name: value for name, value in given.items() if name not in nothing}
+    try:
+        return _split(block, x, extra, rest, nothing)
+    except RouteError as error:
+        # Sizes as numbers, that an input then has to have, where something is done with them that leaves no record.
+        fixed = {name: value for name, value in extra.items() if _is_plain(value) and name not in free}
+        if not fixed:
+            raise
+        try:
+            return _split(block, x, {n: v for n, v in extra.items() if n not in fixed}, rest, {**nothing, **fixed})
+        except RouteError:
+            raise error from None
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is a number, a text or a tuple of such."""
+    return (
+        all(_is_plain(v) for v in value)
+        if isinstance(value, tuple)
+        else isinstance(value, (int, float, str, type(None)))
+    )
+
+
+def _split(
+    block: nn.Module, x: Tensor, extra: Mapping[str, Any], rest: Mapping[str, Any] | None, fixed: Mapping[str, Any]
+) -> Split:
+    recorder = _record(block, x, extra, rest, fixed, training=False)
     try:
         values = {node: recorder.value(node) for node in recorder.graph.nodes if node.op != "output"}
     except Exception as error:
         raise _untraceable(error) from error
-    found = _Splitter(block, recorder.graph, values, tuple(extra)).split(recorder.conditions)
-    if str(_record(block, x, extra, training=True).graph) != str(recorder.graph):
-        raise RouteError("its forward does different things in training and evaluation")
-    return found
+    found = Splitter(block, recorder.graph, values, tuple(extra), rest is not None).split(recorder.conditions)
+    settled = recorder.settled()
+    if settled:
+        _check_settled(block, settled, lambda: _record(block, x, extra, rest, fixed, training=False))
+    if str(_record(block, x, extra, rest, fixed, training=True).graph) != str(recorder.graph):
+        raise RouteError(
+            "its forward does different things in training and evaluation; let a child do what differs, such as "
+            "nn.Dropout, timm.layers.DropPath or torchvision.ops.StochasticDepth, or a function that is told, such as "
+            "nn.functional.dropout(x, p, self.training)"
+        )
+    return replace(
+        found,
+        tensors=frozenset(name for name, value in extra.items() if isinstance(value, Tensor)),
+        kinds={name: type(extra[name]) for name in extra if name in recorder.asked},
+        fixed=dict(fixed),
+        settled=settled,
+        handed=frozenset(extra) & handed(block),
+    )
 
 
-def _record(block: nn.Module, x: Tensor, extra: dict[str, Any], training: bool) -> Evaluated:
-    """The block's graph, as its own flag for training leads to it, beside the example's values."""
+def _check_settled(block: nn.Module, settled: Mapping[str, Any], record: Callable[[], Evaluated]) -> None:
+    """Raise unless a block that was assigned these values does what it did and assigns the same again."""
+    before = Untouched(block)
+    try:
+        Split((), settled=settled).settle(block)
+        again = record().settled()
+    finally:
+        before.restore()
+    other = [name for name, value in again.items() if name not in settled or settled[name] != value]
+    if other:
+        raise WritesOnItselfError(other)
+
+
+def _record(
+    block: nn.Module,
+    x: Tensor,
+    extra: Mapping[str, Any],
+    rest: Mapping[str, Any] | None,
+    fixed: Mapping[str, Any],
+    training: bool,
+) -> Evaluated:
+    """The block's graph, as flags for training lead to it, beside the example's values."""
     recorder = Evaluated(block, training)
     first, *others = inspect.signature(block.forward).parameters.values()
+    named = [p.name for p in others if p.kind is not p.VAR_KEYWORD]
 
     def forward(twin: nn.Module) -> Any:
         own = twin.__dict__.get("forward") or partial(type(twin).forward, twin)
         value = recorder.given(first.name, x)
-        given = {p.name: recorder.given(p.name, extra[p.name]) for p in others if p.name in extra}
-        return own(value, **given)
+        order = sorted(extra, key=lambda name: named.index(name) if name in named else len(named))
+        given = {name: recorder.given(name, extra[name]) for name in order}
+        further: Any = {} if rest is None else recorder.given_rest(rest_name(block), dict(rest))
+        return own(value, **given, **fixed, **further)
 
     failed = None
     try:
@@ -84,7 +160,7 @@ def _record(block: nn.Module, x: Tensor, extra: dict[str, Any], training: bool) 
     if written:
         raise WritesOnItselfError(written)
     if failed is not None:
-        raise _untraceable(failed) from failed
+        raise failed if isinstance(failed, RouteError) else _untraceable(failed) from failed
     return recorder
 
 
@@ -106,211 +182,3 @@ class WritesOnItselfError(RouteError):
             "run alone. Let a child of the block keep such values in its own forward, or a forward hook; what is only "
             "made once, on the first run, is there if the model runs once before it is routed"
         )
-
-
-def _flows(value: Any) -> bool:
-    return isinstance(value, Tensor) or (isinstance(value, (tuple, list)) and any(_flows(v) for v in value))
-
-
-@dataclass
-class _Splitter:
-    """The search of one traced block."""
-
-    block: nn.Module
-    graph: fx.Graph
-    values: dict[fx.Node, Any]
-    extra: tuple[str, ...]
-    flow: list[fx.Node] = field(default_factory=list)
-
-    def split(self, conditions: list[tuple[fx.Node, bool]]) -> Split:
-        root = next(n for n in self.graph.nodes if n.op == "placeholder")
-        output = next(n for n in self.graph.nodes if n.op == "output")
-        if not isinstance(output.args[0], fx.Node):
-            raise RouteError("its forward returns more than one tensor")
-        end = output.args[0]
-        cuts = self._cut_points(root, end)
-        sums = [(start, node) for start, node in itertools.pairwise(cuts) if self._is_sum(node, start)]
-        if not sums:
-            raise RouteError("it holds no sum of two operands that both come from its input")
-        residuals, params = [], []
-        ends = [start for start, _ in sums[1:]] + [end]
-        for i, ((start, node), stop) in enumerate(zip(sums, ends, strict=True)):
-            branch, shortcut = self._operands(start, node, root)
-            shared = (self._between(start, branch) & self._between(start, shortcut)) - {start}
-            if any(n.op == "call_module" for n in shared):
-                raise RouteError(f"branch and shortcut of the sum {node.name!r} share {sorted(n.name for n in shared)}")
-            pre = self._piece(root, start, root) if i == 0 and start is not root else None
-            found = self._parameters(start, branch)
-            residuals.append(
-                Residual(
-                    branch=self._piece(start, branch, root),
-                    shortcut=self._piece(start, shortcut, root),
-                    post=self._piece(node, stop, root),
-                    pre=pre,
-                    name=self._largest_child(start, branch),
-                    axis=self._channel_axis(start, branch, root),
-                )
-            )
-            params.append(tuple(found))
-        met = [(self._piece(root, node, root), answer) for node, answer in conditions]
-        pieces, answers = tuple(p for p, _ in met), tuple(a for _, a in met)
-        return Split(tuple(residuals), self.extra, pieces, answers, tuple(params))
-
-    def _cut_points(self, root: fx.Node, end: fx.Node) -> list[fx.Node]:
-        """Values that every route from ``root`` to ``end`` passes, in order: routes before x routes behind = all."""
-        before: dict[fx.Node, int] = {root: 1}
-        self.flow = [root]
-        for node in self.graph.nodes:
-            if node is not root and node.op != "output" and _flows(self.values.get(node)):
-                count = sum(before.get(a, 0) for a in _arguments(node))
-                if count:
-                    before[node] = count
-                    self.flow.append(node)
-        if end not in before:
-            raise RouteError("its output does not depend on its input")
-        behind: dict[fx.Node, int] = {end: 1}
-        for node in reversed(self.flow):
-            if node is not end:
-                behind[node] = sum(behind.get(u, 0) * _arguments(u).count(node) for u in node.users)
-        tensors = (n for n in self.flow if isinstance(self.values[n], Tensor))
-        return [n for n in tensors if before[n] * behind[n] == before[end]]
-
-    def _is_sum(self, node: fx.Node, start: fx.Node) -> bool:
-        if node.target not in _ADDITIONS or node.kwargs or len(node.args) != 2:
-            return False
-        a, b = node.args
-        if not (isinstance(a, fx.Node) and isinstance(b, fx.Node)) or a not in self.flow or b not in self.flow:
-            return False
-        shapes = {getattr(self.values[n], "shape", None) for n in (a, b, node)}
-        return len(shapes) == 1 and a is not b
-
-    def _between(self, start: fx.Node, end: fx.Node) -> set[fx.Node]:
-        """Flowing values from ``start`` to ``end``, both included."""
-        found: set[fx.Node] = set()
-        stack = [end]
-        while stack:
-            node = stack.pop()
-            if node not in found and node in self.flow:
-                found.add(node)
-                if node is not start:
-                    stack.extend(_arguments(node))
-        return found
-
-    def _parameters(self, start: fx.Node, end: fx.Node) -> list[nn.Parameter]:
-        nodes = self._between(start, end) - {start}
-        return list({id(p): p for node in self.flow if node in nodes for p in self._held(node)}.values())
-
-    def _held(self, node: fx.Node) -> Iterator[nn.Parameter]:
-        """The parameters an operation takes, also those behind values that do not come from the input."""
-        if node.op == "call_module":
-            yield from self.block.get_submodule(str(node.target)).parameters()
-        elif node.op == "get_attr":
-            value = operator.attrgetter(str(node.target))(self.block)
-            if isinstance(value, nn.Parameter):
-                yield value
-        for argument in _arguments(node):
-            if argument not in self.flow:
-                yield from self._held(argument)
-
-    def _operands(self, start: fx.Node, node: fx.Node, root: fx.Node) -> tuple[fx.Node, fx.Node]:
-        """Branch and shortcut of a sum."""
-        a, b = (n for n in node.args if isinstance(n, fx.Node))
-        one, other = (Way(self._parameters(start, n), self._runner(start, n, root)) for n in (a, b))
-        if not one.parameters and not other.parameters:
-            raise RouteError(f"neither operand of the sum {node.name!r} holds parameters")
-        return (a, b) if longer(one, other, self.values[start]) is one else (b, a)
-
-    def _runner(self, start: fx.Node, end: fx.Node, root: fx.Node) -> Callable[[Tensor], Tensor]:
-        """``end`` as a function of ``start``, for values of other sizes too."""
-        x = self.values[root]
-        alike = self.values[start].shape == x.shape
-
-        def run(value: Tensor) -> Tensor:
-            others = [self.values[n] for n in self._inputs(root)[1:]]
-            given = value if alike else x[: len(value)]
-            return self._piece(start, end, root)(self.block, value, given, *others)
-
-        return run
-
-    def _largest_child(self, start: fx.Node, end: fx.Node) -> str:
-        sizes: dict[str, int] = {}
-        for node in self._between(start, end):
-            if node.op == "call_module":
-                child = str(node.target).split(".")[0]
-                held = self.block.get_submodule(str(node.target)).parameters()
-                sizes[child] = sizes.get(child, 0) + sum(p.numel() for p in held)
-        return max(sizes, key=lambda n: sizes[n]) if sizes else ""
-
-    def _channel_axis(self, start: fx.Node, end: fx.Node, root: fx.Node) -> int:
-        """Which axis of the branch's input holds channels."""
-        region = self._between(start, end)
-        alone = (n for n in self.flow if n in region and n.op == "call_module" and n.args == (start,) and not n.kwargs)
-        readers = [self.block.get_submodule(str(n.target)) for n in alone]
-        calls = (n for n in self.flow if n in region and n is not start and n.op == "call_module")
-        children = [self.block.get_submodule(str(n.target)) for n in calls]
-        axis = channel_axis(self.values[start], readers, self._runner(start, end, root), children)
-        if axis is None:
-            raise RouteError(
-                "nothing tells which axis of its input, of shape "
-                f"{tuple(self.values[start].shape)}, holds channels; say so by hand, Residual(..., axis=)"
-            )
-        return axis
-
-    def _piece(self, start: fx.Node, end: fx.Node, root: fx.Node) -> Piece:
-        """Code that computes ``end`` from ``start``; sizes are read again from the block's own input."""
-        graph = fx.Graph()
-        x = graph.placeholder("x")
-        made = {node: graph.placeholder(f"input_{i}") for i, node in enumerate(self._inputs(root))}
-        made[start] = x
-        allowed = self._between(start, end)
-        in_place = False
-
-        def copy(node: fx.Node) -> fx.Node:
-            nonlocal in_place
-            if node not in made:
-                if node in self.flow and node not in allowed:
-                    raise RouteError(f"the part that ends in {end.name!r} also needs {node.name!r} from outside it")
-                reads_size = node not in self.flow
-                made[node] = graph.node_copy(node, lambda n: copy(twin(n) if reads_size else n))
-                in_place = in_place or self._writes(node)
-            return made[node]
-
-        def twin(node: fx.Node) -> fx.Node:
-            """For a value read only for its size: one of the same size that this part has."""
-            if node in self.flow and node not in allowed and node is not root:
-                for other in (root, start):
-                    if self.values[other].shape == getattr(self.values[node], "shape", None):
-                        return other
-            return node
-
-        graph.output(copy(end))
-        code = graph.python_code(root_module="self")
-        scope = {k: v for k, v in code.globals.items() if k != "__builtins__"}
-        while end is not start and self._is(end, nn.Identity):
-            [end] = _arguments(end)
-        relu = end is not start and self._is_relu(end)
-        layer = str(end.target) if relu and end.op == "call_module" else ""
-        return Piece(code.src, scope, end is start, in_place, relu, relu and _arguments(end) == [start], layer)
-
-    def _inputs(self, root: fx.Node) -> list[fx.Node]:
-        """What every part is given beside its own value."""
-        placeholders = {str(n.target): n for n in self.graph.nodes if n.op == "placeholder"}
-        return [root, *(placeholders[name] for name in self.extra)]
-
-    def _is_relu(self, node: fx.Node) -> bool:
-        return self._is(node, nn.ReLU) or (node.op in ("call_function", "call_method") and node.target in _RELUS)
-
-    def _is(self, node: fx.Node, kind: type[nn.Module]) -> bool:
-        return node.op == "call_module" and type(self.block.get_submodule(str(node.target))) is kind
-
-    def _writes(self, node: fx.Node) -> bool:
-        if node.op == "call_module":
-            return any(getattr(m, "inplace", False) for m in self.block.get_submodule(str(node.target)).modules())
-        return writes_in_place(node)
-
-
-def _arguments(node: fx.Node) -> list[fx.Node]:
-    """The nodes an operation reads, with repetitions."""
-    found: list[fx.Node] = []
-    fx.node.map_arg((node.args, node.kwargs), lambda n: found.append(n))
-    return found

@@ -11,18 +11,36 @@ What the forward wrote is found on the twin, and is thrown away with it.
 from __future__ import annotations
 
 import copy
+import dis
 import math
 import operator
+import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from types import MethodType
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
+from torchpaths.places.residual.rest import Rest
 from torchpaths.places.untouched import Untouched
+
+
+def _asks_kind(frame: Any) -> bool:
+    """Whether what a frame of Python is doing is a call ``isinstance(...)``: at its place in the text stands that
+    name."""
+    places = list(frame.f_code.co_positions())
+    line, _, column, _ = places[frame.f_lasti // 2]
+    here = line, column
+    return column is not None and any(
+        i.argval == "isinstance" and i.positions and (i.positions.lineno, i.positions.col_offset) == here
+        for i in dis.get_instructions(frame.f_code)
+        if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")
+    )
 
 
 class Constant:
@@ -38,7 +56,20 @@ class Constant:
 
 
 class _Proxy(fx.Proxy):
-    """A recorded value; rounding it is recorded too."""
+    """A recorded value; rounding it is recorded too, and it passes for what it is in the example."""
+
+    _is_param = _is_buffer = False  # what torch asks of a tensor to know whether it is one
+
+    @property
+    def __class__(self) -> Any:
+        """The class of the example's value for whoever asks ``isinstance``, and for nobody else: torch itself would
+        take memory for a tensor's that is none."""
+        tracer: Any = self.__dict__["tracer"]
+        return tracer.kind(self.node) if _asks_kind(sys._getframe(1)) else type(self)
+
+    @__class__.setter
+    def __class__(self, kind: Any) -> None:
+        raise TypeError("a recorded value has no class of its own")
 
     def __ceil__(self) -> fx.Proxy:
         return self.tracer.create_proxy("call_function", math.ceil, (self,), {})
@@ -85,6 +116,21 @@ class _Table(dict[str, Any]):
         return self.recorder.held(self.prefix + name, value) if isinstance(value, Tensor) else value
 
 
+class _Factories(TorchFunctionMode):
+    """Records what torch makes from sizes alone, such as ``torch.arange(height)``; a mode of this thread."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        leaves = tree_leaves((args, kwargs))
+        if any(issubclass(type(v), fx.Proxy) for v in leaves) and not any(issubclass(t, fx.Proxy) for t in types):
+            return self.recorder.create_proxy("call_function", func, args, kwargs)
+        return func(*args, **kwargs)
+
+
 class Recorder(fx.Tracer):
     """Records functions of a block.
 
@@ -92,11 +138,10 @@ class Recorder(fx.Tracer):
         twin: what the block's place is taken by while they run.
     """
 
-    def __init__(self, block: nn.Module, training: bool | None = None) -> None:
+    def __init__(self, block: nn.Module) -> None:
         """
         Args:
             block: not touched.
-            training: the twin's own flag; None for the block's.
         """
         super().__init__()
         self.block = block
@@ -105,7 +150,6 @@ class Recorder(fx.Tracer):
         self._twins: dict[int, Any] = {}
         self._names: dict[int, str] = {}
         self.twin = self._twin(block, "")
-        self.twin.__dict__["training"] = block.training if training is None else training
         self.root = self.twin
         self.tensor_attrs = {
             value: f"{self._names[id(twin)]}{name}"
@@ -118,19 +162,47 @@ class Recorder(fx.Tracer):
 
     def record(self, run: Callable[[nn.Module], Any]) -> fx.Graph:
         """The graph of a function of the block that takes proxies (see `argument`) from wherever it likes."""
-        self.create_node("output", "output", (self.create_arg(run(self.twin)),), {})
+        with _Factories(self):
+            value = run(self.twin)
+        self.create_node("output", "output", (self.create_arg(value),), {})
+        given = [node for node in self.graph.nodes if node.op == "placeholder"]
+        for node in [proxy.node for name, proxy in self._held.items() if name.rpartition(".")[2] == "training"]:
+            if not node.users:
+                self.graph.erase_node(node)
+            elif given:
+                given[-1].append(node)
         return self.graph
 
     def argument(self, name: str, *default: Any) -> fx.Proxy:
         """A new argument of the graph."""
         return self.create_proxy("placeholder", name, default, {})
 
+    def rest(self, name: str) -> Rest:
+        """A new argument for all keyword arguments that are not named."""
+        return Rest(self.create_node("placeholder", name, (), {}), self)
+
+    def settled(self) -> dict[str, Any]:
+        """The attributes, within the block, to which numbers or texts were assigned, known before it runs; each with
+        the last of them."""
+        found = {}
+        for module, name in self._before.changed():
+            value = self.twin.get_submodule(module).__dict__.get(name, _Proxy)
+            if type(value) in _PLAIN and name != "training":
+                found[f"{module}.{name}" if module else name] = value
+        return found
+
     def written(self) -> tuple[str, ...]:
-        """Names of the attributes, within the block, on which what was recorded wrote: by assignment or in place."""
+        """Names of the attributes, within the block, on which what was recorded wrote: by assignment, other than of
+        what is `settled`, or in place."""
         found = dict.fromkeys(f"{module}.{name}" if module else name for module, name in self._before.changed())
+        found = {name: None for name in found if name not in self.settled()}
         into = (_origin(node) for node in self.graph.nodes if writes_in_place(node))
         found.update(dict.fromkeys(str(node.target) for node in into if node is not None and node.op == "get_attr"))
         return tuple(found)
+
+    def kind(self, node: fx.Node) -> type[Any]:
+        """What a value passes for where somebody asks."""
+        return fx.Proxy
 
     def _twin(self, module: nn.Module, prefix: str) -> nn.Module:
         if id(module) in self._twins:
@@ -145,6 +217,7 @@ class Recorder(fx.Tracer):
         for name in ("_parameters", "_buffers"):
             own[name] = _Table(module.__dict__[name], prefix, self)
         own.update({name: self._own(value) for name, value in module.__dict__.items() if name not in own})
+        own["training"] = self.flag(f"{prefix}training")  # recorded, it is read again whenever what was recorded runs
         if module is not self.block:
             own["_compiled_call_impl"] = partial(self._called, prefix[:-1])
         return twin
@@ -176,10 +249,18 @@ class Recorder(fx.Tracer):
             self._held[name] = _Held(node, self, value)
         return self._held[name]
 
+    def flag(self, name: str) -> Any:
+        """The proxy of a module's flag for training."""
+        if name not in self._held:
+            self._held[name] = self.proxy(self.create_node("get_attr", name, (), {}))
+        return self._held[name]
+
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Proxy(node, self)
 
     def create_arg(self, a: Any) -> Any:
+        if issubclass(type(a), fx.Proxy):
+            return a.node
         known = isinstance(a, nn.Parameter) or not isinstance(a, Tensor) or a in self.tensor_attrs
         if known or any(a is buffer for buffer in self.root.buffers()):
             return super().create_arg(a)
@@ -208,67 +289,6 @@ def _origin(node: fx.Node) -> fx.Node | None:
         node = first
 
 
+_PLAIN = (bool, int, float, str, type(None))
 _VIEWS = {operator.getitem, getattr, "view", "select", "narrow", "unsqueeze", "squeeze", "transpose", "t", "detach"}
 _IN_PLACE = {f.__name__ for f in (operator.iadd, operator.imul, operator.isub, operator.itruediv, operator.setitem)}
-
-
-class Evaluated(Recorder):
-    """Records beside a real example, so that an ``if`` that depends on shapes resolves.
-
-    Attributes:
-        conditions: the values that were asked whether they are true, and the answers.
-    """
-
-    def __init__(self, block: nn.Module, training: bool | None = None) -> None:
-        super().__init__(block, training)
-        self.conditions: list[tuple[fx.Node, bool]] = []
-        self._values: dict[fx.Node, Any] = {}
-
-    def given(self, name: str, value: Any) -> fx.Proxy:
-        """A new argument of the graph, and what it is in the example."""
-        proxy = self.argument(name)
-        self._values[proxy.node] = value
-        return proxy
-
-    def value(self, node: fx.Node) -> Any:
-        """A node's value for the example, computed when it is asked for first."""
-        waiting = [node]
-        while waiting:
-            top = waiting[-1]
-            missing = [a for a in top.all_input_nodes if a not in self._values]
-            if top in self._values or not missing:
-                waiting.pop()
-                if top not in self._values:
-                    self._values[top] = self._evaluate(top)
-            else:
-                waiting.extend(missing)
-        return self._values[node]
-
-    def _evaluate(self, node: fx.Node) -> Any:
-        args = fx.node.map_arg(node.args, self._values.__getitem__)
-        kwargs = fx.node.map_arg(node.kwargs, self._values.__getitem__)
-        with torch.no_grad():
-            if node.op == "call_module":
-                return self.block.get_submodule(str(node.target))(*_fresh(args), **kwargs)
-            if node.op == "get_attr":
-                return operator.attrgetter(str(node.target))(self.block)
-            if node.op == "call_method":
-                return getattr(_fresh(args)[0], str(node.target))(*args[1:], **kwargs)
-            assert callable(node.target)
-            return node.target(*_fresh(args), **kwargs)
-
-    def to_bool(self, obj: fx.Proxy) -> bool:
-        answer = bool(self.value(obj.node))
-        self.conditions.append((obj.node, answer))
-        return answer
-
-    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
-        value = self.value(obj.node)
-        if isinstance(value, (tuple, list)):
-            return iter([obj[i] for i in range(len(value))])  # type: ignore[index]
-        return super().iter(obj)
-
-
-def _fresh(args: Any) -> Any:
-    """Arguments with tensors copied, so that in-place operations leave earlier values as they were."""
-    return fx.node.map_aggregate(args, lambda v: v.clone() if isinstance(v, Tensor) else v)

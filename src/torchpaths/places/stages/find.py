@@ -25,8 +25,9 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from torchpaths.costs import count_macs, evaluating
 from torchpaths.errors import RouteError
+from torchpaths.inputs import call
 from torchpaths.layout import Cost
-from torchpaths.places.covers import sum_item
+from torchpaths.places.covers import sum_item, tied
 from torchpaths.places.residual.find import ByHand, Found, find_residuals, match
 from torchpaths.places.residual.parts import Piece
 from torchpaths.trace import Inputs
@@ -49,6 +50,7 @@ class Stage:
         cost: what the skippable blocks cost, one image.
         items: what they hold, see `torchpaths.places.covers.Cover`.
         apart: whether the images of a batch can skip them one by one, see `torchpaths.trace.Site`.
+        beside: how many values each of ``skippable`` returns beside its output; None for one that returns that alone.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Stage:
     cost: Cost
     items: frozenset[str]
     apart: bool
+    beside: tuple[int | None, ...] = ()
 
 
 def find_stages(
@@ -117,6 +120,7 @@ def find_stages(
             cost=walk.cost(left),
             items=walk.items(left),
             apart=all(places[name].apart for name in (*kept, *left) if name in places),
+            beside=tuple(walk.beside.get(name) for name in left),
         )
         for (kept, left), found in zip(halves, dependent, strict=True)
     )
@@ -175,6 +179,7 @@ class _Walk:
 
     def __init__(self, model: nn.Module, example: Inputs, places: dict[str, Found]) -> None:
         self.places = places
+        self.tied = tied(model)
         self.modules = dict(model.named_modules())
         self.holders: dict[int, list[str]] = {}
         for name, module in self.modules.items():
@@ -183,6 +188,7 @@ class _Walk:
         self.order: list[str] = []
         self.calls: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
         self.shapes: dict[str, tuple[Any, Any]] = {}
+        self.beside: dict[str, int | None] = {}
         parents = {_parent(name) for name in places}
         watched = [n for n, m in self.modules.items() if n and (_parent(n) in parents or isinstance(m, _NORMS))]
         handles = []
@@ -194,7 +200,7 @@ class _Walk:
             handles.append(module.register_forward_hook(self._end(name)))
         try:
             with torch.no_grad(), evaluating(model):
-                model(example[:1])
+                call(model, example[:1])
         finally:
             for handle in handles:
                 handle.remove()
@@ -213,6 +219,9 @@ class _Walk:
     def _end(self, name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             first = args[0] if args else None
+            if isinstance(output, (tuple, list)) and output:
+                self.beside[name] = len(output) - 1
+                output = output[0]
             self.shapes[name] = getattr(first, "shape", None), getattr(output, "shape", None)
 
         return hook
@@ -250,7 +259,7 @@ class _Walk:
             module, (args, kwargs) = self.modules[name], self.calls[name]
             with evaluating(module):
                 macs = count_macs(lambda: module(*args, **kwargs))  # noqa: B023, called at once
-            total += Cost(macs, sum(p.numel() for p in module.parameters()))
+            total += Cost(macs, sum(p.numel() for p in module.parameters() if id(p) not in self.tied))
         return total
 
     def items(self, blocks: Iterable[str]) -> frozenset[str]:

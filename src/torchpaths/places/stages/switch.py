@@ -8,7 +8,7 @@ of norms for when the others are left out (section 3.4, "skip-aware"), because t
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torchpaths.errors import CallError
 from torchpaths.junction import Junction, Place, junctions
 from torchpaths.path import Bools
+from torchpaths.places.residual.along import trace
 from torchpaths.places.rows import of_rows, put_rows, take_rows
 from torchpaths.trace import Decision, Site
 
@@ -27,7 +28,12 @@ class Skippable(Place):
     calls = True
 
     def __init__(
-        self, block: nn.Module, site: Site, unit: int = 0, features: Callable[[Tensor], Tensor] | None = None
+        self,
+        block: nn.Module,
+        site: Site,
+        unit: int = 0,
+        features: Callable[[Tensor], Tensor] | None = None,
+        beside: int | None = None,
     ) -> None:
         """
         Args:
@@ -36,44 +42,53 @@ class Skippable(Place):
             unit: the unit's number there.
             features: what to measure in training of the value handed on, kept as the decision's response
                 ``"features"``; None for nothing.
+            beside: how many values the block returns beside its output, all of them None where it did not run for
+                every image; None for a block that returns its output alone.
         """
         super().__init__(block, (site,))
+        self.beside = beside
         self.unit = unit
         self.features = features
 
-    def run(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def run(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         """
         Raises:
             CallError: in training, for a path that differs between samples.
         """
         [site] = self.sites
         x, decision = self.decide(site, x, _nothing)
+        more: Sequence[Any] = (None,) * (self.beside or 0)
         if not _opens(self, decision, self.unit):
             y = x.clone()  # whoever is behind may write into it, while others keep what came in
         elif decision is None or decision.whole is not None:
-            y = self.block(x, *args, **kwargs)
+            y, *more = self._all(x, args, kwargs)
         else:
             y = self._by_image(x, decision.open[:, self.unit], args, kwargs)
         features = self.features
         if features is not None and self.training:
             self.note(site, "features", lambda: features(y))
-        return y
+        return y if self.beside is None else (y, *more)
+
+    def _all(self, x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """What the block returns: its output first."""
+        made = self.block(x, *args, **kwargs)
+        return (made,) if self.beside is None else tuple(made)
 
     def _by_image(self, x: Tensor, opened: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         call = self.call
         if call is None or not call.gathers:
-            return _choose(opened, self.block(x, *args, **kwargs), x)
+            return _choose(opened, self._all(x, args, kwargs)[0], x)
         rows = opened.nonzero().flatten()
         if len(rows) == 0:
             return x.clone()
         if len(rows) == len(x):
-            whole: Tensor = self.block(x, *args, **kwargs)
+            whole: Tensor = self._all(x, args, kwargs)[0]
             return whole
         outer, call.rows = call.rows, rows if call.rows is None else call.rows[rows]
         try:
             given = [of_rows(value, rows, len(x)) for value in args]
             named = {name: of_rows(value, rows, len(x)) for name, value in kwargs.items()}
-            part: Tensor = self.block(take_rows(x, rows), *given, **named)
+            part: Tensor = self._all(take_rows(x, rows), tuple(given), named)[0]
         finally:
             call.rows = outer
         y = x.to(torch.promote_types(x.dtype, part.dtype), copy=True)
@@ -82,7 +97,11 @@ class Skippable(Place):
 
     def cut(self, opened: Mapping[str, Bools], rectified: bool = False) -> nn.Module:
         """The block, or nothing. See `Place.cut`."""
-        return self.block if opened[self.sites[0].name][self.unit] else nn.Identity().train(self.training)
+        if opened[self.sites[0].name][self.unit]:
+            return self.block
+        if self.beside is None:
+            return nn.Identity().train(self.training)
+        return trace(self.block, lambda _, given: (next(iter(given.values())), *(None,) * (self.beside or 0)))
 
 
 class Doubled(Place):

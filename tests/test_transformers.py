@@ -1,0 +1,269 @@
+"""Vision models of transformers, made small from their configurations: everything that holds for others holds for them,
+and they are called, asked for hidden states and saved as they always were."""
+
+from __future__ import annotations
+
+import copy
+import pathlib
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+import torchpaths as tp
+from torchpaths.errors import CallError, DataError, RouteError
+
+transformers = pytest.importorskip("transformers")
+
+SIZES: dict[str, Any] = {"image_size": 32, "patch_size": 8}
+WIDTHS = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
+VIT = {**SIZES, **WIDTHS, "intermediate_size": 64}
+FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "vit": ("ViTForImageClassification", "ViTConfig", VIT),
+    "deit": ("DeiTForImageClassification", "DeiTConfig", VIT),
+    "dinov2": ("Dinov2ForImageClassification", "Dinov2Config", {**SIZES, **WIDTHS, "mlp_ratio": 2}),
+    "beit": ("BeitForImageClassification", "BeitConfig", {**VIT, "use_relative_position_bias": True}),
+    "swin": (
+        "SwinForImageClassification",
+        "SwinConfig",
+        {"image_size": 32, "patch_size": 2, "embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 4},
+    ),
+    "segformer": (
+        "SegformerForImageClassification",
+        "SegformerConfig",
+        {
+            "num_encoder_blocks": 2,
+            "depths": [2, 2],
+            "sr_ratios": [2, 1],
+            "hidden_sizes": [16, 32],
+            "patch_sizes": [7, 3],
+            "strides": [4, 2],
+            "num_attention_heads": [1, 2],
+            "mlp_ratios": [2, 2],
+        },
+    ),
+    "clip": ("CLIPVisionModelWithProjection", "CLIPVisionConfig", {**VIT, "projection_dim": 16}),
+    "convnext": (
+        "ConvNextForImageClassification",
+        "ConvNextConfig",
+        {"num_stages": 2, "hidden_sizes": [16, 32], "depths": [2, 2]},
+    ),
+    "resnet": (
+        "ResNetForImageClassification",
+        "ResNetConfig",
+        {"embedding_size": 8, "hidden_sizes": [16, 32], "depths": [2, 2], "layer_type": "basic"},
+    ),
+}
+X = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+def make(family: str) -> nn.Module:
+    kind, config, numbers = FAMILIES[family]
+    labels = {} if family == "clip" else {"num_labels": 5}
+    torch.manual_seed(0)
+    model: nn.Module = getattr(transformers, kind)(getattr(transformers, config)(**numbers, **labels)).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lambda" in name or "scale" in name:
+                parameter.fill_(0.5)
+            elif parameter.dim() > 1:
+                parameter.normal_(std=0.2)
+    return model
+
+
+def equal(a: Any, b: Any) -> bool:
+    ours, theirs = ([t for t in tree_leaves(y) if isinstance(t, Tensor)] for y in (a, b))
+    return len(ours) == len(theirs) > 0 and all(map(torch.equal, ours, theirs))
+
+
+def close(a: Any, b: Any) -> bool:
+    ours, theirs = ([t for t in tree_leaves(y) if isinstance(t, Tensor)] for y in (a, b))
+    return len(ours) == len(theirs) > 0 and all(
+        torch.allclose(p, q, atol=1e-5 * float(q.abs().max())) for p, q in zip(ours, theirs, strict=True)
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_a_family_routes_skips_is_cut_saved_and_read(family: str, tmp_path: pathlib.Path) -> None:
+    model = make(family)
+    if family not in ("convnext", "resnet"):
+        model.set_attn_implementation("eager")  # type: ignore[operator]
+    plain = copy.deepcopy(model)
+    net = tp.route(model, example={"pixel_values": X})
+    full = tp.Path.full(net)
+
+    fast = tp.skipping(net)
+    sites = list(net.sites)
+    mixed = tp.Path({s: torch.tensor([[i % 2 == 0], [i % 3 == 0]]) for i, s in enumerate(sites)})
+    assert close(fast(X, mixed)[0], net(X, mixed)[0])
+
+    last = net.sites[sites[-1]].modules
+    part = full & tp.Path({sites[0]: [False]})  # part of a block, or a block
+    whole = full & tp.Path({s: [False] for s in sites if net.sites[s].modules == last})
+    for number, path in enumerate((part, whole, part & whole)):
+        small: Any = tp.extract(net, path)
+        assert close(small(X), net(X, path)[0])
+        assert equal(pickle.loads(pickle.dumps(small))(X), small(X))
+        small.save_pretrained(tmp_path / str(number))
+        assert close(
+            tp.from_pretrained(tmp_path / str(number))(X), small(X)
+        )  # its attention is the library's choice again
+        if path is whole:  # the configuration says it all
+            assert close(type(small).from_pretrained(tmp_path / str(number)).eval()(X), small(X))
+
+    asked: dict[str, Any] = {"output_hidden_states": True}
+    if family not in ("convnext", "resnet"):
+        asked["output_attentions"] = True
+    if family != "clip":
+        asked["labels"] = torch.tensor([1, 3])
+    want = plain(X, **asked)
+    assert equal(net(X, **asked)[0], want)
+    assert equal(net(pixel_values=X, path=full, **asked)[0], want)
+    assert equal(net({"pixel_values": X, **asked}, full)[0], want)
+    assert equal(net((X,), full)[0], plain(X))
+    assert equal(fast(X, full, **asked)[0], want) or close(fast(X, full, **asked)[0], want)
+    assert equal(net(X, return_dict=False)[0], plain(X, return_dict=False))
+
+
+@pytest.mark.parametrize("family", ["vit", "swin", "segformer"])
+def test_depths_and_gates(family: str) -> None:
+    plain = make(family)
+    net = tp.route(make(family), tp.AdaptiveDepth(features="none"), example=X).eval()
+    short = tp.Path({s: [False] for s in net.sites})
+    with torch.no_grad():
+        assert equal(net(X)[0], plain(X))
+        assert close(tp.extract(net, short)(X), net(X, short)[0])
+    gated = tp.route(make(family), tp.GatedBlocks(), example=X).train()
+    gated(X)[0].logits.sum().backward()
+    assert all(p.grad is not None for p in gated.deciders.parameters())
+    survey = tp.survey(gated, [(X, torch.tensor([1, 3]))])
+    assert survey.images.sum() == 2
+
+
+def test_an_exported_file_gives_the_answer(tmp_path: pathlib.Path) -> None:
+    net = tp.route(make("vit"), tp.GatedBlocks(), example=X).eval()
+    assert tp.export(net, tmp_path / "net.pt2", X).outputs == ("y", "open")
+    path = tp.Path.full(net) & tp.Path({"vit.layers.1.mlp": [False]})
+    assert tp.export(net, tmp_path / "cut.pt2", X, path=path).outputs == ("y",)
+
+
+def test_a_folder_that_is_incomplete_or_says_something_else_is_refused(tmp_path: pathlib.Path) -> None:
+    net = tp.route(make("vit"), example=X)
+    small: Any = tp.extract(net, tp.Path.full(net) & tp.Path({"vit.layers.1.mlp": [False]}))
+    small.save_pretrained(tmp_path)
+    assert small.config.torchpaths["path"]
+    config = tmp_path / "config.json"
+    text = config.read_text()
+    for old, new, said in (
+        ("vit.layers.1.mlp", "vit.layers.7.mlp", "does not fit the network"),
+        ("ViTForImageClassification", "os.system", "is no network of transformers"),
+        ('"torchpaths"', '"nothing"', "holds no weights for"),
+        ("{", "", "is no configuration"),
+    ):
+        config.write_text(text.replace(old, new, 1))
+        with pytest.raises(DataError, match=said):
+            tp.from_pretrained(tmp_path)
+    with pytest.raises(DataError, match="is no configuration"):
+        tp.from_pretrained(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("example", [{"labels": 1}, {}, ("x",), 3])
+def test_an_example_without_a_tensor_is_refused(example: Any) -> None:
+    with pytest.raises(RouteError, match="give what the model takes"):
+        tp.route(make("resnet"), example=example)
+
+
+def test_a_call_without_a_tensor_is_refused() -> None:
+    net = tp.route(make("resnet"), example=X)
+    for args, named in (((), {}), (({},), {}), ((), {"labels": 3})):
+        with pytest.raises(CallError, match="no tensor for a batch"):
+            net(*args, **named)
+
+
+class Kinds(nn.Module):
+    """Blocks as people write them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.f = nn.Linear(8, 8)
+
+    def forward(self, x: Any) -> Any:
+        if isinstance(x, Tensor):
+            return x + self.f(x)
+        assert isinstance(x, list)
+        return [y + self.f(y) for y in x]
+
+
+def test_a_block_that_asks_for_the_kind_of_its_input_comes_apart_and_refuses_another() -> None:
+    x = torch.randn(2, 8)
+    model = nn.Sequential(Kinds(), Kinds()).eval()
+    want = model(x)
+    net = tp.route(model, example=x)
+    assert torch.equal(net(x)[0], want)
+    with pytest.raises(CallError, match="was given a list and was routed with a tensor"):
+        net([x[0], x[1]])
+
+
+def _wrapped() -> dict[str, Callable[[nn.Module], Any]]:
+    def quantised(model: nn.Module) -> Any:
+        return torch.ao.quantization.quantize_dynamic(model, {nn.Linear})  # type: ignore[no-untyped-call]
+
+    return {
+        "Route first, then wrap": nn.DataParallel,
+        "_orig_mod": torch.compile,
+        "scripted or traced": lambda model: torch.jit.trace(model, torch.randn(2, 8)),  # type: ignore[no-untyped-call]
+        "quantised": quantised,
+        "exported": lambda model: torch.export.export(model, (torch.randn(2, 8),)).module(),
+    }
+
+
+@pytest.mark.parametrize("said", _wrapped())
+@pytest.mark.filterwarnings("ignore")
+def test_what_was_done_to_a_model_before_is_said_with_what_to_do_instead(said: str) -> None:
+    with pytest.raises(RouteError, match=said):
+        tp.route(_wrapped()[said](nn.Sequential(Kinds(), Kinds()).eval()), example=torch.randn(2, 8))
+
+
+class Pair(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.b = nn.Sequential(Kinds(), Kinds())
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.b(x) - self.b(2 * x)
+        return y
+
+
+def test_a_part_that_runs_twice_is_named_and_the_way_out_works() -> None:
+    x, model = torch.randn(2, 8), Pair().eval()
+    want = model(x)
+    with pytest.raises(RouteError, match=r"'b', of which it is a part, runs several times.*get_submodule\('b'\)"):
+        tp.route(model, example=x)
+    net = tp.route(model.get_submodule("b"), example=x)
+    y, _ = net(torch.cat([x, 2 * x]))
+    assert torch.allclose(y[:2] - y[2:], want, atol=1e-6)
+
+
+def test_tied_weights_are_saved_by_no_unit_that_shares_them() -> None:
+    model = nn.Sequential(*(Kinds() for _ in range(4)))
+    for block in model[1:]:
+        block.get_submodule("f").weight = model[0].get_submodule("f").weight
+    net = tp.route(model, example=torch.randn(2, 8))
+    one = tp.Path.full(net) & tp.Path({"3": [False]})
+    assert one.cost(net).params == sum(p.numel() for p in tp.extract(net, one).parameters())
+    assert tp.Path({s: [False] for s in net.sites}).cost(net).params >= 0
+
+
+def test_costs_of_a_network_with_another_head_are_said_to_be_old() -> None:
+    net = tp.route(nn.Sequential(Kinds(), Kinds(), nn.Linear(8, 4)).eval(), example=torch.randn(2, 8))
+    net.model.get_submodule("2")
+    net.model._modules["2"] = nn.Linear(8, 2)
+    with pytest.raises(Exception, match="costs are old"):
+        tp.Path.full(net).cost(net)
+    again = tp.route(tp.plain(net), example=torch.randn(2, 8))
+    assert tp.Path.full(again).cost(again).params == sum(p.numel() for p in again.parameters())
