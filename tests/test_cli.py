@@ -88,6 +88,11 @@ def test_help_of_a_verb_is_shown_with_status_0(verb: str, capsys: pytest.Capture
     assert f"usage: torchpaths {verb}" in capsys.readouterr().out
 
 
+def test_the_package_runs_as_the_command_does() -> None:
+    ran = subprocess.run([sys.executable, "-m", "torchpaths", "--version"], check=True, capture_output=True, text=True)
+    assert ran.stdout == f"torchpaths {tp.__version__}\n"
+
+
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"torchpaths {tp.__version__}\n"

@@ -138,6 +138,7 @@ def test_knobs_reach_the_gates() -> None:
         ({"targets": (float("nan"),)}, BudgetError, r"\(0, 1\]"),
         ({"targets": ()}, BudgetError, r"\(0, 1\]"),
         ({"budget": tp.Budget(macs=0.5)}, BudgetError, r"Budget\(open=0\.6\)"),
+        ({"budget": 0.6}, BudgetError, r"got 0\.6; write GatedBlocks\(budget=Budget\(open=0\.6\)\)"),
         ({"budget": tp.Budget(ms=5.0)}, BudgetError, r"Budget\(open=0\.6\)"),
         ({"reduction": "max"}, RouteError, "'sum'.*'mean'"),
     ],

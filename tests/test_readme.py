@@ -12,6 +12,7 @@ import torch
 from torchpaths import cli
 from torchpaths.cli import codes as codes_verb
 from torchpaths.cli import options, train
+from torchpaths.cli import shrink as shrink_verb
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLES = {"codes.md"}  # of bits, made before there is a network
@@ -75,6 +76,7 @@ def test_a_command_of_the_pages_is_understood(command: str, monkeypatch: pytest.
     monkeypatch.setattr(options, "survey_run", reached)
     monkeypatch.setattr(options, "open_run", reached)
     monkeypatch.setattr(codes_verb, "codes", reached)
+    monkeypatch.setattr(shrink_verb, "recipe_of", reached)
     words = command.replace(".venv/bin/", "").split()
     with pytest.raises(ReachedError):
         cli.main(words[words.index("torchpaths") + 1 :])

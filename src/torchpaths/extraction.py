@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from torchpaths.copies import copied
 from torchpaths.configs import fitted, is_pretrained, note
+from torchpaths.copies import copied
 from torchpaths.costs import evaluating
 from torchpaths.errors import PathError, RouteError
 from torchpaths.head import check_rows, head_of, with_rows

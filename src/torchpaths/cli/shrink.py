@@ -69,7 +69,7 @@ def run(arguments: list[str]) -> int:
     about = "Close the blocks that a trained network misses least, within a budget, and train what is left."
     options = parse(Options, arguments, "shrink", about)
     budget = _budget(options)
-    recipe = _recipe(options)
+    recipe = recipe_of(options)
     with speaking(options.json) as console:
         told = Console(stderr=True, highlight=False, emoji=False)
 
@@ -100,7 +100,7 @@ def _budget(options: Options) -> Budget:
     return Budget(**budgets)
 
 
-def _recipe(options: Options) -> Recipe:
+def recipe_of(options: Options) -> Recipe:
     """How what is left is trained.
 
     Raises:

@@ -62,9 +62,10 @@ class GatedBlocks(Method):
     inference: Inference = "argmax"
 
     def __post_init__(self) -> None:
-        if self.budget.open is None:
+        if not isinstance(self.budget, Budget) or self.budget.open is None:
             raise BudgetError(
-                f"GatedBlocks trains towards a rate of open blocks, got {self.budget}; write Budget(open=0.6)."
+                f"GatedBlocks trains towards a rate of open blocks, got {self.budget!r}; write "
+                "GatedBlocks(budget=Budget(open=0.6))."
             )
         if isinstance(self.targets, str):
             if self.targets != "uniform" and self.targets not in SCHEDULES:
