@@ -94,3 +94,26 @@ def test_only_rasters_of_a_sane_size_are_decoded_whatever_they_are_called() -> N
     Image.new("1", (9000, 9000)).save(huge, "PNG")
     with pytest.raises(CorruptImageError, match="9000 x 9000 pixels, more than 64,000,000"):
         load(huge.getvalue(), "huge.png")
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_photos_are_read_upright_and_damaged_exif_turns_nothing() -> None:
+    pixels = pictures(1, height=4, width=6)[0]
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    turned = io.BytesIO()
+    Image.fromarray(pixels).transpose(Image.Transpose.ROTATE_270).save(turned, "PNG", exif=exif)
+    assert np.array_equal(np.asarray(load(turned.getvalue(), "1.png")), pixels)
+    damaged = io.BytesIO()
+    Image.fromarray(pixels).save(damaged, "PNG", exif=b"Exif\0\0MM\0*\0\0\xff\xff")
+    assert np.array_equal(np.asarray(load(damaged.getvalue(), "1.png")), pixels)
+
+
+def test_images_whose_names_end_otherwise_are_left_out_aloud_and_once(tmp_path: Path) -> None:
+    fill(tmp_path / "train", {"ant": 3, "bee": 3})
+    for file in (tmp_path / "train").glob("*/[12].png"):
+        file.rename(file.with_suffix(".jfif"))
+    (tmp_path / "train" / "ant" / "notes.txt").write_text("no image")
+    with pytest.warns(UserWarning, match=r"\(4 that end in \.jfif\), first .*ant/1\.jfif; rename") as told:
+        assert len(open_data(tmp_path, "train")) == 2
+    assert len(told) == 1

@@ -265,3 +265,13 @@ def test_an_image_number_out_of_range_is_refused(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train.parquet", encoded(2), [0, 1])
     with pytest.raises(DataError, match="images 0 to 1; asked for -1 to 0"):
         open_data(tmp_path, "train").read([0, -1])
+
+
+@pytest.mark.parametrize("label", [2**40, 2**64 - 1])
+def test_a_stray_label_makes_no_million_classes(tmp_path: Path, label: int) -> None:
+    rows = [{"bytes": data, "path": "x.png"} for data in encoded(2)]
+    pq.write_table(pa.table({"image": rows, "label": pa.array([0, label], pa.uint64())}), tmp_path / "a.parquet")
+    with pytest.raises(
+        DataError, match=rf"row 1: label {label} is out of range \(0 to 1,048,575, without class names\)"
+    ):
+        open_data(tmp_path / "a.parquet", "test")

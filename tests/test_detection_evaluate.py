@@ -54,7 +54,7 @@ def guesses(data: CocoSet, seed: int = 1) -> list[dict[str, Any]]:
     for entry in data.truth["annotations"]:
         for _ in range(rng.integers(0, 3)):
             shift = rng.integers(-4, 5, 2)
-            mask = np.roll(decode(entry["segmentation"], 200, 200, ""), shift, (1, 0))
+            mask = np.roll(decode(entry["segmentation"], 200, 200), shift, (1, 0))
             x, y, w, h = entry["bbox"]
             found.append(
                 {

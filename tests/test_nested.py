@@ -13,7 +13,6 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from torch import Tensor
 
 import torchpaths as tp
@@ -29,6 +28,7 @@ from torchpaths.models import create_model
 from torchpaths.skips.network import skipping
 from torchpaths.surveys.figures import class_rates, easy_and_hard, executed_layers, training_rates
 from torchpaths.surveys.stages import noun, stages
+from torchpaths.terminal import Console
 from torchpaths.train.report import Report
 
 Images = list[tuple[Tensor, Tensor]]

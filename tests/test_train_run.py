@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 from safetensors.torch import load_file
 from torch import nn
 
 from torchpaths import Budget, GatedBlocks, Routed
 from torchpaths.errors import DataError, RouteError, RunError
+from torchpaths.terminal import Console
 from torchpaths.train import checkpoint, run
 from torchpaths.train.distributed import joined
 from torchpaths.train.ema import Ema

@@ -10,36 +10,45 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from torchpaths.text import visible
 
-class PathError(ValueError):
+
+class _ToldError(Exception):
+    """An error whose words may quote what strangers wrote: a terminal that shows them obeys none of it."""
+
+    def __str__(self) -> str:
+        return visible(super().__str__(), keep="\n")
+
+
+class PathError(_ToldError, ValueError):
     """A path that is malformed or belongs to another network."""
 
 
-class BudgetError(ValueError):
+class BudgetError(_ToldError, ValueError):
     """A budget out of range, or one that nothing can meet."""
 
 
-class RouteError(ValueError):
+class RouteError(_ToldError, ValueError):
     """A model, a pattern or a block that cannot be routed; nothing was swapped."""
 
 
-class CallError(RuntimeError):
+class CallError(_ToldError, RuntimeError):
     """A junction ran at a moment when its decision cannot be known."""
 
 
-class MeasureError(ValueError):
+class MeasureError(_ToldError, ValueError):
     """Something that cannot be measured as it stands."""
 
 
-class DataError(ValueError):
+class DataError(_ToldError, ValueError):
     """A data set, file or image that cannot be read as it stands."""
 
 
-class CodeError(ValueError):
+class CodeError(_ToldError, ValueError):
     """Codewords that cannot be made, a table that is no coding scheme, or one that does not fit its block."""
 
 
-class RunError(RuntimeError):
+class RunError(_ToldError, RuntimeError):
     """A training run, run folder or checkpoint that cannot be used or continued."""
 
 

@@ -81,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _guarded(run: Callable[[list[str]], int], arguments: list[str]) -> int:
     """Run a verb; errors of the library and of the operating system become one line instead of a traceback."""
     from torchpaths import errors
+    from torchpaths.text import visible
 
     explained = (
         errors.PathError,
@@ -93,7 +94,8 @@ def _guarded(run: Callable[[list[str]], int], arguments: list[str]) -> int:
         errors.RunError,
         OSError,
     )
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # one line, as errors are
+    # One line, as errors are, and like them obeyed by no terminal.
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {visible(str(message))}\n"
     try:
         return run(arguments)
     except BrokenPipeError:  # the reader, say `head`, has what it wanted; the rest goes nowhere, also at exit
@@ -111,9 +113,9 @@ def _guarded(run: Callable[[list[str]], int], arguments: list[str]) -> int:
 
 def complain(message: str, status: int) -> int:
     """Print ``error: message`` to standard error, red where that is a terminal, and return ``status``."""
-    from rich.console import Console
+    from torchpaths.terminal import Console
 
-    console = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
+    console = Console(stderr=True, soft_wrap=True)
     console.print("error:", style="bold red", end=" ")
-    console.print(message, markup=False)
+    console.print(message)
     return status

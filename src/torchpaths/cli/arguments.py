@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 import tyro
-from rich.console import Console
 from tyro import conf
+
+from torchpaths.terminal import Console
 
 T = TypeVar("T")
 
@@ -39,7 +40,7 @@ def parse(kind: type[T], arguments: Sequence[str], verb: str, about: str) -> T:
 def speaking(as_json: bool) -> Iterator[Console]:
     """The console to print tables on. With ``--json`` whatever is printed meanwhile goes to standard error."""
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        yield Console(stderr=as_json, highlight=False, emoji=False)
+        yield Console(stderr=as_json)
 
 
 def emit(result: dict[str, Any]) -> None:

@@ -7,13 +7,13 @@ import pathlib
 from dataclasses import dataclass
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from torchpaths.cli import OK
 from torchpaths.cli.arguments import Json, emit, parse, speaking
 from torchpaths.coding.certificates import Certificate, certificate
 from torchpaths.coding.schemes import codes
+from torchpaths.terminal import Console
 
 SCHEMA = "torchpaths.codes/1"
 
@@ -57,7 +57,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _show(console: Console, texts: list[str], found: Certificate, out: pathlib.Path | None) -> None:
-    console.print(str(found), markup=False, soft_wrap=True)
+    console.print(str(found), soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("distance", "pairs", "share"):
         table.add_column(title, justify="right")
@@ -66,8 +66,8 @@ def _show(console: Console, texts: list[str], found: Certificate, out: pathlib.P
         table.add_row(str(distance), f"{pairs:,}", f"{pairs / total:.1%}")
     console.print(table)
     if len(texts) <= MOST_WORDS:
-        console.print("\n".join(texts), markup=False)
+        console.print("\n".join(texts))
     if out is not None:
-        console.print(f"wrote {out}", markup=False, soft_wrap=True)
+        console.print(f"wrote {out}", soft_wrap=True)
     elif len(texts) > MOST_WORDS:
         console.print(f"{len(texts)} codewords: --out FILE writes them, --json prints them")

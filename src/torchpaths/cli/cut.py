@@ -23,6 +23,7 @@ from torchpaths.models import source
 from torchpaths.path import Path
 from torchpaths.schema import convert, reading
 from torchpaths.surveys import Survey
+from torchpaths.text import visible
 from torchpaths.train.folder import Run
 
 
@@ -80,7 +81,7 @@ def run(arguments: list[str]) -> int:
             std=opened.std,
         )
         rows = [f"chosen by {chosen}", *_rows(spec, path), *_threshold(options, keep), f"wrote {options.out}"]
-        console.print("\n".join(rows), markup=False, soft_wrap=True)
+        console.print("\n".join(rows), soft_wrap=True)
     if options.json:
         emit({"folder": str(options.run), "out": str(options.out), **spec.to_json()})
     return OK
@@ -134,6 +135,9 @@ def _kept(options: Options, opened: Run) -> tuple[int, ...] | None:
 
 
 def _class(name: str, classes: tuple[str, ...]) -> int:
+    if classes.count(name) > 1:
+        numbers = [str(i) for i, each in enumerate(classes) if each == name]
+        raise DataError(f"several classes are called {name!r}; give the number, {' or '.join(numbers)}.")
     if name in classes:
         return classes.index(name)
     if name.isdecimal() and int(name) < len(classes):
@@ -159,7 +163,9 @@ def _choose(options: Options, budget: Budget | None, opened: Run, keep: tuple[in
     if keep is not None:
         if opened.recipe.method is None:
             raise RouteError("this run has no method, so its classes have no paths; cut a coded network's.")
-        names = ", ".join(opened.classes[k] for k in keep[:3]) + (f" and {len(keep) - 3} more" if len(keep) > 3 else "")
+        names = ", ".join(visible(opened.classes[k]) for k in keep[:3]) + (
+            f" and {len(keep) - 3} more" if len(keep) > 3 else ""
+        )
         return opened.recipe.method.path_of(opened.net, keep), f"the codewords of {names}"
     if options.path is not None:
         return read_path(options.path), str(options.path)

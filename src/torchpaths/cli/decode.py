@@ -102,9 +102,7 @@ def run(arguments: list[str]) -> int:
         write_json(file, {name: value for name, value in report.items() if name != "files"})
         for table in _tables(report):
             console.print(table)
-        console.print(
-            "\n".join(f"wrote {written}" for written in (file, *report["files"])), markup=False, soft_wrap=True
-        )
+        console.print("\n".join(f"wrote {written}" for written in (file, *report["files"])), soft_wrap=True)
     if options.json:
         emit({"folder": str(options.run), **report, "files": [str(file), *report["files"]]})
     return OK

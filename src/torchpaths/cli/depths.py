@@ -72,7 +72,7 @@ def run(arguments: list[str]) -> int:
         maps = draw_maps(pixels, rows, blocks, f"{title}, a {name}")
         files += save(maps, figures / "activation-maps")
         console.print(_table(opened.net, found, references))
-        console.print("\n".join(f"wrote {file}" for file in files), markup=False, soft_wrap=True)
+        console.print("\n".join(f"wrote {file}" for file in files), soft_wrap=True)
     if options.json:
         emit({"folder": str(options.run), "files": [str(file) for file in files], **answer})
     return OK

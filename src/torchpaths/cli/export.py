@@ -39,7 +39,7 @@ def run(arguments: list[str]) -> int:
         path = None if options.path is None else read_path(options.path)
         images = _images(opened, options)
         made = export(opened.net, options.out, images, path=path, batch=options.batch)
-        console.print("\n".join(_lines(made, opened)), markup=False, soft_wrap=True)
+        console.print("\n".join(_lines(made, opened)), soft_wrap=True)
     if options.json:
         told = {"mean": opened.mean, "std": opened.std, "classes": opened.classes}
         emit({"folder": str(options.run), **made.to_json(), **told, "units": [u.name for u in opened.net.layout.units]})

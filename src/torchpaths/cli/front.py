@@ -81,7 +81,7 @@ def run(arguments: list[str]) -> int:
             stem = "front" if i == 0 else f"front-batch-{profile.setting.batch}"
             files += save(draw_front(made, profile), options.run / "figures" / stem)
             console.print(menu(made, profile))
-        console.print("\n".join(f"wrote {file}" for file in files), markup=False, soft_wrap=True)
+        console.print("\n".join(f"wrote {file}" for file in files), soft_wrap=True)
     if options.json:
         emit({"folder": str(options.run), "files": [str(file) for file in files], **made.to_json()})
     return OK

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
 from torchpaths.cli import OK
@@ -21,6 +20,7 @@ from torchpaths.meter.compare import Compile
 from torchpaths.meter.meter import SECONDS
 from torchpaths.path import Path
 from torchpaths.skips.network import skipping
+from torchpaths.terminal import Console
 from torchpaths.train.folder import Run
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -72,7 +72,7 @@ def run(arguments: list[str]) -> int:
                         nets, in_batches(pool, batch), threads=threads, compile=options.compile, seconds=options.seconds
                     )
         console.print(table(rows))
-        console.print(f"on {what}", markup=False)
+        console.print(f"on {what}")
     if options.json:
         emit({"folder": str(options.run), "images": what, "rows": [row.to_json() for row in rows]})
     return OK

@@ -42,11 +42,11 @@ def remove_silent(options: OfRun, out: pathlib.Path) -> int:
         params = count_params(run.net), count_params(net)
         images = int(before.images.sum())
         title = f"{before.name} on {images:,} images of the {options.split} split"
-        console.print(title, markup=False)
+        console.print(title)
         console.print(_compared(params, (before.macs, after.macs), (before.accuracy, after.accuracy)))
         stages = by_stage(left)
         console.print(_filters(stages))
-        console.print(f"wrote {out}", markup=False, soft_wrap=True)
+        console.print(f"wrote {out}", soft_wrap=True)
     if options.json:
         sides = zip(("before", "after"), params, (before, after), strict=True)
         emit(

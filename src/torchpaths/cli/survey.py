@@ -32,8 +32,8 @@ def run(arguments: list[str]) -> int:
         drawn = [] if options.figures is None else found.draw(options.figures)
         health = gate_health(found.survey)
         console.print(side_by_side([found.survey]))
-        console.print("\n".join(health.rows()), markup=False)
-        console.print("\n".join(f"wrote {path}" for path in (file, *drawn)), markup=False, soft_wrap=True)
+        console.print("\n".join(health.rows()))
+        console.print("\n".join(f"wrote {path}" for path in (file, *drawn)), soft_wrap=True)
     if options.json:
         gates = {gate.unit: dataclasses.asdict(gate) for gate in health.gates}
         files = {"survey": str(file), "figures": [str(path) for path in drawn]}

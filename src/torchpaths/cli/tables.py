@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 
 from torchpaths.surveys import Survey
+from torchpaths.text import visible
 
 MOST_CLASSES = 20
 """Up to so many classes are all shown; of more, the five that open the fewest units and the five that open the most."""
@@ -22,7 +23,7 @@ def side_by_side(surveys: Sequence[Survey]) -> Table:
     """
     last = surveys[-1]
     table = Table(
-        title=f"{last.title}, {last.split} split, {last.images.sum():,} images",
+        title=f"{visible(last.title)}, {last.split} split, {last.images.sum():,} images",
         title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
@@ -35,7 +36,7 @@ def side_by_side(surveys: Sequence[Survey]) -> Table:
     rows, left_out = _rows(last)
     for i, row in enumerate(rows):
         table.add_row(
-            last.classes[row],
+            visible(last.classes[row]),
             *(cell for found in surveys for cell in _class(found, row)),
             end_section=i == len(rows) - 1,
         )

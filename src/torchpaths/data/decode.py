@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from torchpaths.errors import DataError
+from torchpaths.files.disk import read_bytes
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -32,8 +33,14 @@ class CorruptImageError(DataError):
     """An image whose bytes cannot be decoded: what ``skip_corrupt`` skips."""
 
 
-def load(data: bytes | None, where: str) -> Image.Image:
-    """Decode one image in its own size and mode; None stands for a row without bytes.
+def load(data: bytes | None, where: str, size: tuple[int, int] | None = None) -> Image.Image:
+    """Decode one image in its own size and mode, turned upright as its EXIF orientation says.
+
+    Args:
+        data: the encoded image; None stands for a row without bytes.
+        where: file and row, for errors.
+        size: width and height that something says of it, as annotations do; where those are of the pixels as they are
+            stored and not of the upright image, the image is not turned.
 
     Raises:
         CorruptImageError: if the bytes are no whole image.
@@ -51,7 +58,26 @@ def load(data: bytes | None, where: str) -> Image.Image:
         raise CorruptImageError(
             f"{where}: the image cannot be decoded ({error}); repair it, or give skip_corrupt=True to leave it out."
         ) from error
-    return image
+    upright = _upright(image)
+    return image if size is not None and upright.size != size and image.size == size else upright
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """An image turned as a viewer shows it: cameras store how they were held, in EXIF, and leave the pixels as they
+    came. An orientation that cannot be read turns nothing, as in viewers."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # whatever damaged EXIF leads Pillow to; the pixels are whole
+        return image
+
+
+def is_raster(file: Path) -> bool:
+    """Whether a file begins as an image of a format that is read."""
+    try:
+        with Image.open(io.BytesIO(read_bytes(file)), formats=_FORMATS):
+            return True
+    except Exception:  # as in `load`
+        return False
 
 
 def is_grey(image: Image.Image) -> bool:

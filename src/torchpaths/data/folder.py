@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 
-from torchpaths.errors import DataError
+from torchpaths.data.decode import is_raster
+from torchpaths.errors import DataError, clip
+from torchpaths.files.disk import read_bytes
+from torchpaths.text import storable
 
 _SUFFIXES = (*IMG_EXTENSIONS, ".gif")
+_PROBES = 3  # files of an unknown ending that are looked into
 
 
 class FolderImages:
@@ -51,9 +57,10 @@ class FolderImages:
         found = make_dataset(str(root), numbers, extensions=_SUFFIXES, allow_empty=True)
         # Regular files only: reading a named pipe would wait for ever.
         samples = [(file, label) for file, label in found if Path(file).is_file() and not _hidden(Path(file), root)]
+        _mention_others(name, root, classes)
         if not samples:
             raise DataError(f"{root} has class folders but no images; known file types: {', '.join(_SUFFIXES)}.")
-        self.classes = tuple(classes)
+        self.classes = tuple(map(storable, classes))
         self.labels = np.array([label for _, label in samples], dtype=np.int64)
         self._files: list[str] = [file for file, _ in samples]
 
@@ -68,7 +75,7 @@ class FolderImages:
             DataError: if a file cannot be read.
         """
         try:
-            return [Path(self._files[row]).read_bytes() for row in rows.tolist()]
+            return [read_bytes(Path(self._files[row])) for row in rows.tolist()]
         except OSError as error:
             raise DataError(f"{error.filename} cannot be read ({error.strerror}).") from error
 
@@ -76,6 +83,23 @@ class FolderImages:
 def _hidden(file: Path, root: Path) -> bool:
     """Whether a file, or a folder between it and the root, has a name that hides it."""
     return any(part.startswith(".") for part in file.relative_to(root).parts)
+
+
+def _mention_others(name: str, root: Path, classes: Sequence[str]) -> None:
+    """Warns of images that are left out because of how their names end; a few of each ending are looked into."""
+    endings: dict[str, list[Path]] = {}
+    for file in (file for each in classes for file in sorted((root / each).rglob("*"))):
+        if not file.name.lower().endswith(_SUFFIXES) and file.is_file() and not _hidden(file, root):
+            endings.setdefault(file.suffix.lower(), []).append(file)
+    images = {ending: files for ending, files in endings.items() if any(map(is_raster, files[:_PROBES]))}
+    if images:
+        told = ", ".join(f"{len(files)} that end in {ending or 'nothing'}" for ending, files in images.items())
+        first = next(iter(images.values()))[0]
+        warnings.warn(
+            f"{name}: files are left out because of their names, although they hold images ({clip(told, 150)}), first "
+            f"{first}; rename them to one of {', '.join(_SUFFIXES)} to have them read.",
+            stacklevel=5,
+        )
 
 
 def _check_links(root: Path) -> None:

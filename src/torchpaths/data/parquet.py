@@ -22,6 +22,10 @@ from numpy.typing import NDArray
 from torchpaths.data.images import GROUPS_AT_ONCE
 from torchpaths.errors import DataError
 from torchpaths.schema import parse
+from torchpaths.text import storable
+
+MOST_CLASSES = 2**20
+"""Labels without names are counted up to so many classes: one stray label would else fill the memory with names."""
 
 _SHARD = re.compile(r"-\d+-of-(\d+)\.parquet$")
 
@@ -155,18 +159,18 @@ class ParquetImages:
                 raise DataError(
                     f"{file}, row {row}: the label is null ({column.null_count} such rows); label or remove them."
                 )
-            values = column.to_numpy().astype(np.int64)
-            wrong = (values < 0) | (values >= len(names) if names else False)
+            values = column.to_numpy()  # compared before the cast, which would wrap the largest unsigned ones
+            wrong = (values < 0) | (values >= (len(names) or MOST_CLASSES))
             if wrong.any():
                 row = int(np.argmax(wrong))
-                known = f"0 to {len(names) - 1}" if names else "0 and up"
+                known = f"0 to {len(names) - 1}" if names else f"0 to {MOST_CLASSES - 1:,}, without class names"
                 hint = (
                     "-1 usually marks a split without labels; open 'validation' instead"
                     if values[row] == -1
                     else "correct it, or the class names in the schema's metadata"
                 )
                 raise DataError(f"{file}, row {row}: label {values[row]} is out of range ({known}); {hint}.")
-            parts.append(values)
+            parts.append(values.astype(np.int64))
         return np.concatenate(parts)
 
 
@@ -210,7 +214,7 @@ def _columns(file: Path, schema: pa.Schema) -> tuple[str, str]:
 def _class_names(schema: pa.Schema, label: str) -> tuple[str, ...]:
     described = _features(schema).get(label)
     names = described.get("names") if isinstance(described, dict) else None
-    return tuple(map(str, names)) if isinstance(names, list) else ()
+    return tuple(storable(str(name)) for name in names) if isinstance(names, list) else ()
 
 
 def _brief(error: Exception) -> str:

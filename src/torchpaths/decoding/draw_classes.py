@@ -24,6 +24,7 @@ from torchpaths.surveys.figures.style import (
     SOFT,
     add_axes,
     heading,
+    in_key,
     new_figure,
     room,
     shorten,
@@ -164,7 +165,7 @@ def draw_scores(
     """
     own = test.labels == label
     parts: list[tuple[str, NDArray[np.float32], str]] = [
-        (classes[label], test.values[own, label], FLOW),
+        (shorten(classes[label]), test.values[own, label], FLOW),
         ("other classes", test.values[~own, label], ACCENT),
     ]
     if foreign is not None:
@@ -182,7 +183,7 @@ def draw_scores(
         counts, _ = np.histogram(v, edges)
         share = 100 * counts / max(len(v), 1)
         axes.stairs(share, edges, fill=True, color=colour, alpha=0.22)
-        axes.stairs(share, edges, color=colour, lw=1.3, label=f"{name} ({len(v):,})")
+        axes.stairs(share, edges, color=colour, lw=1.3, label=in_key(f"{name} ({len(v):,})"))
     axes.axvline(threshold, color=INK, lw=0.9, ls=(0, (4, 3)))
     axes.annotate(
         "threshold", (threshold, 1), (3, -2), xycoords=("data", "axes fraction"), textcoords="offset points",

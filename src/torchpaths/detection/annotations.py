@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 from torchpaths.errors import DataError
 from torchpaths.files.disk import read_bytes
 from torchpaths.schema import parse, reading
+from torchpaths.text import storable
 
 Json: TypeAlias = Mapping[str, Any]
 """An object of a JSON file."""
@@ -109,7 +110,7 @@ class _Reader:
     def read(self, value: Any) -> Annotations:
         pictures = [self._picture(entry, at) for entry, at in self._once(self._entries(value, "images"))]
         categories = {
-            self._whole(entry, "id", at): self._field(entry, "name", at, lambda v: isinstance(v, str), "text")
+            self._whole(entry, "id", at): storable(self._field(entry, "name", at, lambda v: isinstance(v, str), "text"))
             for entry, at in self._once(self._entries(value, "categories"))
         }
         known = {picture.id: picture for picture in pictures}

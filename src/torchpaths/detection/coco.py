@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from torchpaths.detection.annotations import Instance, Json, Picture, read_annotations
-from torchpaths.detection.masks import decode
+from torchpaths.detection.annotations import Instance, Json, read_annotations
+from torchpaths.detection.masks import check, decode
 from torchpaths.detection.pictures import open_pictures
 from torchpaths.errors import DataError
 
@@ -69,6 +69,10 @@ class CocoSet:
                 f"{self.name}: {len(bare)} of {len(objects)} objects have no segmentation, annotation {bare[0].id} "
                 "first; add theirs, or give masks=False to read boxes alone."
             )
+        if self.masks:
+            for picture in self.pictures:
+                for o in self._instances[picture.id]:
+                    check(o.segmentation, picture.height, picture.width, f"{self.name}, annotation {o.id}")
 
     def __len__(self) -> int:
         """Number of images."""
@@ -89,8 +93,7 @@ class CocoSet:
             height, width, *_ = pixels.shape
             raise DataError(
                 f"{self._places.where(picture)}: the image is {width} x {height}, its annotations in {self.name} are "
-                f"for {picture.width} x {picture.height}; scale one to the other (turned images: apply their EXIF "
-                "orientation and remove it)."
+                f"for {picture.width} x {picture.height}; scale one to the other."
             )
         objects = [instance for instance in self._instances[picture.id] if not instance.crowd]
         target = {
@@ -98,17 +101,13 @@ class CocoSet:
             "labels": torch.tensor([self._labels[o.category] for o in objects], dtype=torch.int64),
         }
         if self.masks:
-            stack = [self._mask(o, picture) for o in objects]
+            stack = [torch.from_numpy(decode(o.segmentation, picture.height, picture.width)) for o in objects]
             target["masks"] = torch.stack(stack) if stack else torch.zeros(0, picture.height, picture.width).byte()
         return torch.tensor(pixels).permute(2, 0, 1).float() / 255, target
 
     def __iter__(self) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
         """All images in order."""
         return (self[i] for i in range(len(self)))
-
-    def _mask(self, instance: Instance, picture: Picture) -> Tensor:
-        where = f"{self.name}, annotation {instance.id}"
-        return torch.from_numpy(decode(instance.segmentation, picture.height, picture.width, where))
 
     def category(self, label: int) -> int:
         """The category id of a label from 1.

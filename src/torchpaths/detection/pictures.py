@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from torchpaths.data.decode import CorruptImageError, Form, load
 from torchpaths.detection.annotations import Picture
 from torchpaths.errors import DataError, reason
+from torchpaths.files.disk import beneath, read_bytes
+from torchpaths.schema import MalformedError
 
 
 class Pictures(ABC):
@@ -54,18 +56,31 @@ class Folder(Pictures):
         self.root = root
 
     def has(self, picture: Picture) -> bool:
-        return bool(picture.file_name) and (self.root / picture.file_name).is_file()
+        try:
+            return bool(picture.file_name) and self._file(picture).is_file()
+        except OSError:  # a name longer than the file system knows
+            return False
 
     def where(self, picture: Picture) -> str:
         return str(self.root / (picture.file_name or "(no file_name)"))
 
     def read(self, picture: Picture) -> NDArray[np.uint8]:
-        file = self.root / picture.file_name
+        file = self._file(picture)
         try:
-            data = file.read_bytes()
+            data = read_bytes(file)
         except OSError as error:
             raise DataError(f"{file} cannot be read ({error.strerror}).") from error
-        return _decode(data, str(file))
+        return _decode(data, str(file), picture)
+
+    def _file(self, picture: Picture) -> pathlib.Path:
+        """Raises:
+        DataError: for a name that leads out of the folder."""
+        try:
+            return beneath(self.root, picture.file_name)
+        except MalformedError as error:
+            raise DataError(
+                f"image {picture.id}: 'file_name' {error}; give the folder that holds all images, and names within it."
+            ) from error
 
 
 class Parquet(Pictures):
@@ -106,7 +121,7 @@ class Parquet(Pictures):
         )
 
     def read(self, picture: Picture) -> NDArray[np.uint8]:
-        return _decode(self._images[self._rows[picture.id]].as_py()["bytes"], self.where(picture))
+        return _decode(self._images[self._rows[picture.id]].as_py()["bytes"], self.where(picture), picture)
 
 
 class Memory(Pictures):
@@ -141,9 +156,9 @@ def open_pictures(place: pathlib.Path | str | Mapping[int, NDArray[np.uint8]]) -
     raise DataError(f"{path} is neither a folder of images nor a Parquet file; give the place that holds the images.")
 
 
-def _decode(data: bytes | None, where: str) -> NDArray[np.uint8]:
+def _decode(data: bytes | None, where: str, picture: Picture) -> NDArray[np.uint8]:
     try:
-        image = load(data, where)
+        image = load(data, where, (picture.width, picture.height))
         # By the form that all images of a classified set are brought to, for what it refuses: more than 8 bits.
         return Form(image.height, image.width, 3)(image, where)
     except CorruptImageError as error:

@@ -30,6 +30,19 @@ def read_bytes(file: pathlib.Path) -> bytes:
         return opened.read()
 
 
+def beneath(folder: pathlib.Path, name: str) -> pathlib.Path:
+    """The file of that name in a folder or in folders within it, ``a/b.png``; it need not be there.
+
+    For images, whose data sets are often made of links: where a link leads is not asked.
+
+    Raises:
+        MalformedError: for a name that leads out of the folder.
+    """
+    if name.startswith("/") or ".." in name.split("/") or any(c in name for c in "\\:\0"):
+        raise MalformedError(f"{clip(repr(name), 80)} leads out of {clip(str(folder), 150)}, and nothing else is read")
+    return folder / name
+
+
 def inside(folder: pathlib.Path, name: str) -> pathlib.Path:
     """The file or folder of that name directly in a folder; it need not be there.
 

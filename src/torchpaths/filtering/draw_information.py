@@ -24,6 +24,7 @@ from torchpaths.surveys.figures.style import (
     SOFT,
     add_axes,
     heading,
+    in_key,
     new_figure,
     room,
     shorten,
@@ -119,8 +120,18 @@ def _key(found: Mapping[str, Information]) -> tuple[list[list[Line2D]], float]:
     if len(found) > 1:
         lines.append(
             [
-                Line2D([], [], color=INK, ls=line, marker=mark, ms=3.2, lw=1.2, alpha=opacity, label=shorten(name, 32))
-                for name, (line, mark, opacity) in zip(found, STYLES, strict=False)
+                Line2D(
+                    [],
+                    [],
+                    color=INK,
+                    ls=line,
+                    marker=mark,
+                    ms=3.2,
+                    lw=1.2,
+                    alpha=opacity,
+                    label=in_key(name),
+                )
+                for name, (line, mark, opacity) in zip((shorten(n, 32) for n in found), STYLES, strict=False)
             ]
         )
     widths = [sum(text_width([str(h.get_label())], SMALL) + 0.5 for h in row) for row in lines]
@@ -159,9 +170,9 @@ def draw_points(found: Mapping[str, Points], classes: Sequence[str], title: str)
         axes = add_axes(figure, left + i * (side + gap), bottom, side, side)
         at = _apart(points)
         for c in range(count):
-            own = points.labels == c
+            own, name = points.labels == c, in_key(shorten(classes[c], 18))
             colour = colours(c) if keyed else colours(c / count)
-            axes.scatter(at[own, 0], at[own, 1], s=5, color=colour, lw=0, alpha=0.8, label=shorten(classes[c], 18))
+            axes.scatter(at[own, 0], at[own, 1], s=5, color=colour, lw=0, alpha=0.8, label=name)
         axes.set_title(
             f"{shorten(site, 28)}\n{len(points.labels):,} images, {points.distinct:,} different decisions",
             size=SMALL,

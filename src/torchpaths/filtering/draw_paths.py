@@ -61,10 +61,10 @@ def draw_class_paths(paths: ClassPaths, classes: Sequence[str], title: str, *, d
     if not shares:
         raise DataError("no filter is open for some images only, so classes' paths do not differ; draw them whole.")
     counts = {c: float(np.nansum([n[c] for n in paths.open_filters.values()])) for c in range(len(classes))}
-    rows = {
-        f"{shorten(classes[c], 18)}\n{counts[c]:,.0f} filters": [values[c] for values in shares.values()]
+    rows = [
+        (f"{shorten(classes[c], 18)}\n{counts[c]:,.0f} filters", [values[c] for values in shares.values()])
         for c in _choose(len(classes))
-    }
+    ]
     note = (
         "one column a layer, one cell a filter"
         + ("; filters always or never open are left out" if dynamic else "")
@@ -84,24 +84,25 @@ def draw_image_paths(paths: ImagePaths, names: Sequence[str], title: str) -> Fig
         names: a line for each image, such as its class.
         title: of the network and data.
     """
-    rows: dict[str, list[NDArray[Any]]] = {}
+    rows: list[tuple[str, list[NDArray[Any]]]] = []
     for i in _choose(len(names)):
         columns = [
             np.where(paths.came[site][i], opened[i].astype(float), np.nan) for site, opened in paths.opened.items()
         ]
         total = sum(int(opened[i].sum()) for opened in paths.opened.values())
-        label = f"{shorten(names[i], 18)}\n{total:,} filters"
-        rows[label if label not in rows else f"{label}{chr(8203) * i}"] = columns
+        rows.append((f"{shorten(names[i], 18)}\n{total:,} filters", columns))
     note = "one column a layer, one cell a filter: dark, if the image opens it"
     return _panels(rows, list(paths.opened), f"Paths of images: {title}", note, "")
 
 
-def _panels(rows: Mapping[str, list[NDArray[Any]]], sites: list[str], title: str, note: str, bar: str) -> Figure:
+def _panels(
+    rows: Sequence[tuple[str, list[NDArray[Any]]]], sites: list[str], title: str, note: str, bar: str
+) -> Figure:
     """Panels one under another, layers named under the last."""
-    most = max(len(column) for columns in rows.values() for column in columns)
+    most = max(len(column) for _, columns in rows for column in columns)
     each = float(np.clip(8.0 / len(sites), 0.14, 0.5))
     high = float(np.clip(most * 0.03, 0.5, 0.9)) if len(rows) > 3 else float(np.clip(most * 0.06, 0.7, 1.8))
-    left, over, gap = text_width([line for row in rows for line in row.split("\n")], TEXT, "bold") + 0.35, 0.72, 0.1
+    left, over, gap = text_width([line for row, _ in rows for line in row.split("\n")], TEXT, "bold") + 0.35, 0.72, 0.1
     labels = [shorten(site, 26) for site in sites]
     foot = text_width(labels, SMALL) + 0.34
     right = 1.0 if bar else 0.3
@@ -111,7 +112,7 @@ def _panels(rows: Mapping[str, list[NDArray[Any]]], sites: list[str], title: str
     heading(figure, 0.15, title, note)
     w, h = figure.get_size_inches()
     drawn = None
-    for i, (name, columns) in enumerate(rows.items()):
+    for i, (name, columns) in enumerate(rows):
         grid = np.full((most, len(columns)), np.nan)
         for k, column in enumerate(columns):
             grid[: len(column), k] = 100 * column

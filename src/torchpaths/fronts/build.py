@@ -130,7 +130,7 @@ def _telling(progress: bool) -> Iterator[Callable[[str], None]]:
     if not progress:
         yield lambda _: None
         return
-    from rich.console import Console
+    from torchpaths.terminal import Console
 
     with Console(stderr=True).status("front") as status:
         yield status.update

@@ -20,8 +20,9 @@ def batches(loader: Iterable[Any], progress: str | None = None) -> Iterator[tupl
     """The loader's batches, checked to be pairs; empty batches are left out. With a bar of that name, if any."""
     with contextlib.ExitStack() as stack:
         if progress is not None:
-            from rich.console import Console
             from rich.progress import track
+
+            from torchpaths.terminal import Console
 
             loader = track(loader, progress, total=_length(loader), console=Console(stderr=True), transient=True)
             stack.callback(loader.close)  # type: ignore[attr-defined]

@@ -35,6 +35,9 @@ class Survey(Counts):
                 raise PathError(
                     f"no class {label!r} in this survey of {len(self.classes)} classes. {near(label, self.classes)}"
                 )
+            if self.classes.count(label) > 1:
+                numbers = [str(i) for i, name in enumerate(self.classes) if name == label]
+                raise PathError(f"several classes are called {label!r}; give the number, {' or '.join(numbers)}.")
             return self.classes.index(label)
         if not 0 <= label < len(self.classes):
             raise PathError(f"no class {label} in this survey: its classes are 0 to {len(self.classes) - 1}.")

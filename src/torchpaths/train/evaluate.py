@@ -14,6 +14,7 @@ from torchpaths.data import ImageSet, Loader
 from torchpaths.deciders.gate import Gate, Inference
 from torchpaths.errors import DataError, RunError
 from torchpaths.surveys import Survey, survey
+from torchpaths.text import distinct
 from torchpaths.train.folder import Run, Weights, load_run, open_images, read_seen
 from torchpaths.train.seed import seed_evaluation
 
@@ -158,7 +159,7 @@ def summary(found: Survey) -> dict[str, Any]:
                 "macs": _number(found.macs_by_class[i]),
                 "units_open": _number(found.executed_by_class[i, 0]),
             }
-            for i, name in enumerate(found.classes)
+            for i, name in enumerate(distinct(found.classes))
         },
         "open_by_unit": {unit.name: float(rate) for unit, rate in zip(found.layout.units, found.rates, strict=True)},
     }

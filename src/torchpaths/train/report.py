@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from torchpaths.terminal import Console
+from torchpaths.text import visible
 from torchpaths.train.recipe import Json
 
 QUIET_SECONDS = 30.0
@@ -25,24 +26,24 @@ class Report:
     """
 
     def __init__(self, name: str, steps: int, quiet: bool, console: Console | None = None) -> None:
-        self.name = name
+        self.name = visible(name)
         self.steps = steps
-        self.console = console or Console(stderr=True, quiet=quiet, highlight=False, emoji=False, soft_wrap=True)
+        self.console = console or Console(stderr=True, quiet=quiet, soft_wrap=True)
         self._said = time.monotonic()
         self._bar: Progress | None = None
         if self.console.is_terminal and not quiet:
             columns = (
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"),
+                TextColumn("{task.fields[rate]}", markup=False),
                 TimeElapsedColumn(),
                 TextColumn("left"),
                 TimeRemainingColumn(),
             )
             # Two redraws per second: the drawing thread shares the cores with training.
             self._bar = Progress(*columns, console=self.console, refresh_per_second=2)
-            self._task = self._bar.add_task(name, total=steps, rate="")
+            self._task = self._bar.add_task(self.name, total=steps, rate="")
 
     def __enter__(self) -> Report:
         if self._bar is not None:
@@ -58,7 +59,7 @@ class Report:
     def say(self, text: str) -> None:
         """A line."""
         self._said = time.monotonic()
-        self.console.print(f"{self.name}: {text}", markup=False)
+        self.console.print(f"{self.name}: {text}")
 
     def at(self, step: int) -> None:
         """Moves the bar, without looking at the device."""

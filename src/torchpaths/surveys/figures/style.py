@@ -9,14 +9,20 @@ from __future__ import annotations
 import functools
 import io
 import pathlib
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
+from unicodedata import bidirectional
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+from matplotlib.text import Text
+
+from torchpaths.text import visible
 
 PAPER, INK, SOFT = "#fcfbf8", "#1b2430", "#5b6673"
 DEEP, FLOW, PALE = "#103456", "#4f7ea3", "#a9c1d4"
@@ -31,6 +37,7 @@ STYLE: dict[str, Any] = {
     "font.family": ["DejaVu Sans"],
     "font.size": TEXT,
     "text.color": INK,
+    "text.parse_math": False,
     "axes.edgecolor": INK,
     "axes.facecolor": PAPER,
     "axes.labelcolor": INK,
@@ -68,7 +75,9 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(draw)
     def inside(*args: P.args, **kwargs: P.kwargs) -> R:
-        with matplotlib.rc_context():
+        with matplotlib.rc_context(), warnings.catch_warnings():
+            # A line for each character and each look at it; `save` says so once.
+            warnings.filterwarnings("ignore", message=r"Glyph \d+|Matplotlib currently does not support")
             matplotlib.rcdefaults()
             matplotlib.rcParams.update(STYLE)  # type: ignore[arg-type]
             return draw(*args, **kwargs)
@@ -91,6 +100,7 @@ def add_axes(figure: Figure, left: float, bottom: float, width: float, height: f
 
 def heading(figure: Figure, left: float, title: str, note: str = "") -> None:
     """A title, and a line in softer ink under it, at the top of a figure; ``left`` in inches."""
+    title, note = visible(title), visible(note)
     w, h = figure.get_size_inches()
     figure.text(left / w, 1 - 0.12 / h, title, size=TITLE, weight="bold", va="top")
     if note:
@@ -99,19 +109,26 @@ def heading(figure: Figure, left: float, title: str, note: str = "") -> None:
 
 @styled
 def text_width(texts: Sequence[str], size: float, weight: str = "normal") -> float:
-    """Width in inches of the widest of some texts."""
+    """Width in inches of the widest of some texts, as they are drawn."""
     figure = new_figure(1, 1)
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
-    drawn = [figure.text(0, 0, text, size=size, weight=weight) for text in texts]
+    drawn = [figure.text(0, 0, visible(text, keep="\n"), size=size, weight=weight) for text in texts]
     return max((text.get_window_extent(renderer).width for text in drawn), default=0.0) / figure.dpi
 
 
 def shorten(name: str, most: int = 22) -> str:
-    """Long names cut in the middle, where names of data sets differ least."""
+    """A name as it is drawn: long ones cut in the middle, where names of data sets differ least."""
+    name = visible(name)
     if len(name) <= most:
         return name
     keep = most - 1
     return f"{name[: (keep + 1) // 2]}…{name[len(name) - keep // 2 :]}"
+
+
+def in_key(name: str) -> str:
+    """A name as a legend shows it: those that begin with an underscore or are empty matplotlib leaves out, unless
+    something stands before it, here the thinnest of spaces."""
+    return f"\u200a{name}" if not name or name.startswith("_") else name
 
 
 def spread_apart(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
@@ -142,6 +159,8 @@ def spread_apart(positions: Sequence[float], gap: float, low: float, high: float
 @styled
 def save(figure: Figure, stem: pathlib.Path | str, dpi: int = 200) -> tuple[pathlib.Path, pathlib.Path]:
     """Write ``stem.png`` and ``stem.svg`` and return their paths. The same figure gives the same bytes each time."""
+    for text in figure.findobj(Text):
+        text.set_text(visible(text.get_text(), keep="\n"))
     stem = pathlib.Path(stem)
     stem.parent.mkdir(parents=True, exist_ok=True)
     written = []
@@ -151,7 +170,21 @@ def save(figure: Figure, stem: pathlib.Path | str, dpi: int = 200) -> tuple[path
         file = stem.with_name(f"{stem.name}.{kind}")
         file.write_bytes(data.getvalue())
         written.append(file)
+    _mention_signs(figure, written[0])
     return written[0], written[1]
+
+
+def _mention_signs(figure: Figure, file: pathlib.Path) -> None:
+    """Warns of letters that the picture cannot show as they are."""
+    font = get_font(findfont("DejaVu Sans"))
+    letters = {c for text in figure.findobj(Text) for c in text.get_text() if not c.isspace()}
+    wrong = sorted(c for c in letters if not font.get_char_index(ord(c)) or bidirectional(c) in ("R", "AL"))
+    if wrong:
+        warnings.warn(
+            f"{file}: letters that its font lacks are boxes, and those that run from right to left stand the other way "
+            f"round ({''.join(wrong[:5])}{', ...' if len(wrong) > 5 else ''}); the SVG file beside it shows them.",
+            stacklevel=4,
+        )
 
 
 def room(title: str, note: str) -> float:
