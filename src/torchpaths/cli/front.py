@@ -16,6 +16,7 @@ from torchpaths.data import Loader
 from torchpaths.errors import DataError
 from torchpaths.fronts import Front, Point, Profile, front
 from torchpaths.fronts.figure import draw_front
+from torchpaths.fronts.swaps import swaps
 from torchpaths.meter.row import digits
 from torchpaths.surveys.figures import save
 
@@ -101,7 +102,8 @@ def menu(made: Front, profile: Profile) -> Table:
     for name in ("open", "MACs", "accuracy", "ms", "of plain", "gap"):
         table.add_column(name, justify="right", no_wrap=True)
     plain = made.layout.plain.macs
-    for point in made.menu(profile):
+    points = made.menu(profile)
+    for point in points:
         assert point.time is not None
         table.add_row(
             _short(point, len(made.layout.units)),
@@ -110,8 +112,12 @@ def menu(made: Front, profile: Profile) -> Table:
             f"{point.accuracy:.2%}",
             digits(point.time.ms),
             f"{point.time.ratio.value:.1%}",
-            f"{point.time.gap.value:.2f}",
+            f"{point.time.gap.value:.2f}{' !' if point.time.warnings else ''}",
         )
+    lines = [*profile.warnings, *swaps(made)]
+    if vague := sum(point.time is not None and bool(point.time.warnings) for point in points):
+        lines.append(f"{vague} of {len(points)} times have intervals that say little; measure longer, with --seconds")
+    table.caption, table.caption_justify = "\n".join(f"! {line}" for line in lines), "left"
     return table
 
 

@@ -2,9 +2,10 @@
 
     schema, network {name, architecture, fingerprint, dataset, split, images}
     plain {macs, params, accuracy}
-    profiles [{setting {...}, plain_ms, pairs}]
-    points [{kind, path, threshold, accuracy, macs, macs_share, open, ms, front, times [{ms, ratio, macs_ratio}]}]
-    searched, cloud [[macs, accuracy], ...]
+    profiles [{setting {...}, plain_ms, pairs, spread, waited, warnings}]
+    points [{kind, path, threshold, accuracy, macs, macs_share, open, ms, front, times [...]}]
+    a time: {ms, ratio, macs_ratio, warnings}
+    searched, cloud [[macs, accuracy], ...], warnings
 
 A point's ``path`` is that of `Path.to_json`, null where gates decide; ``ms`` and ``front`` (whether no other point
 beats it) are those of the first profile; ``times`` has an entry for each profile, ratios as [median, low, high].
@@ -21,6 +22,7 @@ from torchpaths.errors import DataError
 from torchpaths.files.document import read_document
 from torchpaths.fronts.measured import Measured, Profile
 from torchpaths.fronts.points import Kind, Point, Time
+from torchpaths.fronts.swaps import swaps
 from torchpaths.layout import Layout
 from torchpaths.meter.setting import Setting
 from torchpaths.meter.timing import Median
@@ -50,7 +52,15 @@ def to_json(front: Measured) -> dict[str, Any]:
         },
         "plain": {"macs": layout.plain.macs, "params": layout.plain.params, "accuracy": front.accuracy},
         "profiles": [
-            {"setting": p.setting.to_json(), "plain_ms": p.plain_ms, "pairs": p.pairs} for p in front.profiles
+            {
+                "setting": p.setting.to_json(),
+                "plain_ms": p.plain_ms,
+                "pairs": p.pairs,
+                "spread": p.spread,
+                "waited": p.waited,
+                "warnings": list(p.warnings),
+            }
+            for p in front.profiles
         ],
         "points": [
             {
@@ -69,6 +79,7 @@ def to_json(front: Measured) -> dict[str, Any]:
         ],
         "searched": front.searched,
         "cloud": [list(tried) for tried in front.cloud],
+        "warnings": list(swaps(front)),
     }
 
 
@@ -78,7 +89,12 @@ def _identity(point: Point) -> tuple[Path | None, float | None]:
 
 def _time(time: Time) -> dict[str, Any]:
     ratio = time.ratio
-    return {"ms": time.ms, "ratio": [ratio.value, ratio.low, ratio.high], "macs_ratio": time.macs_ratio}
+    return {
+        "ms": time.ms,
+        "ratio": [ratio.value, ratio.low, ratio.high],
+        "macs_ratio": time.macs_ratio,
+        "warnings": list(time.warnings),
+    }
 
 
 def save(front: Measured, where: pathlib.Path) -> pathlib.Path:
@@ -143,9 +159,12 @@ class _Profile:
     setting: dict[str, Any]
     plain_ms: Positive
     pairs: Count
+    spread: Positive | None = None
+    waited: Share | None = None
 
     def read(self, times: tuple[Time, ...]) -> Profile:
-        return Profile(Setting.from_json(self.setting), self.plain_ms, self.pairs, times)
+        setting = Setting.from_json(self.setting)
+        return Profile(setting, self.plain_ms, self.pairs, times, self.spread, self.waited)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torchpaths.fronts.points import Point, Time, undominated
 from torchpaths.layout import Layout
+from torchpaths.meter.doubts import busy
 from torchpaths.meter.setting import Setting
 
 
@@ -18,12 +19,21 @@ class Profile:
         plain_ms: median time of a batch in the plain network, in milliseconds.
         pairs: rounds.
         times: one for each of the front's candidates, in order.
+        spread: see `torchpaths.meter.Measurement`, as ``waited``; None in files of older versions.
+        waited: likewise.
     """
 
     setting: Setting
     plain_ms: float
     pairs: int
     times: tuple[Time, ...]
+    spread: float | None = None
+    waited: float | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What speaks against all its times, see `torchpaths.meter.doubts`."""
+        return busy(self.spread, self.waited)
 
 
 @dataclass(frozen=True, eq=False)

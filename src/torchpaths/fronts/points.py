@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from torchpaths.layout import Layout
+from torchpaths.meter.doubts import doubts
 from torchpaths.meter.timing import Median
 from torchpaths.path import Path
 from torchpaths.routed import Routed
@@ -72,6 +74,11 @@ class Time:
         """Time ratio / MACs ratio, see `torchpaths.measure`."""
         return self.ratio / self.macs_ratio
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What speaks against it, see `torchpaths.meter.doubts`."""
+        return doubts(self.ratio, self.macs_ratio)
+
 
 @dataclass(frozen=True)
 class Point(Choice):
@@ -129,3 +136,11 @@ def undominated_by_kind(points: Sequence[Point]) -> list[Point]:
     for point in points:
         groups.setdefault(point.kind, []).append(point)
     return list(itertools.chain.from_iterable(undominated(group) for group in groups.values()))
+
+
+def describe(point: Point, layout: Layout) -> str:
+    """A point in words: ``"the path with 3 of 9 units open"``, ``"gates at threshold 1.2"``."""
+    if point.threshold is None:
+        return f"the path with {point.chosen} of {len(layout.units)} units open"
+    gates = "gates as trained" if point.threshold == 0 else f"gates at threshold {point.threshold:.3g}"
+    return gates if point.path is None else f"{gates}, {point.chosen} other units open"

@@ -58,4 +58,5 @@ def time_points(
         memory=False,
     )
     times = tuple(Time(row.ms, row.time_ratio, row.macs_ratio) for row in rows_of)
-    return Profile(rows_of[0].setting, rows_of[0].plain_ms, rows_of[0].pairs, times)
+    first = rows_of[0]
+    return Profile(first.setting, first.plain_ms, first.pairs, times, first.spread, first.waited)

@@ -14,9 +14,8 @@ from torchpaths.budget import Budget
 from torchpaths.errors import BudgetError
 from torchpaths.fronts import files
 from torchpaths.fronts.measured import Measured, Profile
-from torchpaths.fronts.points import Point
+from torchpaths.fronts.points import Point, describe
 from torchpaths.fronts.profile import time_points
-from torchpaths.layout import Layout
 from torchpaths.meter.allocator import allocator
 from torchpaths.meter.setting import devices_here
 from torchpaths.meter.timing import Timer
@@ -144,14 +143,6 @@ class Front(Measured):
             DataError: for a missing, damaged or cut-short file, another schema, or another network's front.
         """
         return files.load(pathlib.Path(where), cls, net.layout)
-
-
-def describe(point: Point, layout: Layout) -> str:
-    """A point in words: ``"the path with 3 of 9 units open"``, ``"gates at threshold 1.2"``."""
-    if point.threshold is None:
-        return f"the path with {point.chosen} of {len(layout.units)} units open"
-    gates = "gates as trained" if point.threshold == 0 else f"gates at threshold {point.threshold:.3g}"
-    return gates if point.path is None else f"{gates}, {point.chosen} other units open"
 
 
 def _field(budget: Budget) -> str:

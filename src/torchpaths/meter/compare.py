@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -83,6 +84,7 @@ def compare(
             stack.enter_context(torch._dynamo.config.patch(_COMPILING))
             for runner in runners:
                 runner.compile(compile)
+        start = time.perf_counter(), time.thread_time()
         times = interleave(
             [runner.runs() for runner in runners],
             seconds=seconds * len(subjects),
@@ -90,6 +92,8 @@ def compare(
             seed=seed,
             timer=timer or stopwatch(device),
         )
+        alone = device.type == "cpu" and torch.get_num_threads() == 1
+        waited = _waited(*start) if alone else None
         peaks = [runner.peak(device) if memory else None for runner in runners]
         settings = [setting_of(subject.module, batches[0], compile) for subject in subjects]
     ms = np.median(times, axis=0) * 1e3
@@ -107,9 +111,17 @@ def compare(
             memory=peaks[i],
             plain_memory=peaks[-1],
             pairs=len(times),
+            spread=float(np.divide(*np.percentile(times[:, -1], (90, 10)))),
+            waited=waited,
         )
         for i, subject in enumerate(subjects)
     ]
+
+
+def _waited(wall: float, processor: float) -> float:
+    """The share of the time since then that this thread did not run, though it had work."""
+    passed = time.perf_counter() - wall
+    return min(1.0, max(0.0, 1 - (time.thread_time() - processor) / passed))
 
 
 class _Runner:

@@ -10,6 +10,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from torchpaths.meter.doubts import doubts, noted
 from torchpaths.meter.setting import Setting
 from torchpaths.meter.timing import Median
 from torchpaths.path import Path
@@ -35,6 +36,9 @@ class Measurement:
             asked for.
         plain_memory: the same of the plain network.
         pairs: rounds of both.
+        spread: the plain network's 90th percentile of times / its 10th, which says how steady the machine was.
+        waited: share of the time, 0 to 1, that other programs had the processor; None with several threads and on an
+            accelerator, where a thread may wait for its own.
     """
 
     network: str
@@ -49,6 +53,19 @@ class Measurement:
     memory: int | None
     plain_memory: int | None
     pairs: int
+    spread: float
+    waited: float | None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What speaks against its time, see `torchpaths.meter.doubts`."""
+        return doubts(self.time_ratio, self.macs_ratio, self.spread, self.waited)
+
+    def __str__(self) -> str:
+        gap = f"gap {self.gap.value:.2f} ({self.gap.low:.2f} to {self.gap.high:.2f})"
+        ratios = f"{self.macs_ratio:.1%} of the MACs, {self.time_ratio.value:.1%} of the time"
+        told = f"{self.label}: {ratios}, {gap}, {digits(self.ms)} ms; {self.pairs} pairs on {self.setting}"
+        return "\n".join([told, *(f"warning: {warning}" for warning in self.warnings)])
 
     @property
     def macs_ratio(self) -> float:
@@ -80,6 +97,9 @@ class Measurement:
             "memory": self.memory,
             "plain_memory": self.plain_memory,
             "pairs": self.pairs,
+            "spread": self.spread,
+            "waited": self.waited,
+            "warnings": list(self.warnings),
         }
 
 
@@ -114,10 +134,12 @@ def table(rows: Sequence[Measurement]) -> Table:
             f"{row.macs_ratio:.1%}",
             f"{row.time_ratio.value:.1%}",
             f"{row.gap.value:.2f}",
-            f"{row.gap.low:.2f}–{row.gap.high:.2f}",
+            f"{row.gap.low:.2f}–{row.gap.high:.2f}{' !' if row.warnings else ''}",
             digits(row.ms),
             _mb(row.memory),
         )
+    shown.caption = "\n".join(noted([(row.label, row.warnings) for row in rows]))
+    shown.caption_justify = "left"
     return shown
 
 
