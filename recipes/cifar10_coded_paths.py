@@ -27,7 +27,8 @@ from torchpaths.cli.tables import count
 from torchpaths.coding.decode import coded_sites
 from torchpaths.data import Loader, open_data
 from torchpaths.decoding import class_scores, classifiers
-from torchpaths.train.folder import Run, load_run, read_json, write_json
+from torchpaths.files.write import write_json
+from torchpaths.train.folder import Run, load_run, read_json
 from torchpaths.train.recipe import Json
 from torchpaths.train.recipes import cifar10_coded_paths
 from torchpaths.train.run import train

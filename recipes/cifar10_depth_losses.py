@@ -20,7 +20,8 @@ import tyro
 from record import copy_run, provenance
 
 from torchpaths import AdaptiveDepth
-from torchpaths.train.folder import read_json, write_json
+from torchpaths.files.write import write_json
+from torchpaths.train.folder import read_json
 from torchpaths.train.recipe import Json, Recipe
 from torchpaths.train.recipes import cifar10_resnet56
 from torchpaths.train.run import train

@@ -10,7 +10,8 @@ from record import copy_run, provenance, same_weights
 
 from torchpaths import cli
 from torchpaths.errors import RunError
-from torchpaths.train.folder import read_json, write_json
+from torchpaths.files.write import write_json
+from torchpaths.train.folder import read_json
 from torchpaths.train.recipe import Json
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from record import copy_run, images_per_second, provenance
 
 from torchpaths.cli.tables import count
-from torchpaths.train.folder import read_json, write_json
+from torchpaths.files.write import write_json
+from torchpaths.train.folder import read_json
 from torchpaths.train.recipe import Json
 
 

@@ -18,9 +18,10 @@ import torch
 
 from torchpaths import Path
 from torchpaths.cli.tables import count
+from torchpaths.files.write import write_json
 from torchpaths.surveys.figures import Point, accuracy_macs, save, save_all
 from torchpaths.train.evaluate import Surveyed, summary, survey_run
-from torchpaths.train.folder import read_json, write_json
+from torchpaths.train.folder import read_json
 from torchpaths.train.metrics import read_metrics
 from torchpaths.train.recipe import Json
 

@@ -22,8 +22,9 @@ from torchpaths import cli
 from torchpaths.costs import count_params
 from torchpaths.cuts import Spec, load_cut
 from torchpaths.data import open_data
+from torchpaths.files.write import write_json
 from torchpaths.models import source
-from torchpaths.train.folder import build, write_json
+from torchpaths.train.folder import build
 from train_toys import tiny
 
 

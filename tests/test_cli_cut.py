@@ -15,8 +15,9 @@ import torchpaths as tp
 from torchpaths import cli
 from torchpaths.cuts import Spec, load_cut
 from torchpaths.data import open_data
+from torchpaths.files.write import write_json
 from torchpaths.fronts import Front, Point
-from torchpaths.train.folder import Run, build, load_run, write_json
+from torchpaths.train.folder import Run, build, load_run
 from train_toys import tiny
 
 

@@ -25,8 +25,8 @@ from block_toys import Bare
 from torchpaths.cuts import Spec, load_cut, save_cut
 from torchpaths.cuts.code import value
 from torchpaths.errors import DataError, PathError, RouteError, RunError
+from torchpaths.files.write import write_file
 from torchpaths.models import Source, cifar_resnet, source
-from torchpaths.train.checkpoint import write_file
 
 
 @dataclass(frozen=True)

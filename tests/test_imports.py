@@ -15,7 +15,20 @@ import pytest
 
 SOURCE = pathlib.Path(__file__).resolve().parents[1] / "src"
 
-WORDS = ("errors", "text", "schema", "budget", "layout", "path", "perceptron", "inputs", "trace", "place", "junction", "routed")
+WORDS = (
+    "errors",
+    "text",
+    "schema",
+    "budget",
+    "layout",
+    "path",
+    "perceptron",
+    "inputs",
+    "trace",
+    "place",
+    "junction",
+    "routed",
+)
 ANALYSIS = ("surveys", "fronts", "meter", "skips", "cuts", "exports", "depth", "decoding", "filtering")
 
 

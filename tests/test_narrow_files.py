@@ -20,8 +20,8 @@ from torchpaths.costs import count_params
 from torchpaths.cuts import load_cut
 from torchpaths.data import open_data
 from torchpaths.errors import RunError
-from torchpaths.train import checkpoint
-from torchpaths.train.folder import build, load_run, write_json
+from torchpaths.files.write import write_json
+from torchpaths.train.folder import build, load_run
 from torchpaths.train.narrowed import read_left
 from torchpaths.train.run import train
 from train_toys import tiny
@@ -258,7 +258,7 @@ def test_a_full_disk_leaves_nothing_behind(
     def full(path: Path, data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "write_file", full)
+    monkeypatch.setattr("torchpaths.train.narrowed.write_file", full)
     said = complaint(capsys, "cut", run, "--silent", "--out", tmp_path / "out")
     assert "the disk is full" in said
     assert "nothing was written" in said

@@ -16,6 +16,7 @@ from torch import nn
 
 from torchpaths import Budget, GatedBlocks, Routed
 from torchpaths.errors import DataError, RouteError, RunError
+from torchpaths.files.write import write_file
 from torchpaths.terminal import Console
 from torchpaths.train import checkpoint, run
 from torchpaths.train.distributed import joined
@@ -182,7 +183,7 @@ def test_a_full_disk_in_the_middle_of_a_run_loses_nothing_that_was_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe, out = tiny(epochs=2, checkpoint_steps=2), tmp_path / "run"
-    write, calls = checkpoint.write_file, 0
+    write, calls = write_file, 0
 
     def full(path: Path, data: bytes) -> None:
         nonlocal calls

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from torchpaths.cli import OK
 from torchpaths.cli.arguments import Json, emit, parse, speaking
 from torchpaths.coding.certificates import Certificate, certificate
 from torchpaths.coding.schemes import codes
+from torchpaths.files.write import write_json
 from torchpaths.terminal import Console
 
 SCHEMA = "torchpaths.codes/1"
@@ -49,7 +49,7 @@ def run(arguments: list[str]) -> int:
         texts = ["".join("01"[bit] for bit in word) for word in words.astype(int)]
         result = {"schema": SCHEMA, "words": texts, "certificate": found.to_json()}
         if options.out is not None:
-            options.out.write_text(json.dumps(result) + "\n")
+            write_json(options.out, result)
         _show(console, texts, found, options.out)
     if options.json:
         emit(result)

@@ -20,11 +20,12 @@ from torchpaths.data import ImageSet, Loader, open_data
 from torchpaths.decoding import decode_report
 from torchpaths.errors import DataError, RunError
 from torchpaths.extraction import plain
+from torchpaths.files.write import write_json
 from torchpaths.methods import Branches
 from torchpaths.routed import Routed
 from torchpaths.routing import route
 from torchpaths.train.evaluate import images_for, open_run
-from torchpaths.train.folder import Run, write_json
+from torchpaths.train.folder import Run
 
 BATCH = 256
 
@@ -98,7 +99,6 @@ def run(arguments: list[str]) -> int:
             progress=True,
         )
         file = out / "decode.json"
-        out.mkdir(parents=True, exist_ok=True)
         write_json(file, {name: value for name, value in report.items() if name != "files"})
         for table in _tables(report):
             console.print(table)

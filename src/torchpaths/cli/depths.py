@@ -19,13 +19,14 @@ from torchpaths.data import ImageSet, Loader
 from torchpaths.depth import Depth, NormDistance, activation_maps, depths, norm_distances
 from torchpaths.depth.figures import draw_depths, draw_maps, draw_norms
 from torchpaths.errors import RouteError, RunError
+from torchpaths.files.write import write_json
 from torchpaths.junction import junctions
 from torchpaths.path import Path
 from torchpaths.places.stages.switch import Skippable
 from torchpaths.routed import Routed
 from torchpaths.surveys.figures import save
 from torchpaths.train.evaluate import open_run
-from torchpaths.train.folder import Run, read_accuracy, write_json
+from torchpaths.train.folder import Run, read_accuracy
 
 ENDS = {"super-net": "F", "base-net": "T"}
 """The two depths that are trained: everything open, everything closed."""

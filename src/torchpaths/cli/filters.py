@@ -15,6 +15,7 @@ from torchpaths.cli.decode import some_of
 from torchpaths.cli.options import OfRun, emit, parse, speaking
 from torchpaths.cli.tables import count
 from torchpaths.errors import RouteError, RunError
+from torchpaths.files.write import write_json
 from torchpaths.filtering import Trained, filter_report, filter_sites, head_weights, trained
 from torchpaths.filtering.categories import Heads
 from torchpaths.filtering.draw_states import draw_runs
@@ -25,7 +26,7 @@ from torchpaths.surveys.figures import save
 from torchpaths.surveys.figures.style import shorten
 from torchpaths.train import checkpoint
 from torchpaths.train.evaluate import images_for, open_run, survey_run
-from torchpaths.train.folder import Run, Weights, read_recipe, write_json
+from torchpaths.train.folder import Run, Weights, read_recipe
 from torchpaths.train.seed import seed_evaluation
 
 MOST_LAYERS = 24
@@ -88,7 +89,6 @@ def run(arguments: list[str]) -> int:
             report["runs"] = [row.to_json() for row in found]
             report["files"] += [str(f) for f in save(draw_runs(found, title), out / "figures" / "filter-runs")]
         file = out / "filters.json"
-        out.mkdir(parents=True, exist_ok=True)
         write_json(file, {name: value for name, value in report.items() if name != "files"})
         for table in _tables(report, next(iter(report["information"]))):
             console.print(table)

@@ -8,7 +8,6 @@ import pathlib
 from dataclasses import dataclass
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from tyro import conf
 
@@ -22,6 +21,7 @@ from torchpaths.exports import export
 from torchpaths.meter.row import digits
 from torchpaths.shrinking.close import Step
 from torchpaths.shrinking.job import DISTIL, Job, shrink_run
+from torchpaths.terminal import Console
 from torchpaths.train.folder import load_run, read_recipe
 from torchpaths.train.recipe import Recipe
 
@@ -71,7 +71,7 @@ def run(arguments: list[str]) -> int:
     budget = _budget(options)
     recipe = recipe_of(options)
     with speaking(options.json) as console:
-        told = Console(stderr=True, highlight=False, emoji=False)
+        told = Console(stderr=True)
 
         def progress(step: Step) -> None:
             ms = "" if step.ms is None else f", {digits(step.ms)} ms"
@@ -86,7 +86,7 @@ def run(arguments: list[str]) -> int:
         if options.export is not None:
             net = load_run(options.out / "run").net
             files.append(export(net, options.export, path=job.shrunk.path).file)
-        console.print("\n".join(f"wrote {file}" for file in files), markup=False, soft_wrap=True)
+        console.print("\n".join(f"wrote {file}" for file in files), soft_wrap=True)
     if options.json:
         emit({"out": str(options.out), "files": [str(file) for file in files], **job.to_json()})
     return OK

@@ -32,13 +32,13 @@ from torchpaths.cuts.spec import LOADER, SPEC, WEIGHTS, Spec
 from torchpaths.errors import RouteError, RunError
 from torchpaths.extraction import Cut, cut_out, difference, noise, run
 from torchpaths.files.tensors import to_bytes
+from torchpaths.files.write import disk, sync_folder, write_file
 from torchpaths.layout import Cost
 from torchpaths.methods.base import Method
 from torchpaths.models import Source
 from torchpaths.models.known import untrained
 from torchpaths.path import Path
 from torchpaths.routed import Routed
-from torchpaths.train.checkpoint import disk, sync_folder, write_file
 from torchpaths.version import __version__
 
 

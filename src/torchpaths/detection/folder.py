@@ -7,11 +7,11 @@ import pathlib
 from torchpaths.detection.coco import CocoSet
 from torchpaths.detection.recipe import Recipe
 from torchpaths.errors import RunError
+from torchpaths.files.write import disk, write_json
 from torchpaths.routed import Routed
-from torchpaths.train import checkpoint
 from torchpaths.train.distributed import World
 from torchpaths.train.environment import describe
-from torchpaths.train.folder import read_json, write_json
+from torchpaths.train.folder import read_json
 from torchpaths.train.recipe import Json, differences
 
 SCHEMA = "torchpaths.detection/1"
@@ -57,7 +57,7 @@ def prepare(out: pathlib.Path, net: Routed, recipe: Recipe, data: CocoSet, test:
         return
     if out.exists() and (not out.is_dir() or {p.name for p in out.iterdir()} - {"recipe.json", "run.json"}):
         raise RunError(f"{out} exists and is no run folder; choose a new folder, nothing in this one was touched.")
-    with checkpoint.disk(out, "nothing was trained yet"):
+    with disk(out, "nothing was trained yet"):
         out.mkdir(parents=True, exist_ok=True)
     write_json(out / "recipe.json", recipe.to_json())
     write_json(out / "run.json", {"schema": SCHEMA, "seed": recipe.seed, **made, **describe(world)})

@@ -26,13 +26,14 @@ from torchpaths.detection.losses import passes
 from torchpaths.detection.recipe import Recipe
 from torchpaths.errors import RunError
 from torchpaths.files.tensors import to_bytes
+from torchpaths.files.write import disk, write_file, write_json
 from torchpaths.meter.allocator import keep_memory
 from torchpaths.models import load_weights
 from torchpaths.path import Path
 from torchpaths.routed import Routed
 from torchpaths.train import checkpoint
 from torchpaths.train.distributed import joined
-from torchpaths.train.folder import read_json, write_json
+from torchpaths.train.folder import read_json
 from torchpaths.train.metrics import Metrics
 from torchpaths.train.objective import backward
 from torchpaths.train.recipe import Json
@@ -111,9 +112,9 @@ class _Training:
                     self._epoch(epoch)
         finally:
             self.metrics.close()
-        with checkpoint.disk(self.out, "the last checkpoint is intact"):
+        with disk(self.out, "the last checkpoint is intact"):
             weights = to_bytes(state.net.state_dict())
-            checkpoint.write_file(self.out / "weights.safetensors", weights)
+            write_file(self.out / "weights.safetensors", weights)
         write_json(self.out / "summary.json", self._summary())
 
     def _epoch(self, epoch: int) -> None:

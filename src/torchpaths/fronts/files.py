@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from torchpaths.errors import DataError
 from torchpaths.files.document import read_document
+from torchpaths.files.write import disk, write_file
 from torchpaths.fronts.measured import Measured, Profile
 from torchpaths.fronts.points import Kind, Point, Time
 from torchpaths.fronts.swaps import swaps
@@ -28,7 +29,6 @@ from torchpaths.meter.setting import Setting
 from torchpaths.meter.timing import Median
 from torchpaths.path import Path
 from torchpaths.schema import Count, MalformedError, Positive, Share, reading
-from torchpaths.train.checkpoint import write_file
 
 SCHEMA = "torchpaths.front/2"
 
@@ -100,8 +100,10 @@ def _time(time: Time) -> dict[str, Any]:
 def save(front: Measured, where: pathlib.Path) -> pathlib.Path:
     """Write a front, whole or not at all, and return the file; ``where`` as in `Front.save`."""
     file = _file(where)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_file(file, (json.dumps(to_json(front), allow_nan=False) + "\n").encode())
+    text = json.dumps(to_json(front), allow_nan=False) + "\n"
+    with disk(file, "what was there before is intact"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_file(file, text.encode())
     return file
 
 

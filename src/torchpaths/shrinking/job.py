@@ -25,6 +25,7 @@ from torchpaths.data import Loader
 from torchpaths.errors import RunError
 from torchpaths.extraction import extract
 from torchpaths.files.document import read_json as read_typed
+from torchpaths.files.write import write_json
 from torchpaths.meter import Measurement, measure, measure_all
 from torchpaths.methods.fixed import Fixed
 from torchpaths.models import source
@@ -33,7 +34,7 @@ from torchpaths.routed import Routed
 from torchpaths.shrinking.close import Shrunk, Step, shrink
 from torchpaths.surveys import survey
 from torchpaths.train.distil import START, Distil
-from torchpaths.train.folder import Run, build, load_run, open_images, write_json
+from torchpaths.train.folder import Run, build, load_run, open_images
 from torchpaths.train.recipe import Json, Recipe
 from torchpaths.train.run import resolved, train
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import pathlib
 from typing import Any, TypeVar
 
@@ -22,6 +21,7 @@ from safetensors.numpy import save as save_arrays
 from torchpaths.errors import DataError
 from torchpaths.files.disk import inside, read_bytes
 from torchpaths.files.document import read_document
+from torchpaths.files.write import disk, write_file
 from torchpaths.layout import Layout
 from torchpaths.schema import MalformedError, reading
 from torchpaths.surveys.counts import Counts, Floats, PathCount, Samples
@@ -40,15 +40,19 @@ def save(survey: Counts, where: pathlib.Path) -> pathlib.Path:
     Args:
         survey: what to write.
         where: a ``.json`` file, or a folder for ``survey.json``; folders are made.
+
+    Raises:
+        RunError: if the disk is full or refuses; the survey that was there is untouched.
     """
     file = _file(where)
-    file.parent.mkdir(parents=True, exist_ok=True)
     data = save_arrays(_arrays(survey))
     digest = hashlib.sha256(data).hexdigest()
     beside = file.with_name(f"{file.stem}.{digest[:12]}.safetensors")
-    _replace(beside, data)
     text = json.dumps(_document(survey, beside.name, digest), allow_nan=False)
-    _replace(file, (text + "\n").encode())
+    with disk(file, "what was there before is intact"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_file(beside, data)
+        write_file(file, (text + "\n").encode())
     for old in file.parent.glob(f"{file.stem}.{'[0-9a-f]' * 12}.safetensors"):
         if old != beside:
             old.unlink()
@@ -74,19 +78,6 @@ def load(where: pathlib.Path, kind: type[Some], layout: Layout | None = None) ->
 
 def _file(where: pathlib.Path) -> pathlib.Path:
     return where if where.suffix == ".json" else where / "survey.json"
-
-
-def _replace(file: pathlib.Path, data: bytes) -> None:
-    """Write a file in one step: whoever looks finds the old contents or the new, never a part."""
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _arrays(survey: Counts) -> dict[str, NDArray[Any]]:

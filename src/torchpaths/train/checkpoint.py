@@ -12,13 +12,11 @@ do not exist: they are removed, or written anew when a resumed run comes to the 
 from __future__ import annotations
 
 import dataclasses
-import errno
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from torchpaths.errors import RunError
 from torchpaths.files.disk import inside, read_bytes
 from torchpaths.files.document import read_json
 from torchpaths.files.tensors import read_tensors, to_bytes
+from torchpaths.files.write import disk, sync_folder, write_file
 from torchpaths.schema import Count, convert, parse, reading
 
 SCHEMA = "torchpaths.checkpoint/1"
@@ -158,45 +157,6 @@ class _Known:
 
     step: Count
     sha256: str
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Writes a file so that at any moment ``path`` holds the old content or the new, whole and on the disk."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(fresh, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, path)
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Flushes a folder's entries (names) to the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def disk(path: Path, intact: str) -> Iterator[None]:
-    """Turns what the disk may answer into a `RunError` that says what is safe and what to do."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RunError(
-                f"the disk is full: {path} could not be written; {intact}. Free some space and run again to resume."
-            ) from error
-        raise RunError(
-            f"{path} could not be written ({error}); {intact}. Make the folder writable and run again."
-        ) from error
 
 
 def _index(root: Path) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import pathlib
 from collections.abc import Mapping
@@ -270,11 +269,6 @@ def narrowed(net: Routed, left: Mapping[str, Left], recipe: Recipe, folder: path
         raise RunError(
             f"{folder / NARROWED} does not fit the network of its recipe ({error}); narrow it again."
         ) from error
-
-
-def write_json(path: pathlib.Path, value: Json) -> None:
-    with checkpoint.disk(path, "what was there before is intact"):
-        checkpoint.write_file(path, (json.dumps(value, indent=1) + "\n").encode())
 
 
 def read_json(path: pathlib.Path) -> Json:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torchpaths.errors import RunError
-from torchpaths.train.checkpoint import disk
+from torchpaths.files.write import disk
 
 LOCK = ".lock"
 

@@ -6,6 +6,7 @@ twice and none is torn, wherever the process was killed.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -14,8 +15,8 @@ from typing import Any
 
 from torchpaths.errors import RunError
 from torchpaths.files.disk import read_bytes
+from torchpaths.files.write import disk
 from torchpaths.schema import convert, parse, reading
-from torchpaths.train.checkpoint import disk
 from torchpaths.train.recipe import Json
 
 
@@ -52,8 +53,9 @@ class Metrics:
             return os.fstat(self._file.fileno()).st_size
 
     def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
+        """Closes the file. What was not flushed is of a row whose `write` failed and said so."""
+        with contextlib.suppress(OSError):
+            self._file.close()
 
 
 def read_metrics(path: Path) -> list[Json]:

@@ -20,10 +20,10 @@ from torchpaths.errors import RunError
 from torchpaths.files.disk import inside
 from torchpaths.files.document import read_document, read_json
 from torchpaths.files.tensors import to_bytes
+from torchpaths.files.write import disk, sync_folder, write_file
 from torchpaths.narrowing.left import Left, combined, from_json, to_json
 from torchpaths.routed import Routed
 from torchpaths.schema import reading
-from torchpaths.train import checkpoint
 
 NARROWED = "narrowed.json"
 SCHEMA = "torchpaths.narrowed/1"
@@ -52,7 +52,7 @@ class _Written:
 def write_left(folder: pathlib.Path, left: Mapping[str, Left], source: str) -> None:
     """Write what is left, and of which run's network, into a run folder."""
     data = {"schema": SCHEMA, "source": source, "sites": to_json(left)}
-    checkpoint.write_file(folder / NARROWED, (json.dumps(data, indent=1) + "\n").encode())
+    write_file(folder / NARROWED, (json.dumps(data, indent=1) + "\n").encode())
 
 
 def check_free(out: pathlib.Path) -> None:
@@ -80,19 +80,19 @@ def save_narrowed(net: Routed, left: Mapping[str, Left], run: pathlib.Path, out:
     check_free(out)
     found = combined(read_left(run) or {}, left)
     fresh = out.with_name(f".{out.name}.{os.getpid()}")
-    with checkpoint.disk(out, "nothing was written"):
+    with disk(out, "nothing was written"):
         out.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir()
         try:
             recipe = {**read_json(run / "recipe.json", RunError, "give the folder of a run"), "start": None}
-            checkpoint.write_file(fresh / "recipe.json", (json.dumps(recipe, indent=1) + "\n").encode())
-            checkpoint.write_file(fresh / "run.json", (run / "run.json").read_bytes())
+            write_file(fresh / "recipe.json", (json.dumps(recipe, indent=1) + "\n").encode())
+            write_file(fresh / "run.json", (run / "run.json").read_bytes())
             write_left(fresh, found, str(run.absolute()))
-            checkpoint.write_file(fresh / "weights.safetensors", to_bytes(net.state_dict()))
-            checkpoint.sync_folder(fresh)
+            write_file(fresh / "weights.safetensors", to_bytes(net.state_dict()))
+            sync_folder(fresh)
             os.replace(fresh, out)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
-        checkpoint.sync_folder(out.parent)
+        sync_folder(out.parent)
     return found

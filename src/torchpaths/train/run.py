@@ -24,6 +24,7 @@ import torch
 from torchpaths.data import ImageSet, Loader
 from torchpaths.errors import RunError
 from torchpaths.files.tensors import to_bytes
+from torchpaths.files.write import disk, write_file, write_json
 from torchpaths.fronts.evaluate import evaluate, undisturbed
 from torchpaths.fronts.points import Choice
 from torchpaths.meter.allocator import keep_memory
@@ -32,7 +33,7 @@ from torchpaths.surveys import Survey, gate_health, survey
 from torchpaths.train import checkpoint
 from torchpaths.train.distributed import World, barrier, joined
 from torchpaths.train.environment import describe, emulated
-from torchpaths.train.folder import Run, build, load_run, open_images, read_json, read_recipe, teacher_of, write_json
+from torchpaths.train.folder import Run, build, load_run, open_images, read_json, read_recipe, teacher_of
 from torchpaths.train.lock import held
 from torchpaths.train.loop import Hooks, Loop
 from torchpaths.train.metrics import Metrics
@@ -164,7 +165,7 @@ def _train(recipe: Recipe, out: pathlib.Path, world: World, data: _Data, resume:
         if world.main:
             _check(recipe, out, resume)
             if not (out / "summary.json").is_file():
-                with checkpoint.disk(out, "nothing was trained yet"):
+                with disk(out, "nothing was trained yet"):
                     out.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(held(out))
                 _check(recipe, out, resume)  # who held it until now may have begun a run
@@ -317,7 +318,7 @@ def _prepare(recipe: Recipe, out: pathlib.Path, world: World, data: _Data) -> No
     write_json(out / "recipe.json", recipe.to_json())
     left = None if recipe.start is None else read_left(recipe.start)
     if left is not None:
-        with checkpoint.disk(out, "nothing was trained yet"):
+        with disk(out, "nothing was trained yet"):
             write_left(out, left, str(recipe.start))
     write_json(out / "run.json", {"schema": SCHEMA, "seed": recipe.seed, "data": data.json, **describe(world)})
 
@@ -339,8 +340,8 @@ def _summary(recipe: Recipe, state: State) -> Json:
 
 def _finish(out: pathlib.Path, state: State, summary: Json) -> None:
     """Writes the final weights, and the summary last: its presence says that the run is whole."""
-    with checkpoint.disk(out, "the last checkpoint is intact"):
-        checkpoint.write_file(out / "weights.safetensors", to_bytes(state.net.state_dict()))
+    with disk(out, "the last checkpoint is intact"):
+        write_file(out / "weights.safetensors", to_bytes(state.net.state_dict()))
         if state.ema is not None:
-            checkpoint.write_file(out / "ema.safetensors", to_bytes(state.ema.average))
+            write_file(out / "ema.safetensors", to_bytes(state.ema.average))
     write_json(out / "summary.json", summary)

@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.text import Text
 
+from torchpaths.files.write import disk, write_file
 from torchpaths.text import visible
 
 PAPER, INK, SOFT = "#fcfbf8", "#1b2430", "#5b6673"
@@ -158,17 +159,22 @@ def spread_apart(positions: Sequence[float], gap: float, low: float, high: float
 
 @styled
 def save(figure: Figure, stem: pathlib.Path | str, dpi: int = 200) -> tuple[pathlib.Path, pathlib.Path]:
-    """Write ``stem.png`` and ``stem.svg`` and return their paths. The same figure gives the same bytes each time."""
+    """Write ``stem.png`` and ``stem.svg`` and return their paths. The same figure gives the same bytes each time.
+
+    Raises:
+        RunError: if the disk is full or refuses; a figure of that name stays as it was.
+    """
     for text in figure.findobj(Text):
         text.set_text(visible(text.get_text(), keep="\n"))
     stem = pathlib.Path(stem)
-    stem.parent.mkdir(parents=True, exist_ok=True)
     written = []
     for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
         data = io.BytesIO()
         figure.savefig(data, format=kind, dpi=dpi, metadata=metadata)
         file = stem.with_name(f"{stem.name}.{kind}")
-        file.write_bytes(data.getvalue())
+        with disk(file, "what was there before is intact"):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_file(file, data.getvalue())
         written.append(file)
     _mention_signs(figure, written[0])
     return written[0], written[1]
