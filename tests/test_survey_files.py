@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pathlib
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from survey_toy import LAYOUT, Toy, loader
 from test_survey_counts import assert_same
-from torchpaths.errors import DataError
+from torchpaths.errors import DataError, RunError
 from torchpaths.layout import Cost
 from torchpaths.surveys import Survey, survey
 
@@ -86,15 +87,15 @@ def test_a_failure_while_saving_leaves_the_old_survey_whole(
     tmp_path: pathlib.Path, toy: Survey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     toy.save(tmp_path)
-    real = pathlib.Path.replace
+    real = os.replace
 
-    def full_disk(self: pathlib.Path, target: Any) -> pathlib.Path:
+    def full_disk(source: Any, target: Any) -> None:
         if str(target).endswith(".json"):
             raise OSError(28, "No space left on device")
-        return real(self, target)
+        real(source, target)
 
-    monkeypatch.setattr(pathlib.Path, "replace", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr(os, "replace", full_disk)
+    with pytest.raises(RunError, match="the disk is full"):
         dataclasses.replace(toy, samples=None).save(tmp_path)
     assert_same(Survey.load(tmp_path), toy)
     assert not list(tmp_path.glob(".*"))

@@ -6,9 +6,11 @@ design (SyncBatchNorm would change that), so with it two processes are a differe
 
 from __future__ import annotations
 
+import datetime
 import multiprocessing
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,8 @@ from torch import Tensor
 from torchpaths import Method
 from torchpaths.errors import RunError
 from torchpaths.methods.together import Together
-from torchpaths.train.distributed import World, agree, joined, mean_over_ranks, share_buffers
+from torchpaths.train import distributed
+from torchpaths.train.distributed import World, agree, alone, joined, mean_over_ranks, share_buffers
 from torchpaths.train.loop import Hooks, Loop
 from torchpaths.train.run import train
 from torchpaths.train.state import State
@@ -125,3 +128,44 @@ def test_ranks_agree_on_means_decisions_statistics_and_refusals(tmp_path: Path) 
         said = (tmp_path / f"rank{rank}").read_text()
         assert said.startswith("[1.5, 5.0] True 1.0 ")
         assert "batch 255 does not split evenly over 2 processes with accumulate=1; choose a multiple of 2" in said
+
+
+def long_alone(rank: int, port: int, out: Path, how: str) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    distributed.TIMEOUT, distributed.BEAT = datetime.timedelta(seconds=3), 0.3
+    said = "nothing"
+    try:
+        with joined("cpu") as world:
+            with alone(world.main):
+                if world.main and how == "works":
+                    time.sleep(5)
+                if world.main and how == "fails":
+                    raise RunError("a bad epoch")
+            if rank == 1 and how == "ends":
+                os._exit(0)
+            if rank == 1 and how == "says nothing":
+                time.sleep(6)
+            mean_over_ranks(torch.tensor(1.0))
+    except RunError as error:
+        said = str(error)
+    out.with_name(f"rank{rank}").write_text(said)
+
+
+@pytest.mark.parametrize(
+    ("how", "first", "second"),
+    [
+        ("works", "nothing", "nothing"),
+        ("fails", "a bad epoch", "rank 0 failed while the others waited"),
+        ("ends", "rank 0 of 2 lost another, which ended", None),
+        ("says nothing", "rank 0 of 2 lost another, which ended or says nothing", "rank 1 of 2 lost another"),
+    ],
+)
+def test_a_long_evaluation_is_waited_for_and_a_process_that_is_gone_is_told_in_a_line(
+    tmp_path: Path, how: str, first: str, second: str | None
+) -> None:
+    together(long_alone, tmp_path / "out", how)
+    for rank, words in enumerate((first, second)):
+        if words is not None:
+            said = (tmp_path / f"rank{rank}").read_text()
+            assert words in said
+            assert "\n" not in said

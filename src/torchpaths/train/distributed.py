@@ -2,12 +2,18 @@
 
 torchrun tells each process its place through the environment (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT);
 nothing else is configured.
+
+A process that dies or stops must not leave the others waiting for ever, and one that works on alone for long, as rank 0
+does while it evaluates, must not be taken for one that did. So collectives time out after `TIMEOUT`, and who works
+alone says every `BEAT` seconds that it is still there, see `alone`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -15,7 +21,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from torchpaths.errors import RunError
+from torchpaths.errors import RunError, clip
+
+TIMEOUT = datetime.timedelta(minutes=10)
+"""How long a process waits for another that says nothing."""
+BEAT = 10.0
+"""Seconds between two signs of life of a process that works alone."""
+
+_WORKING, _DONE, _FAILED = range(3)
 
 
 @dataclass(frozen=True)
@@ -46,7 +59,8 @@ def joined(device: str | None = None) -> Iterator[World]:
         device: "cpu" or "cuda"; None takes the GPU where there is one.
 
     Raises:
-        RunError: if torchrun's variables are incomplete, the device is absent or the processes do not find each other.
+        RunError: if torchrun's variables are incomplete, the device is absent, the processes do not find each other, or
+            one of them is gone.
     """
     rank, size, local = (
         _number(name, default) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
@@ -70,14 +84,30 @@ def joined(device: str | None = None) -> Iterator[World]:
     if missing:
         raise RunError(f"WORLD_SIZE is {size} and {', '.join(missing)} not set; start the processes with torchrun.")
     try:
-        dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+        dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=TIMEOUT)
     except (dist.DistError, RuntimeError, ValueError) as error:
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise RunError(f"rank {rank} of {size} could not join the others at {where}: {error}") from error
     try:
         yield world
+    except RuntimeError as error:
+        if not _of_collectives(error):
+            raise
+        first = clip(str(error).strip().splitlines()[0], 150)
+        raise RunError(
+            f"rank {rank} of {size} lost another, which ended or says nothing ({first}). See what the others wrote, and "
+            "start all again to go on from the last checkpoint."
+        ) from None
     finally:
         dist.destroy_process_group()
+
+
+def _of_collectives(error: RuntimeError) -> bool:
+    """Whether an error is of waiting for other processes: gloo raises plain ones, which only their words tell."""
+    words = ("gloo", "connection closed by peer", "connection reset by peer", "timed out", "nccl")
+    return isinstance(error, dist.DistError) or (
+        type(error) is RuntimeError and any(word in str(error).lower() for word in words)
+    )
 
 
 def _number(name: str, default: int) -> int:
@@ -110,6 +140,59 @@ def barrier() -> None:
     """Waits until every rank is here."""
     if ranks() > 1:
         dist.barrier()
+
+
+@contextlib.contextmanager
+def alone(main: bool) -> Iterator[None]:
+    """Rank 0 does what is inside by itself, however long it takes; the others wait at the end of it.
+
+    What is inside must call no collective.
+
+    Args:
+        main: whether this is rank 0.
+
+    Raises:
+        RunError: on the others, if rank 0 failed.
+    """
+    if ranks() == 1:
+        yield
+        return
+    group = dist.new_group(backend="gloo", timeout=TIMEOUT)
+    assert isinstance(group, dist.ProcessGroup)  # every rank is of it
+    try:
+        if main:
+            with _signs_of_life(group):
+                yield
+        else:
+            yield
+            said = torch.tensor(_WORKING)
+            while said == _WORKING:
+                dist.broadcast(said, 0, group=group)
+            if said == _FAILED:
+                raise RunError("rank 0 failed while the others waited for it; see what it wrote.")
+    finally:
+        dist.destroy_process_group(group)
+
+
+@contextlib.contextmanager
+def _signs_of_life(group: dist.ProcessGroup) -> Iterator[None]:
+    """Tells the others every few seconds that this process works, and how it ended."""
+    ended, how = threading.Event(), _FAILED
+
+    def tell() -> None:
+        with contextlib.suppress(RuntimeError):  # the others are gone: the next collective says so
+            while not ended.wait(BEAT):
+                dist.broadcast(torch.tensor(_WORKING), 0, group=group)
+            dist.broadcast(torch.tensor(how), 0, group=group)
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+        how = _DONE
+    finally:
+        ended.set()
+        thread.join()
 
 
 def agree(value: bool, device: torch.device) -> bool:

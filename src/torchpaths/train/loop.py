@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from torchpaths.errors import RunError
 from torchpaths.train.distil import Teacher
-from torchpaths.train.distributed import World, agree, mean_over_ranks, share_buffers
+from torchpaths.train.distributed import World, agree, alone, mean_over_ranks, share_buffers
 from torchpaths.train.objective import WholeBatch, backward
 from torchpaths.train.recipe import Json, Recipe
 from torchpaths.train.schedule import learning_rate
@@ -250,7 +250,8 @@ class Loop:
         share_buffers(state.objective)
         assert state.losses is not None
         losses = dict(zip(state.terms, state.losses.mean(0).tolist(), strict=True))
-        found = self.hooks.evaluate(state, epoch)
+        with alone(self.world.main):
+            found = self.hooks.evaluate(state, epoch)
         row = {"kind": "epoch", "epoch": epoch, "step": state.step, "losses": losses, **found}
         accuracy = row.get("ema_accuracy", row["accuracy"])
         best = state.best is None or accuracy > state.best

@@ -231,7 +231,7 @@ def _hooks(
             report.window(row)
 
     def evaluate(state: State, epoch: int) -> Json:
-        # Rank 0 alone: a survey's counts are then those of one process, exactly. The others wait at the next reduction.
+        # Rank 0 alone: a survey's counts are then those of one process, exactly. The others wait for it.
         return _evaluation(recipe, state, test) if world.main else {"accuracy": 0.0}
 
     def ended(row: Json) -> None:
