@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import json
+import pkgutil
+import types
+import typing
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+import torchpaths
 from torchpaths.errors import DataError, PathError, clip
 from torchpaths.layout import Cost, Layout, Unit
 from torchpaths.path import Path
@@ -154,3 +161,44 @@ def test_an_edited_path_is_an_error_whatever_was_done_to_it(sites: Any) -> None:
 
 class _Net:
     layout = LAYOUT
+
+
+def _unions(kind: Any, seen: set[int]) -> Iterator[tuple[Any, ...]]:
+    """The members of every union within a type, as far down as dataclasses and structs go."""
+    if isinstance(kind, type) and typing.get_origin(kind) is None:
+        if id(kind) in seen:
+            return
+        seen.add(id(kind))
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        yield typing.get_args(kind)
+    for part in typing.get_args(kind):
+        yield from _unions(part, seen)
+    if isinstance(kind, type) and (dataclasses.is_dataclass(kind) or hasattr(kind, "__struct_fields__")):
+        try:
+            hints = typing.get_type_hints(kind, include_extras=True)
+        except NameError:  # names for type checkers only: `convert` takes no such class
+            return
+        for hint in hints.values():
+            yield from _unions(hint, seen)
+
+
+def _crashes(members: tuple[Any, ...]) -> bool:
+    """Whether msgspec would crash for a union of these, see `torchpaths.schema.convert`."""
+    bound = any(typing.get_origin(m) is typing.Annotated and typing.get_args(m)[0] in (int, float) for m in members)
+    plain = [typing.get_args(m)[0] if typing.get_origin(m) is typing.Annotated else m for m in members]
+    return bound and any(typing.get_origin(m) is tuple and Ellipsis not in typing.get_args(m) for m in plain)
+
+
+def test_no_type_of_ours_is_one_that_crashes_the_reader() -> None:
+    assert _crashes(typing.get_args(Count | tuple[int, int]))
+    assert not _crashes(typing.get_args(int | tuple[int, int]))
+    found, seen = 0, set[int]()
+    for info in pkgutil.walk_packages(torchpaths.__path__, "torchpaths."):
+        if info.name.endswith("__main__"):
+            continue
+        for kind in vars(importlib.import_module(info.name)).values():
+            if isinstance(kind, type) and kind.__module__.startswith("torchpaths."):
+                for members in _unions(kind, seen):
+                    found += 1
+                    assert not _crashes(members), (kind, members)
+    assert found > 20

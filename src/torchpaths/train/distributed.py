@@ -95,8 +95,8 @@ def joined(device: str | None = None) -> Iterator[World]:
             raise
         first = clip(str(error).strip().splitlines()[0], 150)
         raise RunError(
-            f"rank {rank} of {size} lost another, which ended or says nothing ({first}). See what the others wrote, and "
-            "start all again to go on from the last checkpoint."
+            f"rank {rank} of {size} lost another, which ended or says nothing ({first}). See what the others wrote, "
+            "and start all again to go on from the last checkpoint."
         ) from None
     finally:
         dist.destroy_process_group()
