@@ -15,7 +15,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.nn.utils import prune
+from torch.nn.utils import parametrizations, prune
 from torchvision.models import DenseNet
 
 import laws
@@ -25,7 +25,7 @@ from torchpaths.costs import count_macs, count_params
 from torchpaths.deciders import FilterGate
 from torchpaths.deciders.filters import EDGE
 from torchpaths.deciders.gradients import semhash
-from torchpaths.errors import RouteError
+from torchpaths.errors import CallError, RouteError
 from torchpaths.junction import junctions
 from torchpaths.methods.base import Losses, losses
 from torchpaths.models import cifar_googlenet, cifar_resnet, cifar_vgg19_bn
@@ -610,6 +610,52 @@ def test_a_weight_pruned_after_routing_is_named() -> None:
     path = tp.Path({"layer1.0.conv1": [True, False] * 4})
     with torch.no_grad(), pytest.raises(tp.errors.CallError, match=r"BatchNorm2d are computed since .* prune\.remove"):
         net(x, path)
+
+
+@pytest.mark.parametrize("layers", ["conv1", "conv2"])
+@pytest.mark.parametrize("when", ["before", "after", "trained"])
+def test_weights_that_are_computed_since_routing_are_the_ones_that_skip(layers: str, when: str) -> None:
+    net, x = routed()
+    net.eval()
+    fast = tp.skipping(net)
+    for name, layer in net.named_modules():
+        if name.endswith(layers) and isinstance(layer, nn.Conv2d) and ".layer" in name:
+            parametrizations.weight_norm(layer)
+    if when == "trained":
+        net.train()(x)[0].sum().backward()
+        net.eval()
+    if when != "after":
+        fast = tp.skipping(net)
+    with torch.no_grad():
+        every = tp.Path.full(net)
+        laws.close(fast(x[:1], every)[0], net(x[:1], every)[0], 1e-4)
+        laws.close(fast(x)[0], net(x)[0], 1e-4)
+        try:
+            y = fast(x[:1])[0]
+        except CallError as error:
+            assert "are computed since the network was routed" in str(error)  # noqa: PT017, either is right
+        else:
+            laws.close(y, net(x)[0][:1], 1e-4)
+
+
+def test_a_copy_of_a_block_that_copies_itself_has_its_junction() -> None:
+    class Own(nn.Conv2d):
+        def __deepcopy__(self, memo: dict[int, Any]) -> Own:
+            made = Own(self.in_channels, self.out_channels, 3, padding=1)
+            made.load_state_dict(self.state_dict())
+            return made
+
+    model, x = made(
+        lambda: nn.Sequential(Own(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 5, 1), nn.Conv2d(5, 2, 1)), 8
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net = tp.route(model, tp.GatedFilters(), example=x)
+    stir(net)
+    twin = copy.deepcopy(net)
+    assert len(list(junctions(twin.model))) == len(list(junctions(net.model)))
+    with torch.no_grad():
+        laws.close(twin(x)[0], net(x)[0])
 
 
 def test_an_empty_batch_answers_as_the_plain_network_does() -> None:

@@ -96,7 +96,8 @@ class Junction(nn.Module):
             return super().__getattr__(name)
         except AttributeError:
             place = self.__dict__.get("_place")
-            if place is None:  # it is being copied or read
+            # It is being copied or read; and a block that copies itself in a way of its own copies no junction.
+            if place is None or name in ("__copy__", "__deepcopy__"):
                 raise
             return getattr(place.block, name)
 

@@ -69,7 +69,7 @@ def convert(data: Any, kind: Any, at: str = "") -> Any:
         kind: the type.
         at: what the data stand under in their file, for errors.
 
-    msgspec (0.19 to 0.21) crashes the process for a union that joins a constrained number and a tuple of fixed length,
+    msgspec crashes the process for a union that joins a constrained number and a tuple of fixed length,
     as ``Count | tuple[int, int]``: no type of a document may hold one, which a test looks after.
 
     Raises:

@@ -152,7 +152,9 @@ def _masked(x: Tensor, made: Decision, axis: int) -> Tensor:
 
 
 def _is_plain(layer: nn.Module) -> bool:
-    """Whether a layer computes as torch's own classes do."""
+    """Whether a layer computes as torch's own classes do, with weights of its own."""
+    if "weight" not in layer._parameters:
+        return False  # pruned, normalised or parametrised
     if isinstance(layer, nn.Conv2d):
         return bool(kind_of(layer).forward is nn.Conv2d.forward and layer.padding_mode == "zeros")
     return bool(kind_of(layer).forward is nn.Linear.forward)
