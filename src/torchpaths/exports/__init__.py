@@ -90,9 +90,9 @@ def export(
             decide differently from each other are what it is checked on. None for noise.
         path: units to fix.
         batch: "one" takes single images, "any" batches of any size.
-        int8: for ONNX Runtime, layers that compute with integers: "static" with ranges of weights and activations found
-            on every other image of ``x``, the rest serving to compare; "dynamic" with those of activations found at
-            each call. None for float. What only decides stays float.
+        int8: for ONNX Runtime, layers that compute with integers, "static" with ranges of activations found beforehand,
+            "dynamic" with ranges found at each call; None for float. Made with half of the images and compared on the
+            other half. What only decides stays float, and so do first layers as far as decisions need that.
 
     Raises:
         PathError: for a path that does not fit, or a per-sample one.

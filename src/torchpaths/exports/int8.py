@@ -7,6 +7,7 @@ became integer. If too many decisions or classes change, or no layer becomes int
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import pathlib
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from torchpaths.exports.formats import Format, Run, in_batches
 from torchpaths.optional import need
 
 Int8: TypeAlias = Literal["static", "dynamic"]
-"""Weights and activations with ranges found beforehand on images, or weights, and activations at each call."""
+"""Ranges of activations found beforehand on images, or at each call; weights are int8 in both."""
 
 LEAST = 8
 """Images that an int8 file is made with at least; hundreds are better."""
@@ -33,6 +34,9 @@ TOGETHER = 16
 
 DECISIONS = 0.995
 """Share of decisions that have to stay as they were."""
+
+AIM = 0.9975
+"""The same for the images that it is made with: decisions on others change a little more often."""
 
 CLASSES = 0.8
 """Share of images whose top class has to stay as it was: a guard against broken files, no promise of accuracy."""
@@ -47,7 +51,7 @@ class Quantised:
         integer_layers: convolutions and linear layers that compute with integers.
         layers: of so many.
         weight_bits: 8, or 7 where it was made on a processor without VNNI, where 8 would overflow.
-        calibrated: images that ranges were found on.
+        calibrated: images that it was made with.
         checked: images it was compared on, others than those.
         decisions: share of equal decisions; None where nothing is decided.
         classes: share of images of the same top class; None where the output is not ``[batch, classes]``.
@@ -99,7 +103,7 @@ def quantise(
     Args:
         plain: the float file.
         file: what to write.
-        x: images: every other one for ranges, the rest to compare on.
+        x: images: half of them to make it with, the rest to compare on.
         units: names of the units that the file decides about, in its order.
         int8: how.
         batch: what the files take.
@@ -111,8 +115,9 @@ def quantise(
     if x.dtype != torch.float32:
         raise RouteError(f"int8 is made from float32, this network is {x.dtype}; export(net.float(), ..., int8=...).")
     size = 1 if batch == "one" else TOGETHER
-    calibration, check = (x[::2], x[1::2]) if int8 == "static" else (x[:0], x)
-    layers, integer = _write(plain, file, calibration, int8, size)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))  # images may be sorted, by class or so
+    calibration, check = x[order[: len(x) // 2]], x[order[len(x) // 2 :]]
+    layers, integer = _write(plain, file, calibration, int8, size, into)
     if not integer:
         raise RouteError(
             f"none of this network's {layers} convolutions and linear layers can be written in {int8} int8; leave int8 "
@@ -151,17 +156,60 @@ def quantise(
     return found
 
 
-def _write(plain: pathlib.Path, file: pathlib.Path, x: Tensor, int8: Int8, size: int) -> tuple[int, int]:
-    """Write the int8 file. Returns how many layers there are, and how many of them became integer."""
-    onnx = need("onnx", "onnx")
-    try:
-        model = onnx.load(plain)
-        flat = flatten(model)
-        if int8 == "static":
-            onnx.save(qdq.static(model, flat, ranges(flat, x, size)), file)
+class _Maker:
+    """Writes a network in int8, with its first layers in float as far as its decisions need that.
+
+    A gate that reads what an inexact layer gave decides otherwise, and those behind it see another network: layers in
+    front matter to all gates, those behind to few. So layers become integer from the last one forwards, as many as
+    leave the decisions as they were.
+    """
+
+    def __init__(self, plain: pathlib.Path, file: pathlib.Path, x: Tensor, int8: Int8, size: int, into: Format) -> None:
+        self.file, self.x, self.int8, self.size, self.into = file, x, int8, size, into
+        self.model = need("onnx", "onnx").load(plain)
+        self.flat = flatten(self.model)
+        self.ranges = ranges(self.flat, x, size) if int8 == "static" else {}
+        self.decides = len(self.model.graph.output) > 1
+        self.opened = _answers(into.open(plain), x, size)[-1] if self.decides else None
+
+    def make(self) -> None:
+        """Write the file with as many integer layers as the decisions allow; with one, if they allow none."""
+        fails, keeps = -1, len(self.flat.layers) - 1
+        first = 0
+        while fails < keeps:
+            if self._keeps(first):
+                keeps = first
+            else:
+                fails = first
+            if keeps - fails <= 1:
+                break
+            first = (fails + keeps) // 2
+        if first != keeps:
+            self._write(keeps)
+
+    def _keeps(self, first: int) -> bool:
+        """Write it with integer layers from the ``first`` on, and see whether decisions stay as they were."""
+        self._write(first)
+        if self.opened is None:
+            return True
+        return _mean(_answers(self.into.open(self.file), self.x, self.size)[-1] == self.opened) >= AIM
+
+    def _write(self, first: int) -> None:
+        flat = dataclasses.replace(self.flat, layers=self.flat.layers[first:])
+        if self.int8 == "static":
+            need("onnx", "onnx").save(qdq.static(self.model, flat, self.ranges), self.file)
         else:
-            qdq.dynamic(model, flat, file)
-        return len(flat.layers), qdq.integers(onnx.load(file).graph)
+            qdq.dynamic(self.model, flat, self.file)
+
+
+def _write(plain: pathlib.Path, file: pathlib.Path, x: Tensor, int8: Int8, size: int, into: Format) -> tuple[int, int]:
+    """Write the int8 file. Returns how many layers there are, and how many of them became integer."""
+    try:
+        maker = _Maker(plain, file, x, int8, size, into)
+        if not maker.flat.layers:
+            return 0, 0
+        maker.make()
+        return len(maker.flat.layers), qdq.integers(need("onnx", "onnx").load(file).graph)
     except Exception as error:
         other = "dynamic" if int8 == "static" else "static"
         raise RouteError(
