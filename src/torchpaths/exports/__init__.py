@@ -107,11 +107,11 @@ def export(
         raise RouteError(f"batch={batch!r}; choose one of {', '.join(get_args(Batch))}.")
     into = format_of(target)
     into.check()
-    if int8 is not None:
-        check_int8(int8, into, x)
     here = copied(net).cpu().to(memory_format=torch.contiguous_format)
     here.eval().requires_grad_(False)  # branches of a graph take half the time to trace without gradients
     example = _example(here, x)
+    if int8 is not None:
+        check_int8(int8, into, None if x is None else example)
     module = exportable(here, path, batch)
     found = probes(here, path, example)
     program = capture(module, found.x, batch)

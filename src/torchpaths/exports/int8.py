@@ -91,6 +91,8 @@ def check_int8(int8: Int8, into: Format, x: Tensor | None) -> None:
             f"int8 was given {count} images; it is made and checked with real ones: give at least {LEAST}, better "
             "hundreds, export(net, file, x, int8=...)."
         )
+    if x.dtype != torch.float32:
+        raise RouteError(f"int8 is made from float32, this network is {x.dtype}; export(net.float(), ..., int8=...).")
     if not x.isfinite().all():
         raise RouteError("some of the images are not finite, so no range can be found on them; leave those out.")
 
@@ -112,8 +114,6 @@ def quantise(
     Raises:
         RouteError: if it cannot be made, or changes too many decisions or classes.
     """
-    if x.dtype != torch.float32:
-        raise RouteError(f"int8 is made from float32, this network is {x.dtype}; export(net.float(), ..., int8=...).")
     size = 1 if batch == "one" else TOGETHER
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))  # images may be sorted, by class or so
     calibration, check = x[order[: len(x) // 2]], x[order[len(x) // 2 :]]
@@ -174,18 +174,13 @@ class _Maker:
 
     def make(self) -> None:
         """Write the file with as many integer layers as the decisions allow; with one, if they allow none."""
-        fails, keeps = -1, len(self.flat.layers) - 1
-        first = 0
-        while fails < keeps:
-            if self._keeps(first):
-                keeps = first
-            else:
-                fails = first
-            if keeps - fails <= 1:
-                break
-            first = (fails + keeps) // 2
-        if first != keeps:
-            self._write(keeps)
+        if self._keeps(0):
+            return
+        fails, keeps = 0, len(self.flat.layers) - 1  # the last layer stands behind all decisions
+        while keeps - fails > 1:
+            middle = (fails + keeps) // 2
+            fails, keeps = (fails, middle) if self._keeps(middle) else (middle, keeps)
+        self._write(keeps)
 
     def _keeps(self, first: int) -> bool:
         """Write it with integer layers from the ``first`` on, and see whether decisions stay as they were."""
