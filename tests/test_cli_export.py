@@ -119,7 +119,7 @@ def test_int8_is_made_with_the_runs_images_and_what_was_found_is_told(
     asked = ["export", str(run), "--out", str(tmp_path / "net.onnx"), "--path", str(path), "--int8", "static"]
     assert cli.main(asked) == 0
     shown = capsys.readouterr().out
-    assert "int8, static: ranges from 128 images; " in shown
+    assert "int8, static, made with 128 images: " in shown
     assert "against the float file on 128 images: " in shown
     assert "of top classes are the same, largest difference " in shown
     assert cli.main([*asked, "--json"]) == 0

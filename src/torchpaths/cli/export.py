@@ -19,7 +19,7 @@ from torchpaths.exports.verify import AMONG
 from torchpaths.train.folder import Run
 
 INT8_IMAGES = 256
-"""Images for int8: half of them, if it is static, to find ranges, the others to compare the two files on."""
+"""Images for int8: half of them to make the file with, the others to compare it with the float file on."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,6 @@ def _lines(made: Exported, opened: Run) -> list[str]:
 
 def _compared(found: Quantised) -> list[str]:
     """How a file in int8 compares with the float file, in words."""
-    calibrated = f"ranges from {found.calibrated} images; " if found.calibrated else ""
     layers = f"{found.integer_layers} of {found.layers} convolutions and linear layers are integer"
     told = [f"largest difference {found.difference:.2%} of the output's largest value"]
     if found.classes is not None:
@@ -100,10 +99,10 @@ def _compared(found: Quantised) -> list[str]:
     if found.decisions is not None:
         told.insert(0, f"{found.decisions:.2%} of decisions are the same")
     lines = [
-        f"int8, {found.mode}: {calibrated}{layers}, weights of {found.weight_bits} bits",
+        f"int8, {found.mode}, made with {found.calibrated} images: {layers}, weights of {found.weight_bits} bits",
         f"against the float file on {found.checked} images: {', '.join(told)}",
         f"{found.size / 1e6:.2f} MB, the float file {found.float_size / 1e6:.2f} MB",
     ]
     if found.integer_layers < found.layers:
-        lines.append("Layers stay float where the format has no integers for them, or no image came to their branch.")
+        lines.append("Layers stay float where decisions need it, or no image came to their branch.")
     return lines
