@@ -75,7 +75,7 @@ def test_onnx_runtimes_own_quantizers_read_float_files(kind: str, tmp_path: Path
     onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     names = [node.name for node in model.graph.node]
     assert len(names) == len(set(names))
-    images = iter(x.split(1))
+    images = iter(torch.split(x, 1))
 
     class Reader:
         def get_next(self) -> dict[str, Any] | None:
@@ -115,7 +115,7 @@ def test_every_layer_is_integer_and_the_file_decides_and_answers_like_the_networ
     with torch.no_grad():
         y, _ = net(x, cut(net) if kind == "cut" else None)
     size = 1 if batch == "one" else len(x)
-    answers = [run(exported.file, images) for images in x.split(size)]
+    answers = [run(exported.file, images) for images in torch.split(x, size)]
     got = torch.cat([answer[0] for answer in answers])
     assert float((got - y).abs().max()) <= 0.05 * float(y.abs().max())
     if kind == "gates":
@@ -205,7 +205,7 @@ def test_weights_have_seven_bits_where_eight_overflow(tmp_path: Path, monkeypatc
         assert made.int8 is not None
         assert made.int8.weight_bits == bits
         weights = [i for i in onnx.load(made.file).graph.initializer if i.data_type == onnx.TensorProto.INT8 and i.dims]
-        return max(abs(onnx.numpy_helper.to_array(i).astype(int)).max() for i in weights if len(i.dims) > 1)
+        return max(int(abs(onnx.numpy_helper.to_array(i).astype(int)).max()) for i in weights if len(i.dims) > 1)
 
     for bits, can in ((7, {}), (8, {"avx_vnni": True})):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda can=can: {"architecture": "x86_64", **can})
