@@ -109,3 +109,23 @@ def test_mistakes_are_one_line(run: Path, opened: Run, tmp_path: Path, capsys: p
         capsys, "export", run, "--out", tmp_path / "net.pt2", "--path", file
     )
     assert [p.name for p in tmp_path.iterdir()] == ["path.json"]
+
+
+def test_int8_is_made_with_the_runs_images_and_what_was_found_is_told(
+    run: Path, opened: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    path = path_file(opened, tmp_path, layer1_1=False)
+    asked = ["export", str(run), "--out", str(tmp_path / "net.onnx"), "--path", str(path), "--int8", "static"]
+    assert cli.main(asked) == 0
+    shown = capsys.readouterr().out
+    assert "int8, static, made with 128 images: " in shown
+    assert "against the float file on 128 images: " in shown
+    assert "of top classes are the same, largest difference " in shown
+    assert cli.main([*asked, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["int8"]
+    assert found["integer_layers"] == found["layers"] > 0
+    assert found["decisions"] is None
+    assert found["size"] == (tmp_path / "net.onnx").stat().st_size
+    away = without_images(run, tmp_path / "away")
+    assert "gone/cifar10" in complaint(capsys, "export", away, "--out", tmp_path / "other.onnx", "--int8", "static")

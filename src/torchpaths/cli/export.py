@@ -14,8 +14,12 @@ from torchpaths.data import Loader
 from torchpaths.errors import DataError
 from torchpaths.exports import Exported, export
 from torchpaths.exports.form import Batch
+from torchpaths.exports.int8 import Int8, Quantised
 from torchpaths.exports.verify import AMONG
 from torchpaths.train.folder import Run
+
+INT8_IMAGES = 256
+"""Images for int8: half of them to make the file with, the others to compare it with the float file on."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,9 @@ class Options(OfRun):
     """A path, as JSON: the units it names are fixed, what it closes is left out of the file."""
     batch: Batch = "one"
     """What the file takes: single images, or batches of any size."""
+    int8: Int8 | None = None
+    """For ONNX Runtime, layers that compute with integers. Static: ranges of weights and activations are found on the
+    run's images. Dynamic: those of activations are found at each call."""
 
 
 def run(arguments: list[str]) -> int:
@@ -38,7 +45,7 @@ def run(arguments: list[str]) -> int:
         opened = options.open()
         path = None if options.path is None else read_path(options.path)
         images = _images(opened, options)
-        made = export(opened.net, options.out, images, path=path, batch=options.batch)
+        made = export(opened.net, options.out, images, path=path, batch=options.batch, int8=options.int8)
         console.print("\n".join(_lines(made, opened)), soft_wrap=True)
     if options.json:
         told = {"mean": opened.mean, "std": opened.std, "classes": opened.classes}
@@ -47,14 +54,17 @@ def run(arguments: list[str]) -> int:
 
 
 def _images(opened: Run, options: Options) -> Tensor | None:
-    """Some of the run's images; None, which stands for noise, where they are not here."""
+    """Some of the run's images; None, which stands for noise, where they are not here and noise will do."""
     try:
         found = options.images(opened)
     except DataError:
-        if options.data is not None:
+        if options.data is not None or options.int8 is not None:
             raise
         return None
-    loader = Loader(found, min(AMONG, len(found)), mean=opened.mean, std=opened.std, workers=0)
+    # For int8 of all classes, which many sets hold one after the other.
+    count, mixed = (AMONG, False) if options.int8 is None else (INT8_IMAGES, True)
+    size = min(count, len(found))
+    loader = Loader(found, size, shuffle=mixed, mean=opened.mean, std=opened.std, workers=0)
     x: Tensor = next(iter(loader))[0]
     return x
 
@@ -66,12 +76,33 @@ def _lines(made: Exported, opened: Run) -> list[str]:
     lines = [
         f"wrote {made.file} ({made.format}): x -> {', '.join(made.outputs)}; takes {takes}",
         f"x: {' x '.join(map(str, opened.net.example_shape))}, scaled to 0..1, less mean {mean}, over std {std}",
-        f"differs from the network by {made.difference:.1e} of the output's largest value",
+        f"{'' if made.int8 is None else 'in float '}differs from the network by {made.difference:.1e} of the output's "
+        "largest value",
     ]
+    if made.int8 is not None:
+        lines += _compared(made.int8)
     if made.one_sided:
         some = ", ".join(made.one_sided[:5]) + (", ..." if len(made.one_sided) > 5 else "")
         lines.append(
             f"{len(made.one_sided)} units were open for all images it was checked on, or for none: {some}. "
             "One side of theirs was written and not run."
         )
+    return lines
+
+
+def _compared(found: Quantised) -> list[str]:
+    """How a file in int8 compares with the float file, in words."""
+    layers = f"{found.integer_layers} of {found.layers} convolutions and linear layers are integer"
+    told = [f"largest difference {found.difference:.2%} of the output's largest value"]
+    if found.classes is not None:
+        told.insert(0, f"{found.classes:.1%} of top classes are the same")
+    if found.decisions is not None:
+        told.insert(0, f"{found.decisions:.2%} of decisions are the same")
+    lines = [
+        f"int8, {found.mode}, made with {found.calibrated} images: {layers}, weights of {found.weight_bits} bits",
+        f"against the float file on {found.checked} images: {', '.join(told)}",
+        f"{found.size / 1e6:.2f} MB, the float file {found.float_size / 1e6:.2f} MB",
+    ]
+    if found.integer_layers < found.layers:
+        lines.append("Layers stay float where decisions need it, or no image came to their branch.")
     return lines

@@ -7,6 +7,8 @@
 | `program`, `onnx`, `openvino` | the formats |
 | `suffixes` | which one a file name asks for |
 | `verify` | the check of every file before it is kept |
+| `int8` | files in int8, and how they compare with float ones |
+| `flat`, `qdq` | ranges of values, and integers in their place, in branches too |
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from torchpaths.copies import copied
 from torchpaths.errors import RouteError, reason
 from torchpaths.exports.form import Batch, exportable
 from torchpaths.exports.formats import Format, Name, Run
+from torchpaths.exports.int8 import Int8, Quantised, check_int8, quantise
 from torchpaths.exports.program import capture
 from torchpaths.exports.suffixes import format_of
 from torchpaths.exports.verify import probes, verify
@@ -47,6 +50,8 @@ class Exported:
             output's largest value.
         one_sided: units that decide, but that every one of these images opened, or none: one side of their branch is in
             the file and was not run.
+        int8: what was found of a file in int8, of which `difference` says how near the float file was that it was made
+            from; None for a float file.
     """
 
     file: pathlib.Path
@@ -55,6 +60,7 @@ class Exported:
     outputs: tuple[str, ...]
     difference: float
     one_sided: tuple[str, ...]
+    int8: Quantised | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As JSON data."""
@@ -68,6 +74,7 @@ def export(
     *,
     path: Path | None = None,
     batch: Batch = "one",
+    int8: Int8 | None = None,
 ) -> Exported:
     """Write a network for another back end, and check what was written against ``net`` before keeping it.
 
@@ -83,13 +90,17 @@ def export(
             decide differently from each other are what it is checked on. None for noise.
         path: units to fix.
         batch: "one" takes single images, "any" batches of any size.
+        int8: for ONNX Runtime, layers that compute with integers, "static" with ranges of activations found beforehand,
+            "dynamic" with ranges found at each call; None for float. Made with half of the images and compared on the
+            other half. What only decides stays float, and so do first layers as far as decisions need that.
 
     Raises:
         PathError: for a path that does not fit, or a per-sample one.
         RunError: for a package that is not installed.
         RouteError: for a suffix or ``batch`` that is not known, images that the network does not take, a site that
             decides by chance or cannot become part of a graph, an operator the back end does not have; or if the file
-            does not give what the network gives. No file is left then, and one of that name stays as it was.
+            does not give what the network gives, or in int8 changes more than 0.5 % of the decisions or the top class
+            of more than a fifth of the images. No file is left then, and one of that name stays as it was.
     """
     target = pathlib.Path(file)
     if batch not in get_args(Batch):
@@ -99,6 +110,8 @@ def export(
     here = copied(net).cpu().to(memory_format=torch.contiguous_format)
     here.eval().requires_grad_(False)  # branches of a graph take half the time to trace without gradients
     example = _example(here, x)
+    if int8 is not None:
+        check_int8(int8, into, None if x is None else example)
     module = exportable(here, path, batch)
     found = probes(here, path, example)
     program = capture(module, found.x, batch)
@@ -107,10 +120,15 @@ def export(
         written = pathlib.Path(folder) / target.name
         into.write(program, written)
         difference = verify(_opened(into, written), found, batch, into.title)
+        quantised = None
+        if int8 is not None:
+            plain = written.rename(pathlib.Path(folder) / "float")
+            quantised = quantise(plain, written, example, found.units, int8, batch, into)
+            plain.unlink()
         for part in sorted(written.parent.iterdir(), key=lambda part: part == written):
             part.replace(target.parent / part.name)  # what it refers to before the file itself
     outputs = ("y", "open")[: len(program.graph_signature.user_outputs)]
-    return Exported(target, into.name, batch, outputs, difference, found.one_sided)
+    return Exported(target, into.name, batch, outputs, difference, found.one_sided, quantised)
 
 
 def _opened(into: Format, file: pathlib.Path) -> Run:

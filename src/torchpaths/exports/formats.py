@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pathlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, TypeAlias
 
+import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
@@ -41,3 +42,8 @@ class Format(ABC):
     @abstractmethod
     def open(self, file: pathlib.Path) -> Run:
         """A written file, ready to run."""
+
+
+def in_batches(x: Tensor, size: int) -> Iterator[Tensor]:
+    """Images ``[n, ...]`` in batches that a file takes, of ``size`` images each; the last may be smaller."""
+    return iter(torch.split(x, size))

@@ -2,7 +2,9 @@
 
 Written by torch's own exporter. Afterwards weights that only one side of an ``If`` needs move
 into that side, because ONNX Runtime chooses its fast memory layout for convolutions only where it finds their weights
-in the same graph; and what nobody needs goes.
+in the same graph; and what nobody needs goes. Shapes stated beside weights go too, and names of nodes become unique:
+folding leaves shapes that contradict the weights, and tools that read a file again (ONNX's own shape inference, ONNX
+Runtime's quantization) refuse it, or tell nodes apart by their names.
 """
 
 from __future__ import annotations
@@ -72,7 +74,7 @@ def write(program: ExportedProgram, file: pathlib.Path) -> None:
 
 
 def _tidy(model: Any) -> None:
-    """Move weights into the only side of an ``If`` that needs them, and drop what nobody needs."""
+    """Move weights into the only side of an ``If`` that needs them, drop what nobody needs, and say nothing twice."""
     from onnxscript import ir
     from onnxscript.ir.passes.common import RemoveUnusedNodesPass
 
@@ -84,3 +86,8 @@ def _tidy(model: Any) -> None:
                 if value.name in graph.initializers and all(use.node.graph is side for use in value.uses()):
                     side.initializers.add(graph.initializers.pop(value.name))
     RemoveUnusedNodesPass()(model)
+    for inner in (graph, *graph.subgraphs()):
+        for weight in inner.initializers.values():
+            weight.shape = weight.type = None  # the weight itself says both
+    for i, node in enumerate(graph.all_nodes()):
+        node.name = f"{node.op_type}_{i}"
