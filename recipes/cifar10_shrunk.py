@@ -19,7 +19,6 @@ from typing import Any
 import tyro
 
 from torchpaths.budget import Budget
-from torchpaths.files.document import read_json
 from torchpaths.shrinking.job import DISTIL, shrink_run
 from torchpaths.train.environment import commit
 from torchpaths.train.recipes import cifar10_resnet56
@@ -71,7 +70,7 @@ def write(options: Options) -> None:
         if not (folder / "shrunk.json").is_file():
             continue
         found = kept[folder.name] = json.loads((folder / "shrunk.json").read_text())
-        made = read_json(folder / "run" / "run.json")
+        made = json.loads((folder / "run" / "run.json").read_text())
         original, closed, shrunk = found["rows"]
         times = [_time(row) for row in found["times"]]
         names = ", ".join(step["unit"] for step in found["closed"])

@@ -63,11 +63,15 @@ def test_the_same_command_goes_on_with_what_was_chosen(
 ) -> None:
     before = (shrunk / CLOSED).read_text(), (shrunk / "run/weights.safetensors").read_bytes()
     (shrunk / "shrunk.json").unlink()
-    flags = ["--budget-macs", "0.7", "--epochs", "1", "--images", "8", "--batch", "1", "--out", str(shrunk), "--json"]
+    flags = ["--budget-macs", "0.7", "--epochs", "1", "--images", "64", "--batch", "1", "--out", str(shrunk), "--json"]
     assert main(["shrink", str(plain), *flags]) == 0
     said = capsys.readouterr()
-    assert "close layer" not in said.err, "nothing was chosen again, though other images would say"
+    assert "close layer" not in said.err, "nothing was chosen again"
     assert json.loads(said.out)["rows"][0]["name"] == "original"
+    assert main(["shrink", str(plain), "--budget-macs", "0.8", *flags[2:]]) == 1
+    assert "was begun otherwise (budget: Budget(macs=0.7) -> Budget(macs=0.8))" in " ".join(
+        capsys.readouterr().err.split()
+    )
     assert before == ((shrunk / CLOSED).read_text(), (shrunk / "run/weights.safetensors").read_bytes())
 
 
@@ -91,6 +95,7 @@ def test_a_model_with_weights_is_shrunk_like_a_run(plain: Path, tmp_path: Path) 
         (["RUN", "--budget-macs", "1"], "is within Budget(macs=1.0) already"),
         (["RUN", "--budget-macs", "0.0001"], "the cheapest path, with every unit shut"),
         (["nothing", "--budget-macs", "0.7"], "so it is a model by name, for which --data is missing"),
+        (["RUN", "--budget-macs", "0.7", "--export", "x.tflite"], "x.tflite"),
         (["nothing", "--budget-macs", "0.7", "--data", "digits"], "for which --weights is missing"),
         (["EMPTY", "--budget-macs", "0.7"], "is no run folder: it has no recipe.json"),
         (["SHRUNK", "--budget-macs", "0.7"], "holds a network with Fixed; shrink a plain one"),
@@ -110,4 +115,4 @@ def test_what_is_chosen_for_another_network_is_refused(shrunk: Path, plain: Path
     recipe = read_recipe(plain).override({"weights": plain / "weights.safetensors", "epochs": 1})
     (tmp_path / CLOSED).write_text((shrunk / CLOSED).read_text().replace("layer", "stage"))
     with pytest.raises(RunError, match="which this network has not; take a new folder"):
-        shrink_run(recipe, tp.Budget(macs=0.7), tmp_path, images=8)
+        shrink_run(recipe, tp.Budget(macs=0.7), tmp_path, images=64)

@@ -172,3 +172,30 @@ def test_what_is_closed_before_a_layer_that_reads_nothing_leaves_its_bias() -> N
     with torch.no_grad():
         laws.close(tp.skipping(net)(x[:1], path)[0], net(x[:1], path)[0])
         assert zeros(nn.Conv2d(3, 4, 1), x, 4).shape == (len(x), 4, *x.shape[2:])
+
+
+@pytest.mark.parametrize("method", [tp.GatedBlocks(), tp.GatedFilters()])
+@pytest.mark.parametrize("change", ["assigned", "a buffer", "a parameter", "another type"])
+def test_what_the_network_gets_in_place_of_its_tensors_skips_too(method: tp.Method, change: str) -> None:
+    model, x = toy("torchvision/narrow")
+    net = tp.route(model, method, example=x).eval()
+    stir(net)
+    fast = tp.skipping(net)
+    with torch.no_grad():
+        fast(x), fast(x[:1])
+        if change == "assigned":
+            other = {k: v * 1.5 if v.is_floating_point() else v for k, v in net.state_dict().items()}
+            net.load_state_dict(other, assign=True)
+        elif change == "another type":
+            net, x = net.double(), x.double()
+        else:
+            layer: Any = net.model.get_submodule("layer1.0.bn1" if change == "a buffer" else "layer1.0.conv1")
+            if change == "a buffer":
+                layer.running_mean = layer.running_mean + 5
+            else:
+                layer.weight = nn.Parameter(2 * layer.weight)
+        for images in (x, x[:1]):
+            y, trace = fast(images)
+            expected, masked = net(images)
+            laws.close(y, expected, 1e-4)
+            assert tp.Path.of(trace) == tp.Path.of(masked)

@@ -18,6 +18,7 @@ from torchpaths.cli.tables import count
 from torchpaths.data import Augment
 from torchpaths.errors import BudgetError, DataError, RunError
 from torchpaths.exports import export
+from torchpaths.exports.suffixes import format_of
 from torchpaths.meter.row import digits
 from torchpaths.shrinking.close import Step
 from torchpaths.shrinking.job import DISTIL, Job, shrink_run
@@ -70,6 +71,8 @@ def run(arguments: list[str]) -> int:
     options = parse(Options, arguments, "shrink", about)
     budget = _budget(options)
     recipe = recipe_of(options)
+    if options.export is not None:
+        format_of(options.export).check()  # now and not after minutes
     with speaking(options.json) as console:
         told = Console(stderr=True)
 

@@ -7,6 +7,7 @@ words before the names of all tensors (DDP, torch.compile, this library's `Route
 
 from __future__ import annotations
 
+import argparse
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -80,13 +81,14 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
 def _pickled(path: Path) -> dict[str, Tensor]:
     """The state_dict that ``torch.save`` wrote, by itself or within a checkpoint."""
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # timm keeps its arguments so, and it is data
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise RunError(
-            f"{path} holds more than tensors, numbers and text ({reason(error)}), and to read that would run code that "
-            "the file names. If you trust it, write its weights anew: found = torch.load(file, weights_only=False), "
-            "then torch.save(found['state_dict'], 'weights.pth'), or of a whole model torch.save(found.state_dict(), "
-            "'weights.pth')."
+            f"{path} holds more than tensors, numbers and text, or is damaged; to read more would run code that the "
+            "file names. If you trust it, write its weights anew: found = torch.load(file, weights_only=False), then "
+            "torch.save(found['state_dict'], 'weights.pth'), or of a whole model torch.save(found.state_dict(), "
+            "'weights.pth'), found['model'].float() in place of found where it lies under that name."
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise RunError(f"{path} is truncated or corrupt ({reason(error)}); copy it again.") from error

@@ -128,7 +128,7 @@ def shrink_run(
     drawn = Loader(train_set, min(images, 128), shuffle=True, seed=recipe.seed, mean=mean, std=std)
     some = [x for x, _ in itertools.islice(drawn, -(-images // min(images, 128)))]
     timed = _milliseconds(plain, some[0][:1]) if budget.ms is not None else None
-    found = _chosen(folder, plain)
+    found = _chosen(folder, plain, _asked(recipe, budget, images))
     if found is None:
         found = shrink(plain, some, budget, ms=timed, progress=progress)
     if not found.steps:
@@ -137,7 +137,8 @@ def shrink_run(
             f"{plain.layout.plain.macs:,} MACs."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / CLOSED, {"closed": [dataclasses.asdict(step) for step in found.steps]})
+    asked = _asked(recipe, budget, images)
+    write_json(folder / CLOSED, {"asked": asked, "closed": [dataclasses.asdict(step) for step in found.steps]})
     test = Loader(open_images(recipe, "test"), 256, mean=mean, std=std)
     with_path = dataclasses.replace(recipe, method=_fixed(plain, found))
     before = build(with_path, train_set.classes, train_set.shape).eval()
@@ -165,19 +166,31 @@ def shrink_run(
 
 @dataclass(frozen=True)
 class _Closed:
+    asked: dict[str, str]
     closed: tuple[Step, ...]
 
 
-def _chosen(folder: pathlib.Path, net: Routed) -> Shrunk | None:
+def _asked(recipe: Recipe, budget: Budget, images: int) -> dict[str, str]:
+    """What the choice follows from, in words."""
+    of = ("model", "data", "weights", "mean", "std", "seed")
+    return {"budget": str(budget), "images": str(images), **{name: str(getattr(recipe, name)) for name in of}}
+
+
+def _chosen(folder: pathlib.Path, net: Routed, asked: dict[str, str]) -> Shrunk | None:
     """What was chosen when this job was begun; None if it was not.
 
     Raises:
-        RunError: for a file that is damaged, or of another network.
+        RunError: for a file that is damaged, of another network, or of other wishes.
     """
     file = folder / CLOSED
     if not file.is_file():
         return None
     told: _Closed = read_typed(file, RunError, "remove it to choose again", _Closed)
+    other = [
+        f"{name}: {told.asked.get(name)} -> {value}" for name, value in asked.items() if told.asked.get(name) != value
+    ]
+    if other:
+        raise RunError(f"{folder} was begun otherwise ({'; '.join(other)}); repeat that command, or take a new folder.")
     closed = {step.unit for step in told.closed}
     names = {unit.name for unit in net.layout.units}
     if not closed <= names:

@@ -34,6 +34,7 @@ from torchpaths.skips.channels import fold_norms, skip_channels
 from torchpaths.skips.direct import Watch
 from torchpaths.skips.doors import open_exits
 from torchpaths.skips.exits import ExitingCall, HasExits
+from torchpaths.skips.follow import Followed
 from torchpaths.skips.panel import Panel
 from torchpaths.skips.prices import Prices
 from torchpaths.skips.residual import SkippingResidual
@@ -53,6 +54,7 @@ class Skipping(HasExits):
     made anew where they change.
 
     Attributes:
+        followed: the network that it was made of, whose tensors it shares; None for a copy of its own.
         prices: what was measured when first met: from how many open images on gathering does not pay, by block and
             batch, and how a layer's filters are left out fastest.
     """
@@ -71,6 +73,7 @@ class Skipping(HasExits):
         self.prices = Prices()
         self._watch: Watch | None = None
         self._standing: Standing | None = None
+        self.followed: Followed | None = None
         self._columns: dict[Panel, dict[str, Column]] = {}
         self._panels = _panels(net.sites.values())
         if net.training:
@@ -87,7 +90,13 @@ class Skipping(HasExits):
             open_exits(self, exit)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_watch": None, "_standing": None, "_columns": {}}  # of these very modules
+        return {
+            **self.__dict__,
+            "_watch": None,
+            "_standing": None,
+            "_columns": {},
+            "followed": None,
+        }  # of these very modules
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
@@ -119,6 +128,8 @@ class Skipping(HasExits):
                 "what a skipping network runs depends on the images, so it cannot be compiled; run it as it is, or "
                 "compile the network along chosen paths: torchpaths.compiled(net, paths)."
             )
+        if self.followed is not None:
+            self.followed.follow()
         path, inputs = self._chosen(path, inputs)
         args, more, (batch, there) = self._gathered(x, inputs, more)
         if batch == 0:
@@ -209,8 +220,11 @@ def skipping(net: Routed, *, exit: Exit | None = None) -> Skipping:
     """
     if isinstance(net, Skipping) and net.exits is not None:
         raise CallError("images leave this network early already; call skipping on the network that it was made of.")
-    tensors = chain(net.parameters(), net.buffers())
-    return Skipping(copied(net, tensors), exit)
+    twin = copied(net, chain(net.parameters(), net.buffers()))
+    followed = Followed(net, twin)
+    made = Skipping(twin, exit)
+    made.followed = followed
+    return made
 
 
 def _hooked(model: nn.Module) -> bool:
