@@ -80,8 +80,11 @@ def write(options: Options) -> None:
             f"{shrunk['params'] / original['params']:.1%} | {' | '.join(times)} |"
         )
         (options.record / folder.name).mkdir(exist_ok=True)
-        for name in ("weights.safetensors", "metrics.jsonl"):
+        for name in ("weights.safetensors", "metrics.jsonl", "run.json", "summary.json"):
             shutil.copy(folder / "run" / name, options.record / folder.name / name)
+        recipe = json.loads((folder / "run" / "recipe.json").read_text())
+        recipe |= {name: pathlib.Path(recipe[name]).name for name in ("data", "weights")}
+        (options.record / folder.name / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n")
         about = f"{made['device']}, torch {made['versions']['torch']}, commit {commit() or 'unknown'}"
     (options.record / "results.json").write_text(json.dumps(kept, indent=1) + "\n")
     head = "| budget | closed | original | closed | trained | MACs | parameters | time, batch 1 | time, batch 32 |"
