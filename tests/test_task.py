@@ -178,7 +178,6 @@ def test_a_loss_of_ones_own_needs_the_word_what_outputs_are_and_each_word_it_off
         (nn.Conv2d(4, 7, 1), torch.full((4, 8, 8), 255), r"label 255.*target\[target == 255\] = -100"),
         (nn.Conv2d(4, 7, 1), torch.zeros(4, 4, 4).long(), r"whole numbers \[4, 8, 8\].*got int64 \[4, 4, 4\]"),
     ],
-    ids=str,
 )
 def test_a_classifiers_loss_refuses_what_is_no_classification(outputs: nn.Module, target: Any, message: str) -> None:
     for method in (None, tp.GatedBlocks(), tp.AdaptiveDepth()):
