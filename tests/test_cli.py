@@ -101,7 +101,7 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
-        (["trian"], "no verb 'trian'. Did you mean 'train'?"),
+        (["trian"], "no verb 'trian'. Did you mean 'train'"),
         (["train", "digit"], "no recipe 'digit'. Did you mean 'digits'"),
         (["train", "--method", "GatedBlock"], "no method 'GatedBlock'. Did you mean 'GatedBlocks'"),
         (["train", "--method"], "no method ''."),

@@ -14,7 +14,8 @@ import torchpaths as tp
 from block_toys import WIDTH, Bare, Basic, Chain, Plain, PreActivation, chain
 from torchpaths.errors import CallError, RouteError
 from torchpaths.junction import Junction
-from torchpaths.places.residual.find import find_residuals, match
+from torchpaths.places.names import match
+from torchpaths.places.residual.find import find_residuals
 
 
 def test_blocks_are_found_in_order_of_execution_with_their_costs() -> None:

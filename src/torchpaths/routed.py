@@ -196,7 +196,10 @@ class Routed(nn.Module):
 
 
 def _count(model: nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
+    """Parameters, and those of layers that keep theirs in eight bits, packed, where `parameters` does not show them."""
+    packed = (m for m in model.modules() if "_packed_params" in m._modules)
+    more = (int(m.out_features) * (int(m.in_features) + (m.bias() is not None)) for m in packed)  # type: ignore[arg-type, operator]
+    return sum(p.numel() for p in model.parameters()) + sum(more)
 
 
 def _are_bools(value: Any) -> bool:

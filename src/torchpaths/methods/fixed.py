@@ -14,8 +14,9 @@ from torchpaths.deciders.switch import Switch
 from torchpaths.errors import RouteError
 from torchpaths.methods.base import Method
 from torchpaths.methods.blocks import plan_blocks
+from torchpaths.places.names import match
 from torchpaths.places.plan import Plan
-from torchpaths.places.residual.find import ByHand, match
+from torchpaths.places.residual.find import ByHand
 from torchpaths.trace import Decider, Inputs
 
 

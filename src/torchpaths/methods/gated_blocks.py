@@ -22,8 +22,9 @@ from torchpaths.deciders.gate import Gate, Inference
 from torchpaths.errors import BudgetError, RouteError, near
 from torchpaths.methods.base import Losses, Mean, Method, running
 from torchpaths.methods.blocks import plan_blocks
+from torchpaths.places.names import match
 from torchpaths.places.plan import Plan
-from torchpaths.places.residual.find import ByHand, match
+from torchpaths.places.residual.find import ByHand
 from torchpaths.routed import Routed
 from torchpaths.trace import Decider, Inputs, Trace
 

@@ -16,18 +16,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from torchpaths.budget import Budget
 from torchpaths.costs import count_params
 from torchpaths.cuts import save_cut
 from torchpaths.data import Loader
 from torchpaths.errors import RunError
-from torchpaths.extraction import extract
+from torchpaths.extraction import extract, plain
 from torchpaths.files.document import read_json as read_typed
 from torchpaths.files.write import write_json
-from torchpaths.meter import Measurement, measure, measure_all
-from torchpaths.methods.fixed import Fixed
+from torchpaths.meter import Measurement, measure
 from torchpaths.models import source
 from torchpaths.path import Path
 from torchpaths.routed import Routed
@@ -124,40 +123,40 @@ def shrink_run(
     recipe = resolved(recipe)
     train_set = open_images(recipe, "train")
     mean, std = recipe.mean or train_set.mean, recipe.std or train_set.std
-    plain = build(recipe, train_set.classes, train_set.shape).eval()
+    whole = build(recipe, train_set.classes, train_set.shape).eval()
+    _check_blocks(whole)
     drawn = Loader(train_set, min(images, 128), shuffle=True, seed=recipe.seed, mean=mean, std=std)
     some = [x for x, _ in itertools.islice(drawn, -(-images // min(images, 128)))]
-    timed = _milliseconds(plain, some[0][:1]) if budget.ms is not None else None
-    found = _chosen(folder, plain, _asked(recipe, budget, images))
+    timed = _milliseconds(whole, some[0][:1]) if budget.ms is not None else None
+    asked = _asked(recipe, budget, images)
+    found = _chosen(folder, whole, asked)
     if found is None:
-        found = shrink(plain, some, budget, ms=timed, progress=progress)
+        found = shrink(whole, some, budget, ms=timed, progress=progress)
     if not found.steps:
         raise RunError(
             f"the network is within {budget} already, so there is nothing to close: it takes "
-            f"{plain.layout.plain.macs:,} MACs."
+            f"{whole.layout.plain.macs:,} MACs."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    asked = _asked(recipe, budget, images)
     write_json(folder / CLOSED, {"asked": asked, "closed": [dataclasses.asdict(step) for step in found.steps]})
     test = Loader(open_images(recipe, "test"), 256, mean=mean, std=std)
-    with_path = dataclasses.replace(recipe, method=_fixed(plain, found))
+    with_path = dataclasses.replace(recipe, method=found.method)
     before = build(with_path, train_set.classes, train_set.shape).eval()
-    original, closed = (survey(net, test).accuracy for net in (plain, before))
+    original, closed = (survey(net, test).accuracy for net in (whole, before))
     train(with_path, folder / "run", quiet=quiet)
     opened = load_run(folder / "run")
     after = survey(opened.net, test).accuracy
     small = extract(opened.net, found.path)
     _save(opened, found.path, folder / "cut")
-    was, now = plain.layout.plain, found.path.cost(opened.net)
+    was, now = whole.layout.plain, found.path.cost(opened.net)
     rows = (
         Row("original", original, was.macs, was.params),
         Row("closed", closed, now.macs, now.params),
         Row("shrunk", after, now.macs, count_params(small)),
     )
-    nets: dict[str, nn.Module] = {"shrunk": small}
-    whole = nets_of(plain)
+    unshrunk = plain(whole)
     times = [
-        row for size in batch for row in measure_all(nets, _repeated(some[0], size), against=whole, seconds=seconds)
+        measure(small, _repeated(some[0], size), against=unshrunk, label="shrunk", seconds=seconds) for size in batch
     ]
     job = Job(found, rows, tuple(times), folder)
     write_json(folder / "shrunk.json", job.to_json())
@@ -199,21 +198,17 @@ def _chosen(folder: pathlib.Path, net: Routed, asked: dict[str, str]) -> Shrunk 
     return Shrunk(Path(opened, net.layout.fingerprint), told.closed)
 
 
-def nets_of(plain: Routed) -> nn.Module:
-    """The plain network itself, by which times are compared."""
-    return extract(plain, Path.full(plain))
-
-
-def _fixed(net: Routed, found: Shrunk) -> Fixed:
+def _check_blocks(net: Routed) -> None:
     others = next((u.kind for u in net.layout.units if u.kind != "block"), None)
     if others is not None:
         raise RunError(f"this network has no residual blocks but {others}, which nothing trains closed; cut them.")
-    return found.method
 
 
 def _milliseconds(net: Routed, x: Tensor) -> Callable[[Path], float]:
+    original = plain(net)
+
     def ms(path: Path) -> float:
-        return measure(extract(net, path), x, against=nets_of(net), seconds=QUICK).ms
+        return measure(extract(net, path), x, against=original, seconds=QUICK).ms
 
     return ms
 

@@ -4,6 +4,9 @@ Gathering copies the open images and adds the results back; running for all comp
 cheaper depends on block, batch, type, threads and machine, so both are timed when a block first meets a batch of that
 kind: running for all once, gathering with half of the images and with all but one. The time of gathering is taken to
 grow linearly between. Blocks of equal code and shapes share their price.
+
+What is only tried is no work of the network's: whoever counts MACs or looks at operators (a dispatch mode) while it
+happens does not see it, nor is it timed with a counter at work.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from collections.abc import Callable, Hashable
 from functools import partial
 
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 from torchpaths.skips.rates import Rates
 
@@ -35,9 +39,12 @@ class Prices:
         self.limits: dict[Hashable, int] = {}
         self.rates: dict[Hashable, Rates] = {}
 
-    def seconds(self, run: Callable[[], object]) -> float:
-        """What something takes."""
-        return _fastest(run)
+    def rate(self, kind: Hashable, measure: Callable[[], Rates]) -> Rates:
+        """Those of a kind of layer; measured once for each kind."""
+        if kind not in self.rates:
+            with _disable_current_modes():
+                self.rates[kind] = measure()
+        return self.rates[kind]
 
     def limit(
         self, kind: Hashable, batch: int, for_all: Callable[[], object], gathering: Callable[[int], object]
@@ -51,7 +58,8 @@ class Prices:
             gathering: runs it for the first so many.
         """
         if kind not in self.limits:
-            self.limits[kind] = self._limit(batch, for_all, gathering)
+            with _disable_current_modes():
+                self.limits[kind] = self._limit(batch, for_all, gathering)
         return self.limits[kind]
 
     def pays(
@@ -59,22 +67,23 @@ class Prices:
     ) -> bool:
         """Whether something gives the same as what could be done instead, and is faster; tried once for each kind."""
         if kind not in self.limits:
-            self.limits[kind] = int(same() and _fastest(run) < _fastest(instead))
+            with _disable_current_modes():
+                self.limits[kind] = int(same() and fastest(run) < fastest(instead))
         return self.limits[kind] > 0
 
     def _limit(self, batch: int, for_all: Callable[[], object], gathering: Callable[[int], object]) -> int:
         few, many = batch // 2, batch - 1
-        whole, half = _fastest(for_all), _fastest(partial(gathering, few))
+        whole, half = fastest(for_all), fastest(partial(gathering, few))
         if many == few:
             return many if half <= whole else 0
-        slope = (_fastest(partial(gathering, many)) - half) / (many - few)
+        slope = (fastest(partial(gathering, many)) - half) / (many - few)
         if slope <= 0:  # too small a difference to measure
             return many if half <= whole else 0
         return max(0, min(many, int(few + (whole - half) / slope)))
 
 
-def _fastest(run: Callable[[], object]) -> float:
-    """Seconds."""
+def fastest(run: Callable[[], object]) -> float:
+    """What something takes, in seconds."""
     run()
     taken = []
     for _ in range(TRIES):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from torchpaths.places.channels.weights import width
 from torchpaths.skips.folded import Folded, is_last, placed
-from torchpaths.skips.prices import Prices
+from torchpaths.skips.prices import Prices, fastest
 from torchpaths.skips.rates import EXACT, Rates, Way
 
 
@@ -45,28 +45,27 @@ def _rates(folded: Folded, x: Tensor, prices: Prices) -> Rates:
     last = is_last(x)
     shape = (*x.shape[:axis], inputs, *x.shape[axis + 1 :])
     kind = (folded.weight.shape, sides, shape, last, x.dtype, x.device, torch.get_num_threads())
-    known = prices.rates.get(kind)
-    if known is None:
+
+    def measure() -> Rates:
         full = x.new_zeros(shape)
-        if last:
-            full = full.contiguous(memory_format=torch.channels_last)
-        known = prices.rates[kind] = _measured(folded, full, axis, prices)
-    return known
+        return _measured(folded, full.contiguous(memory_format=torch.channels_last) if last else full, axis)
+
+    return prices.rate(kind, measure)
 
 
-def _measured(folded: Folded, x: Tensor, axis: int, prices: Prices) -> Rates:
+def _measured(folded: Folded, x: Tensor, axis: int) -> Rates:
     every = (torch.arange(width(folded.layer, i), device=x.device) for i in range(2))
     rows, columns = every
     y, last = folded(x, None, None), is_last(x)
     z = y.new_ones(*(y.shape[i] if i == axis else 1 for i in range(y.dim())))
-    copied = prices.seconds(partial(folded.taken, rows, None, last))
+    copied = fastest(partial(folded.taken, rows, None, last))
     return Rates(
         (
-            prices.seconds(partial(folded, x, None, None)),
-            prices.seconds(partial(folded, x, None, None, unfold=True)) if folded.unfolds else None,
+            fastest(partial(folded, x, None, None)),
+            fastest(partial(folded, x, None, None, unfold=True)) if folded.unfolds else None,
         ),
         copied,
-        max(0.0, prices.seconds(partial(folded.taken, rows, columns, last)) - copied),
-        prices.seconds(partial(placed, x, columns, len(columns), axis)),
-        prices.seconds(lambda: y.mul_(z)),
+        max(0.0, fastest(partial(folded.taken, rows, columns, last)) - copied),
+        fastest(partial(placed, x, columns, len(columns), axis)),
+        fastest(lambda: y.mul_(z)),
     )

@@ -23,8 +23,8 @@ from torchpaths.places.channels.nodes import is_mixing
 from torchpaths.places.channels.obeying import check_weights, layer_covers, roles
 from torchpaths.places.channels.seen import Seen
 from torchpaths.places.channels.spans import Span
+from torchpaths.places.names import match
 from torchpaths.places.plan import Plan
-from torchpaths.places.residual.find import match
 from torchpaths.trace import Decider, Inputs, Site
 
 KIND = "filters"

@@ -74,21 +74,10 @@ class Span:
         """The same with the names that layers have in a module around, under which the region's begin so."""
         own = (self.between, self.aligned, self.squeezes, self.consumers)
         between, aligned, squeezes, consumers = (tuple(prefix + name for name in names) for names in own)
-        end = prefix + self.end if self.end else ""
+        end, features = (prefix + name if name else "" for name in (self.end, self.features))
         norms = tuple((prefix + norm, prefix + layer) for norm, layer in self.norms)
-        own_features = prefix + self.features if self.features else ""
-        return Span(
-            prefix + self.producer,
-            between,
-            aligned,
-            squeezes,
-            consumers,
-            self.width,
-            end,
-            norms,
-            own_features,
-            self.rectified,
-        )
+        layers = (prefix + self.producer, between, aligned, squeezes, consumers)
+        return Span(*layers, self.width, end, norms, features, self.rectified)
 
 
 class _Leaves(Evaluated):
@@ -172,13 +161,11 @@ class Region:
         if len(users) == 1 and isinstance(self.layer(users[0]), _BatchNorm):
             [node] = users
         users = list(node.users)
-        rectified = len(users) == 1 and is_relu(users[0], self.layer(users[0]))
-        readers = list(users[0].users) if rectified else users
-        acts = (
-            len(users) == 1
-            and passes(users[0], self.layer(users[0]), self.layer(maker))
-            and not is_pool(users[0], self.layer(users[0]))
-        )
+        only = users[0] if len(users) == 1 else None
+        layer = None if only is None else self.layer(only)
+        rectified = only is not None and is_relu(only, layer)
+        readers = list(only.users) if only is not None and rectified else users
+        acts = only is not None and passes(only, layer, self.layer(maker)) and not is_pool(only, layer)
         direct = all(is_mixing(self.layer(reader)) for reader in readers)
         if not ended and (direct or (acts and not rectified)):
             return "", False

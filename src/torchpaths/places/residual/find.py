@@ -9,7 +9,6 @@ whether images pass a block without touching each other (`apart`). What does not
 from __future__ import annotations
 
 import inspect
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,10 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from torchpaths.costs import count_macs, evaluating
-from torchpaths.errors import RouteError, near
+from torchpaths.errors import RouteError
 from torchpaths.inputs import call, shape_of
 from torchpaths.layout import Cost
 from torchpaths.places.covers import sum_item, tied
+from torchpaths.places.names import match
 from torchpaths.places.residual.apart import Together, of_one
 from torchpaths.places.residual.parts import Keywords, Residual, Split, alike, part, split_by_hand
 from torchpaths.places.residual.rest import handed, hands_on_rest
@@ -87,23 +87,6 @@ def find_residuals(model: nn.Module, example: Inputs, by_hand: ByHand | None = N
     """
     hand = _resolve(model, by_hand or {})
     return _Search(model, example, hand).run()
-
-
-def match(pattern: str, names: Sequence[str], what: str) -> list[str]:
-    """The names that a pattern means: that very name, or all that it matches whole as a regular expression.
-
-    Raises:
-        RouteError: if there is none, with near names, or if it is no regular expression.
-    """
-    if pattern in names:
-        return [pattern]
-    try:
-        found = [n for n in names if re.fullmatch(pattern, n)]
-    except re.error as error:
-        raise RouteError(f"{pattern!r} is neither the name of a {what} nor a regular expression ({error}).") from error
-    if not found:
-        raise RouteError(f"{pattern!r} matches no {what}. {near(pattern, names)}")
-    return found
 
 
 def _resolve(model: nn.Module, by_hand: ByHand) -> dict[str, tuple[Residual, ...]]:

@@ -28,7 +28,8 @@ from torchpaths.errors import RouteError
 from torchpaths.inputs import call
 from torchpaths.layout import Cost
 from torchpaths.places.covers import sum_item, tied
-from torchpaths.places.residual.find import ByHand, Found, find_residuals, match
+from torchpaths.places.names import match
+from torchpaths.places.residual.find import ByHand, Found, find_residuals
 from torchpaths.places.residual.parts import Piece
 from torchpaths.trace import Inputs
 
