@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -63,3 +66,60 @@ def test_a_truncated_file_is_refused(file: Path, keep: int) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"no weights file .*absent\.safetensors"):
         load_weights(cifar_resnet(20), tmp_path / "absent.safetensors")
+
+
+def told(wrapped: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint as timm writes it."""
+    return {"epoch": 3, "arch": "x", "args": argparse.Namespace(lr=0.1), "state_dict": wrapped}
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    "kept",
+    [
+        lambda state: state,
+        told,
+        lambda state: {"model": state, "optimizer": {"state": {}}},
+        lambda state: told({f"module.{name}": value for name, value in state.items()}),
+        lambda state: {f"module._orig_mod.{name}": value for name, value in state.items()},
+    ],
+)
+def test_what_torch_saved_of_a_network_is_read(kept: Callable[[Any], Any], zipped: bool, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    original = cifar_resnet(14).state_dict()
+    file = tmp_path / "weights.pth.tar"
+    torch.save(kept(original), file, _use_new_zipfile_serialization=zipped)
+    model = cifar_resnet(14)
+    load_weights(model, file)
+    assert all(torch.equal(value, original[name]) for name, value in model.state_dict().items())
+
+
+def test_a_flipped_bit_in_what_torch_saved_is_found(tmp_path: Path) -> None:
+    file = tmp_path / "weights.pth"
+    torch.save(cifar_resnet(14).state_dict(), file)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(RunError, match=r"truncated or corrupt .*checksum"):
+        load_weights(cifar_resnet(14), file)
+
+
+def test_a_pickled_model_is_not_run_and_the_remedy_works(tmp_path: Path) -> None:
+    original, file = cifar_resnet(14), tmp_path / "model.pth"
+    torch.save(original, file)
+    with pytest.raises(
+        RunError, match=r"would run code that the file names.*torch.save\(found.state_dict\(\), 'weights.pth'"
+    ):
+        load_weights(cifar_resnet(14), file)
+    found = torch.load(file, weights_only=False)
+    torch.save(found.state_dict(), tmp_path / "weights.pth")
+    model = cifar_resnet(14)
+    load_weights(model, tmp_path / "weights.pth")
+    assert torch.equal(model.conv1.weight, original.conv1.weight)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {"a": torch.zeros(1), 3: torch.zeros(1)}])
+def test_what_holds_no_weights_by_name_is_said(content: Any, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "weights.pth")
+    with pytest.raises(RunError, match=r"no weights by name; write them"):
+        load_weights(cifar_resnet(14), tmp_path / "weights.pth")

@@ -81,6 +81,11 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
 def _pickled(path: Path) -> dict[str, Tensor]:
     """The state_dict that ``torch.save`` wrote, by itself or within a checkpoint."""
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:  # torch does not look at its checksums
+                broken = archive.testzip()
+            if broken is not None:
+                raise zipfile.BadZipFile(f"the checksum of {broken} is another")
         with torch.serialization.safe_globals([argparse.Namespace]):  # timm keeps its arguments so, and it is data
             found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -90,7 +95,7 @@ def _pickled(path: Path) -> dict[str, Tensor]:
             "torch.save(found['state_dict'], 'weights.pth'), or of a whole model torch.save(found.state_dict(), "
             "'weights.pth'), found['model'].float() in place of found where it lies under that name."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged pickle may raise anything
         raise RunError(f"{path} is truncated or corrupt ({reason(error)}); copy it again.") from error
     state = _state(found)
     if state is None:
