@@ -31,7 +31,20 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shrunk(plain: Path) -> Path:
     """What the command made of it."""
     out = plain.parent / "small"
-    flags = ["--budget-macs", "0.7", "--epochs", "1", "--images", "64", "--batch", "1", "--out", str(out)]
+    flags = [
+        "--budget-macs",
+        "0.7",
+        "--epochs",
+        "1",
+        "--images",
+        "64",
+        "--batch",
+        "1",
+        "--seconds",
+        "0.1",
+        "--out",
+        str(out),
+    ]
     assert main(["shrink", str(plain), *flags]) == 0
     return out
 
@@ -63,7 +76,21 @@ def test_the_same_command_goes_on_with_what_was_chosen(
 ) -> None:
     before = (shrunk / CLOSED).read_text(), (shrunk / "run/weights.safetensors").read_bytes()
     (shrunk / "shrunk.json").unlink()
-    flags = ["--budget-macs", "0.7", "--epochs", "1", "--images", "64", "--batch", "1", "--out", str(shrunk), "--json"]
+    flags = [
+        "--budget-macs",
+        "0.7",
+        "--epochs",
+        "1",
+        "--images",
+        "64",
+        "--batch",
+        "1",
+        "--seconds",
+        "0.1",
+        "--out",
+        str(shrunk),
+        "--json",
+    ]
     assert main(["shrink", str(plain), *flags]) == 0
     said = capsys.readouterr()
     assert "close layer" not in said.err, "nothing was chosen again"
@@ -81,7 +108,20 @@ def test_a_model_with_weights_is_shrunk_like_a_run(plain: Path, tmp_path: Path) 
     torch.save(
         {"epoch": 3, "arch": "x", "state_dict": {f"module.{k}": v for k, v in net.model.state_dict().items()}}, weights
     )
-    flags = ["--data", "digits", "--weights", str(weights), "--budget-open", "0.9", "--epochs", "1", "--images", "32"]
+    flags = [
+        "--data",
+        "digits",
+        "--weights",
+        str(weights),
+        "--budget-open",
+        "0.9",
+        "--epochs",
+        "1",
+        "--images",
+        "32",
+        "--seconds",
+        "0.1",
+    ]
     assert main(["shrink", "cifar_resnet20", *flags, "--batch", "1", "--out", str(tmp_path / "small")]) == 0
     assert len(json.loads((tmp_path / "small/shrunk.json").read_text())["closed"]) == 1
 

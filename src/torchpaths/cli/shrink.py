@@ -19,6 +19,7 @@ from torchpaths.data import Augment
 from torchpaths.errors import BudgetError, DataError, RunError
 from torchpaths.exports import export
 from torchpaths.exports.suffixes import format_of
+from torchpaths.meter.meter import SECONDS
 from torchpaths.meter.row import digits
 from torchpaths.shrinking.close import Step
 from torchpaths.shrinking.job import DISTIL, Job, shrink_run
@@ -60,6 +61,8 @@ class Options:
     """Training images by which blocks are chosen."""
     batch: tuple[int, ...] = (1, 32)
     """Images in a batch for the times, one number or several."""
+    seconds: float = SECONDS
+    """Timed work for each of these."""
     export: pathlib.Path | None = None
     """Also write what is left for another back end: .onnx, .pt2 or .xml."""
     json: Json = False
@@ -83,7 +86,15 @@ def run(arguments: list[str]) -> int:
                 markup=False,
             )
 
-        job = shrink_run(recipe, budget, options.out, images=options.images, batch=options.batch, progress=progress)
+        job = shrink_run(
+            recipe,
+            budget,
+            options.out,
+            images=options.images,
+            batch=options.batch,
+            seconds=options.seconds,
+            progress=progress,
+        )
         console.print(table(job))
         files = [options.out / "run", options.out / "cut"]
         if options.export is not None:

@@ -27,6 +27,7 @@ from torchpaths.extraction import extract, plain
 from torchpaths.files.document import read_json as read_typed
 from torchpaths.files.write import write_json
 from torchpaths.meter import Measurement, measure
+from torchpaths.meter.meter import SECONDS
 from torchpaths.models import source
 from torchpaths.path import Path
 from torchpaths.routed import Routed
@@ -98,7 +99,7 @@ def shrink_run(
     *,
     images: int = 384,
     batch: tuple[int, ...] = (1, 32),
-    seconds: float = 5.0,
+    seconds: float = SECONDS,
     quiet: bool = False,
     progress: Callable[[Step], None] | None = None,
 ) -> Job:
