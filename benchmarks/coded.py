@@ -54,6 +54,11 @@ class Options:
     channels_last: bool = False
     seconds: float = 60.0
     """Timed work for each row."""
+    device: str = "cpu"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of training steps."""
+    batches: tuple[int, ...] = ()
+    """Of training steps, in place of those above."""
 
 
 def main(options: Options) -> None:
@@ -61,11 +66,14 @@ def main(options: Options) -> None:
     rows: list[dict[str, Any]] = []
     for name in options.networks:
         classes, settings = TRAINING[name]
+        if options.batches:
+            settings = tuple((batch, SIDES.get(name, 32)) for batch in options.batches)
         for batch, side in settings if "training" in options.parts else ():
             rows.append(shown(training(name, classes, batch, side, options)))
         if "cut" in options.parts:
             rows.append(shown(cutting(name, classes, SIDES.get(name, 32), options)))
-    setting = f"{device_name(torch.device('cpu'))}, {options.threads} thread(s), fp32, torch {torch.__version__}"
+    where = f"{device_name(torch.device(options.device))}, {options.threads} thread(s)"
+    setting = f"{where}, {options.precision}, torch {torch.__version__}"
     made = Table(title=setting)
     for column in ("network", "what", "batch", "side", "ratio", "MACs", "gap", "memory"):
         made.add_column(column, justify="left" if column in ("network", "what") else "right")
@@ -87,9 +95,9 @@ def shown(row: dict[str, Any]) -> dict[str, Any]:
 def training(name: str, classes: int, batch: int, side: int, options: Options) -> dict[str, Any]:
     """Steps of the coded network against steps of the plain one."""
     x = ordered(torch.randn(batch, 3, side, side), options)
-    y = torch.randint(0, classes, (batch,))
+    y = torch.randint(0, classes, (batch,), device=options.device)
     steps = [step(name, classes, method, x, y, options) for method in (None, tp.CodedPaths(classes=classes))]
-    ratio = paired(steps, options.seconds)
+    ratio = paired(steps, options)
     memory = [peak_memory(call, x.device) for call in steps]
     return {
         "network": name,
@@ -108,11 +116,14 @@ def step(
     """One training step of a network."""
     torch.manual_seed(0)
     net = tp.route(create_model(name, classes), method, example=x[:2])
-    objective = Objective(ordered(net, options), method).train()
+    objective = Objective(ordered(net, options), method).to(options.device).train()
+    half = torch.autocast(options.device, torch.bfloat16, enabled=options.precision == "bf16")
     optimizer = torch.optim.SGD(objective.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4)
 
     def run() -> None:
-        total(objective(x, y).values()).backward()  # type: ignore[no-untyped-call]
+        with half:
+            loss = total(objective(x, y).values())
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
 
@@ -132,7 +143,7 @@ def cutting(name: str, classes: int, side: int, options: Options) -> dict[str, A
     with torch.no_grad():
         calls = [lambda model=model: model(x) for model in models]
         whole, same, own = (call for call in calls)
-        against_twin, against_plain = paired([same, own], options.seconds), paired([whole, own], options.seconds)
+        against_twin, against_plain = paired([same, own], options), paired([whole, own], options)
     macs = [count_macs(lambda model=model: model(x[:1])) for model in (plain, cut)]  # type: ignore[misc]
     params = [count_params(model) for model in (plain, cut)]
     macs_ratio = macs[1] / macs[0]
@@ -160,13 +171,16 @@ def without_energies(model: nn.Module) -> nn.Module:
 
 
 def ordered(thing: Any, options: Options) -> Any:
-    """A tensor or module in the memory format asked for."""
+    """A tensor or module in the memory format and place asked for."""
+    thing = thing.to(options.device)
     return thing.to(memory_format=torch.channels_last) if options.channels_last else thing
 
 
-def paired(calls: list[Callable[[], object]], seconds: float) -> tuple[float, float, float]:
+def paired(calls: list[Callable[[], object]], options: Options) -> tuple[float, float, float]:
     """Median of second / first, with its 95 % interval."""
-    times = interleave([[Run(call)] for call in calls], seconds=seconds, timer=stopwatch(torch.device("cpu")))
+    times = interleave(
+        [[Run(call)] for call in calls], seconds=options.seconds, timer=stopwatch(torch.device(options.device))
+    )
     found: Median = median_interval(times[:, 1] / times[:, 0])
     return round(found.value, 4), round(found.low, 4), round(found.high, 4)
 

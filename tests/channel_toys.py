@@ -19,8 +19,9 @@ import torch
 import torchvision.models.resnet
 from torch import Tensor, nn
 
+from torchpaths import deciders
 from torchpaths.costs import evaluating
-from torchpaths.deciders import Switch
+from torchpaths.deciders import Gate, Switch
 from torchpaths.deciders.gradients import straight_through
 from torchpaths.errors import RouteError
 from torchpaths.layout import Cost, Unit
@@ -154,3 +155,18 @@ class ToyBranches(Method):
     def find(self, model: nn.Module, example: Inputs, residuals: ByHand | None = None) -> list[Plan]:
         """See `Method.find`."""
         return plan_layers(model, example, "branches", lambda _: (self.groups, Switch(self.groups)))
+
+
+def stir(net: Routed) -> None:
+    """Gates that look at the image: their initial ones open everything."""
+    torch.manual_seed(2)
+    for decider in net.deciders.modules():
+        if isinstance(decider, Gate):
+            decider.fc2.weight.data.normal_(0, 2.0)
+            decider.fc2.bias.data.zero_()
+        if isinstance(decider, FilterGate):
+            decider.linear.weight.data.normal_(0, 2.0)
+            decider.linear.bias.data.zero_()
+        if isinstance(decider, deciders.FilterGate):
+            decider.fc2.weight.data.normal_(0, 2.0)
+            decider.fc2.bias.data.zero_()

@@ -12,9 +12,8 @@ from torch.nn.functional import cross_entropy
 import laws
 import skip_laws
 import torchpaths as tp
-from channel_toys import FilterGate, ToyBranches, ToyFilters
+from channel_toys import ToyBranches, ToyFilters, stir
 from coded_toys import WITH_BRANCHES, reference
-from torchpaths import deciders
 from torchpaths.methods.base import Method, losses
 from toys import NARROW, TOYS, made, toy
 
@@ -137,18 +136,3 @@ def test_every_gate_gets_a_gradient_from_both_losses(network: str) -> None:
         torch.manual_seed(0)
         found = losses(method, net, x, y, cross_entropy, lambda _, local: local)
         laws.check_every_decider_gets_a_gradient(net, {name: found[name]})
-
-
-def stir(net: tp.Routed) -> None:
-    """Gates that look at the image: their initial ones open everything."""
-    torch.manual_seed(2)
-    for decider in net.deciders.modules():
-        if isinstance(decider, tp.Gate):
-            decider.fc2.weight.data.normal_(0, 2.0)
-            decider.fc2.bias.data.zero_()
-        if isinstance(decider, FilterGate):
-            decider.linear.weight.data.normal_(0, 2.0)
-            decider.linear.bias.data.zero_()
-        if isinstance(decider, deciders.FilterGate):
-            decider.fc2.weight.data.normal_(0, 2.0)
-            decider.fc2.bias.data.zero_()
