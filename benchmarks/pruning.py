@@ -105,7 +105,7 @@ def pruned(how: How, share: float, recipe: Recipe, options: Options, world: Worl
         whole = learn(whole, sparse, options.out / "slimming", world, options.penalty)
     model = narrowed(whole.cpu(), how, share, recipe)
     before = accuracy(model.to(world.device), recipe, world)
-    model = learn(model, recipe, out, world)
+    model = learn(model.cpu(), recipe, out, world)
     count = [count_macs(lambda net=net: net(EXAMPLE)) for net in (whole, model.cpu())]  # type: ignore[misc]
     row = {
         "how": how,

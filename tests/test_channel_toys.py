@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 import laws
 import torchpaths as tp
-from channel_toys import EDGE, FilterGate, ToyBranches, ToyFilters
-from test_laws import stir
+from channel_toys import EDGE, FilterGate, ToyBranches, ToyFilters, stir
 from torchpaths.costs import count_macs
 from torchpaths.deciders import Switch
 from torchpaths.errors import CallError, RouteError

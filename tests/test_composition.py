@@ -15,9 +15,8 @@ from torch import Tensor, nn
 import laws
 import skip_laws
 import torchpaths as tp
-from channel_toys import ToyBranches, ToyFilters
+from channel_toys import ToyBranches, ToyFilters, stir
 from export_toys import run
-from test_laws import stir
 from torchpaths.costs import count_params
 from torchpaths.errors import CallError, PathError, RouteError
 from torchpaths.layout import Term, Unit

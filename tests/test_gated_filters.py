@@ -20,7 +20,7 @@ from torchvision.models import DenseNet
 
 import laws
 import torchpaths as tp
-from test_laws import stir
+from channel_toys import stir
 from torchpaths.costs import count_macs, count_params
 from torchpaths.deciders import FilterGate
 from torchpaths.deciders.filters import EDGE

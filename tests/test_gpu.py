@@ -38,6 +38,7 @@ CASES = [("torchvision/narrow", method) for method in METHODS] + [("torchvision/
 
 def routed(network: str, method: str) -> tuple[tp.Routed, torch.Tensor, Method]:
     """A network in double precision, so that no order of summation turns a decision, and a batch."""
+    chosen: Method
     if method == "coded":
         make, side, chosen = WITH_BRANCHES["own/resnext"]
         (model, x) = made(make, side)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import laws
 import torchpaths as tp
-from test_laws import stir
+from channel_toys import stir
 from torchpaths.costs import count_macs
 from torchpaths.deciders import FilterGate
 from torchpaths.places.channels.weights import zeros

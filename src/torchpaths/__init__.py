@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from torchpaths.shrinking.close import shrink as shrink
     from torchpaths.skips.network import Skipping as Skipping
     from torchpaths.skips.network import skipping as skipping
+    from torchpaths.statistics import update_bn as update_bn
     from torchpaths.surveys import Survey as Survey
     from torchpaths.surveys import survey as survey
     from torchpaths.trace import Decider as Decider
@@ -123,6 +124,7 @@ _HOME = {
     "skipping": "skips.network",
     "split": "places.residual.split",
     "survey": "surveys",
+    "update_bn": "statistics",
 }
 
 __all__ = sorted(_HOME)

@@ -78,6 +78,9 @@ class Recipe:
     """Another network to learn from, beside the labels; None for labels alone."""
     ema: float | None = None
     """Decay per step of an exponential moving average of the weights, e.g. 0.999; None for none."""
+    update_bn: int = 0
+    """After the last epoch, measure the batch norms' statistics anew on so many batches of training images, with
+    decisions as in evaluation; 0 keeps those of training, as the papers do. See `torchpaths.update_bn`."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the forward pass; bf16 is autocast, weights stay fp32."""
     channels_last: bool = False
@@ -115,7 +118,8 @@ class Recipe:
         for f in ("checkpoint_steps", "size", "threads"):
             if getattr(self, f) is not None:
                 self._whole(f, 1)
-        self._whole("seed", 0)
+        for f in ("seed", "update_bn"):
+            self._whole(f, 0)
         self._number("lr", above=0)
         self._number("gamma", above=0)
         for f in ("weight_decay", "warmup", "final_lr"):
@@ -151,6 +155,8 @@ class Recipe:
                 "distil learns from the network that training starts from, which here has random weights; give weights "
                 "or start, or the folder of a run for a teacher."
             )
+        if self.update_bn and self.ema is not None:
+            raise RunError("update_bn measures the network, not the average of its weights; leave out one of the two.")
         if self.batch % self.accumulate:
             raise RunError(
                 f"batch {self.batch} does not split into accumulate={self.accumulate} micro-batches of equal size."

@@ -25,14 +25,11 @@ from torchpaths.data import ImageSet, Loader
 from torchpaths.errors import RunError
 from torchpaths.files.tensors import to_bytes
 from torchpaths.files.write import disk, write_file, write_json
-from torchpaths.fronts.evaluate import evaluate, undisturbed
-from torchpaths.fronts.points import Choice
 from torchpaths.meter.allocator import keep_memory
-from torchpaths.routed import Routed
-from torchpaths.surveys import Survey, gate_health, survey
 from torchpaths.train import checkpoint
 from torchpaths.train.distributed import World, barrier, joined
 from torchpaths.train.environment import describe, emulated
+from torchpaths.train.evaluation import evaluation, settle
 from torchpaths.train.folder import Run, build, load_run, open_images, read_json, read_recipe, teacher_of
 from torchpaths.train.lock import held
 from torchpaths.train.loop import Hooks, Loop
@@ -40,7 +37,6 @@ from torchpaths.train.metrics import Metrics
 from torchpaths.train.narrowed import NARROWED, read_left, write_left
 from torchpaths.train.recipe import Json, Recipe
 from torchpaths.train.report import Report
-from torchpaths.train.seed import seed_evaluation
 from torchpaths.train.state import State, check_same_recipe
 
 __all__ = ["Run", "load_run", "plain_twin", "read_recipe", "resolved", "train"]
@@ -208,7 +204,7 @@ def _trained(recipe: Recipe, out: pathlib.Path, world: World, data: _Data, quiet
                 report.say("bf16 is emulated on this processor (no AVX-512), dozens of times slower; train with fp32")
             if found is not None:
                 report.say(f"resumed at step {state.step} of {recipe.epochs * len(loader)}")
-            hooks = _hooks(recipe, out, world, data, metrics, report)
+            hooks = _hooks(recipe, out, world, data, loader, metrics, report)
             Loop(recipe, world, state, loader, hooks, teacher_of(recipe, data.train, world.device)).run()
     finally:
         if metrics is not None:
@@ -221,7 +217,13 @@ def _trained(recipe: Recipe, out: pathlib.Path, world: World, data: _Data, quiet
 
 
 def _hooks(
-    recipe: Recipe, out: pathlib.Path, world: World, data: _Data, metrics: Metrics | None, report: Report
+    recipe: Recipe,
+    out: pathlib.Path,
+    world: World,
+    data: _Data,
+    loader: Loader,
+    metrics: Metrics | None,
+    report: Report,
 ) -> Hooks:
     test = Loader(data.test, 256, mean=data.mean, std=data.std)
 
@@ -231,8 +233,11 @@ def _hooks(
             report.window(row)
 
     def evaluate(state: State, epoch: int) -> Json:
-        # Rank 0 alone: a survey's counts are then those of one process, exactly. The others wait for it.
-        return _evaluation(recipe, state, test) if world.main else {"accuracy": 0.0}
+        if not world.main:  # a survey's counts are then those of one process, exactly; the others wait for it
+            return {"accuracy": 0.0}
+        if epoch + 1 == recipe.epochs:
+            settle(recipe, state, loader)
+        return evaluation(recipe, state, test)
 
     def ended(row: Json) -> None:
         if metrics is not None:
@@ -244,49 +249,6 @@ def _hooks(
             checkpoint.save(out / "checkpoints", state.capture(recipe, metrics=metrics.sync(), world=world.size), best)
 
     return Hooks(report.at, window, evaluate, ended, save)
-
-
-def _evaluation(recipe: Recipe, state: State, loader: Loader) -> Json:
-    """A row of metrics: accuracy, MACs, each unit's rate, the health of its gates; of the average if there is one."""
-
-    def once() -> tuple[Survey, Json]:
-        seed_evaluation(recipe.seed, state.step)
-        return survey(state.net, loader), _along_paths(recipe, state.net, loader)
-
-    (found, along) = once()
-    row: Json = {"accuracy": found.accuracy}
-    if state.ema is not None:
-        with state.ema.in_place(state.net):
-            (found, along) = once()
-        row["ema_accuracy"] = found.accuracy
-    health, units = gate_health(found), found.layout.units
-    return {
-        **row,
-        **along,
-        "macs": found.macs,
-        "macs_share": found.macs / found.layout.plain.macs,
-        "open": max(found.shares.values(), default=0.0),
-        **({"open_by_kind": found.shares} if len(found.shares) > 1 else {}),
-        "rates": {unit.name: float(rate) for unit, rate in zip(units, found.rates, strict=True)},
-        "gates": {g.unit: {"rate": g.rate, "entropy": g.entropy, "dependence": g.dependence} for g in health.gates},
-        "warnings": health.warnings,
-    }
-
-
-def _along_paths(recipe: Recipe, net: Routed, loader: Loader) -> Json:
-    """Accuracy and MACs along the paths that say how the recipe's method goes; empty where it has none."""
-    paths = {} if recipe.method is None else recipe.method.paths(net)
-    if not paths:
-        return {}
-    with undisturbed(net):
-        worths = evaluate(net, [Choice("every", path) for path in paths.values()], loader)
-    plain = net.layout.plain.macs
-    return {
-        "paths": {
-            name: {"accuracy": worth.point.accuracy, "macs_share": worth.point.macs / plain}
-            for name, worth in zip(paths, worths, strict=True)
-        }
-    }
 
 
 def _check(recipe: Recipe, out: pathlib.Path, resume: bool) -> None:
