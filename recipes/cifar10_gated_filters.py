@@ -5,25 +5,74 @@ Table 1), three weights of the sparse loss, and what they have to beat.
 
 trains from the same weights by one recipe: the plain network, gates with three values of lambda_s, and one of them with
 the network it started from as a teacher as well (not in the paper). Killed and started again, it goes on where it was;
-``--only`` trains some. Filters pruned for good beside them: ``benchmarks/pruning.py``.
+``--only`` trains some. At the end the record is written anew from all that are finished, each with the norms'
+statistics of training, as in the paper, and measured anew (`torchpaths.update_bn`). Filters pruned for good beside
+them: ``benchmarks/pruning.py``, whose results are taken from ``--pruned``.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import pathlib
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
+import numpy as np
+import torch
 import tyro
+from numpy.typing import NDArray
+from record import copy_run, provenance, shuffled
+from safetensors.torch import save_file
+from torch import nn
 
+import torchpaths as tp
+from torchpaths.cli.tables import count
+from torchpaths.costs import count_params, decider_cost
+from torchpaths.data import Loader
+from torchpaths.files.write import write_json
+from torchpaths.filtering.draw_states import draw_runs, draw_states
+from torchpaths.filtering.runs import trained
+from torchpaths.filtering.states import filter_states
+from torchpaths.surveys.figures import Point, accuracy_macs, save
 from torchpaths.train.distil import Distil
-from torchpaths.train.recipe import Recipe
+from torchpaths.train.evaluate import Surveyed, images_for, open_run
+from torchpaths.train.folder import read_json
+from torchpaths.train.recipe import Json, Recipe
 from torchpaths.train.recipes import cifar10_gated_filters
 from torchpaths.train.run import train
 
 Name: TypeAlias = Literal["plain", "sparse-1e-4", "sparse-3e-4", "sparse-8e-4", "taught-3e-4"]
 NAMES: tuple[Name, ...] = ("sparse-3e-4", "sparse-8e-4", "sparse-1e-4", "taught-3e-4", "plain")
+
+LABELS: dict[Name, str] = {
+    "plain": "plain",
+    "sparse-1e-4": "gates, λ_s = 0.0001",
+    "sparse-3e-4": "gates, λ_s = 0.0003",
+    "sparse-8e-4": "gates, λ_s = 0.0008",
+    "taught-3e-4": "gates, λ_s = 0.0003, taught by the plain network",
+}
+PLAIN = 125_485_696
+"""MACs of the network without gates."""
+SHARES = (0.685, 0.475)
+"""Of the plain network's MACs: 86 M and 60 M."""
+BATCHES = 40
+"""Of 250 training images, for the norms' statistics."""
+
+ABOUT = """# cifar10_gated_filters
+
+Gates for the filters of a ResNet-56 (93.39 %, 125.5 M MACs, 853,018 parameters) on CIFAR-10, {epochs} epochs from its
+weights; one seed, {device}, torch {torch}. Mean MACs of a test image, gates included: open outputs times open inputs;
+in brackets if closed inputs were counted as well. *Trained*: with the norms' statistics of training, as in the paper;
+*updated*: measured anew on {images} training images with decisions as in evaluation (`torchpaths.update_bn`), as for
+all that stands to the right. *Shuffled*: every layer takes other images' decisions. *Usual path*: the static network of
+the filters that most images open (in brackets without statistics of its own). *Parameters*: without the filters that no
+test image opens, gates included. *Dialled*: not trained again; one threshold for all gates, found on training images.
+"""
+NOTES = """
+The paper (Table 1, ResNet-56, 93.17 % plain; 200 epochs): 93.43 % at 86 M, 92.78 % at 67 M, 92.53 % at 59 M MACs.
+"""
 
 
 @dataclass(frozen=True)
@@ -34,6 +83,8 @@ class Options:
         data: folder with CIFAR-10's train.parquet and test.parquet.
         weights: safetensors file of the plain ResNet-56.
         runs: where run folders go.
+        record: where the record goes.
+        pruned: result.json files of ``benchmarks/pruning.py``, in folders.
         only: train only these.
         batch: images of a step.
         lr: learning rate that belongs to it.
@@ -45,6 +96,8 @@ class Options:
     data: pathlib.Path
     weights: pathlib.Path
     runs: pathlib.Path = pathlib.Path("runs/cifar10_gated_filters")
+    record: pathlib.Path = pathlib.Path(__file__).resolve().parents[1] / "records" / "cifar10_gated_filters"
+    pruned: pathlib.Path = pathlib.Path("runs/pruning")
     only: tuple[Name, ...] = ()
     batch: int = 128
     lr: float = 0.05
@@ -56,6 +109,7 @@ class Options:
 def main(options: Options) -> None:
     for name in options.only or NAMES:
         train(recipe_for(name, options), options.runs / name)
+    write(options)
 
 
 def recipe_for(name: Name, options: Options) -> Recipe:
@@ -71,10 +125,187 @@ def recipe_for(name: Name, options: Options) -> Recipe:
         batch=options.batch,
         lr=options.lr,
         warmup=options.warmup,
+        update_bn=0,  # the record has both
         threads=options.threads,
         eval_every=10,
         checkpoint_minutes=1.0,
     )
+
+
+def write(options: Options) -> None:
+    """The record of all that are finished. Networks that stand in it are not measured again."""
+    torch.set_num_threads(options.threads)
+    done = options.record / "results.json"
+    rows: list[Json] = read_json(done)["rows"] if done.is_file() else []
+    for name in NAMES:
+        if any(row["name"] == name for row in rows) or not (options.runs / name / "summary.json").is_file():
+            continue
+        rows.append(measured(name, options))
+        write_json(done, {"rows": rows})
+    pruned = [read_json(file) for file in sorted(options.pruned.glob("*/result.json"))] or _kept(options.record)
+    write_json(options.record / "pruned.json", {"rows": pruned})
+    points = [Point(row["name"], row["macs"], row["updated"], "run") for row in rows if "updated" in row]
+    points += [
+        Point(f"{row['name']}, dialled", one["macs"], one["accuracy"], "run")
+        for row in rows
+        for one in row.get("dialled", [])
+    ]
+    points += [Point(f"{row['how']}, {row['asked']:.0%}", row["macs"], row["accuracy"], "control") for row in pruned]
+    points += [Point("plain", row["macs"], row["accuracy"], "plain") for row in rows if row["name"] == "plain"]
+    save(accuracy_macs(points, "ResNet-56 on CIFAR-10"), options.record / "accuracy-macs")
+    runs = [row["trained"] for row in rows if row["name"].startswith("sparse")]
+    if runs:
+        save(draw_runs(runs, "ResNet-56 on CIFAR-10"), options.record / "runs")
+    (options.record / "README.md").write_text(readme(rows, pruned))
+
+
+def _kept(record: pathlib.Path) -> list[Json]:
+    return read_json(record / "pruned.json")["rows"] if (record / "pruned.json").is_file() else []
+
+
+def measured(name: Name, options: Options) -> Json:
+    """The numbers of one network, and its folder in the record."""
+    folder, out = options.runs / name, options.record / name
+    summary = read_json(folder / "summary.json")
+    copy_run(folder, out, weights=False)
+    row = {"name": name, "macs": summary["macs"], "accuracy": summary["accuracy"], **provenance(folder)}
+    run = open_run(folder)
+    net, method = run.net, run.recipe.method
+    if method is None:
+        return {**row, "params": count_params(net)}
+    learnt = images_for(run, split="train")
+    some = Loader(learnt, 250, shuffle=True, mean=run.mean, std=run.std)
+    batches = list(itertools.islice(some.epoch(0), BATCHES))
+    tp.update_bn(net, batches)
+    save_file(net.state_dict(), out / "weights.safetensors")
+    images = images_for(run)
+    test = Loader(images, 250, mean=run.mean, std=run.std)
+    survey = tp.survey(net, test, classes=run.classes, progress=True)
+    survey.save(out)
+    states = filter_states(survey)
+    save(draw_states(states, f"{name}: ResNet-56 on CIFAR-10"), out / "states")
+    narrow = tp.narrow(net, states, method)
+    shares = by_site(net, survey.rates)  # of each layer the filter that opens most, at least
+    usual = tp.Path({site: (rates >= min(0.5, rates.max())).tolist() for site, rates in shares.items()})
+    cut = tp.extract(net, usual)
+    cut_macs, hits = tp.cost(net, torch.zeros(1, *net.example_shape), usual).macs, []
+    for number in range(2):  # as it stands, and with statistics of its own
+        if number:
+            tp.update_bn(cut, batches)
+        hits.append(right(cut, test))
+    mixed = shuffled(Surveyed(survey, images, run))
+    dial = [dialled(net, share, batches, test) for share in SHARES if share * PLAIN < survey.macs]
+    return {
+        **row,
+        "dialled": dial,
+        "macs": survey.macs,
+        "one_sided": one_sided(net, survey.rates),
+        "updated": survey.accuracy,
+        "shuffled": mixed,
+        "params": count_params(net),
+        "narrow": count_params(narrow),
+        "usual": {"macs": cut_macs, "accuracy": hits[0], "updated": hits[1]},
+        "trained": vars(trained(survey, sparse=method.sparse, mutual=method.mutual, kl=method.kl, name=name)),
+    }
+
+
+def dialled(net: tp.Routed, share: float, batches: list[Any], test: Loader) -> Json:
+    """The network at one threshold for all gates that brings it to a share of the plain network's MACs, found on
+    training images, with the norms' statistics at it."""
+    low, high = -4.0, 4.0
+    for _ in range(8):
+        threshold = (low + high) / 2
+        turn(net, threshold)
+        tp.update_bn(net, batches[:2])
+        low, high = (threshold, high) if spent(net, batches[2:4])[0] > share * PLAIN else (low, threshold)
+    turn(net, high)
+    tp.update_bn(net, batches)
+    macs, accuracy = spent(net, test)
+    return {"asked": share, "threshold": high, "macs": macs, "accuracy": accuracy}
+
+
+def turn(net: tp.Routed, threshold: float) -> None:
+    for decider in net.deciders.values():
+        decider.threshold = threshold
+
+
+@torch.no_grad()
+def spent(net: tp.Routed, batches: Iterable[Any]) -> tuple[float, float]:
+    """Mean MACs and accuracy."""
+    net.eval()
+    macs, hits = [], []
+    for x, y in batches:
+        logits, trace = net(x)
+        macs.append(tp.Path.of(trace).macs(net).double())
+        hits.append((logits.argmax(1) == y).double())
+    return float(torch.cat(macs).mean()), float(torch.cat(hits).mean())
+
+
+def by_site(net: tp.Routed, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Values of all units, apart by site."""
+    ends = np.cumsum([len(site.units) for site in net.sites.values()])
+    return dict(zip(net.sites, np.split(values, ends[:-1]), strict=True))
+
+
+def one_sided(net: tp.Routed, rates: NDArray[Any]) -> float:
+    """Mean MACs if only a layer's own closed filters were left out, and not its inputs: which the paper counts is not
+    said."""
+    dense: dict[str, int] = {}
+    layers = {name: module for name, module in net.model.named_modules() if name in net.sites}
+    handles = [
+        layer.register_forward_hook(lambda m, _, y, name=name: dense.update({name: y[0, 0].numel() * m.weight.numel()}))
+        for name, layer in layers.items()
+    ]
+    with torch.no_grad():
+        net.model(torch.zeros(1, *net.example_shape))
+    for handle in handles:
+        handle.remove()
+    shares = by_site(net, rates)
+    saved = sum((1 - float(shares[name].mean())) * macs for name, macs in dense.items())
+    gates = sum(decider_cost(site.decider).macs for site in net.sites.values() if site.decider is not None)
+    return net.layout.plain.macs - saved + gates
+
+
+@torch.no_grad()
+def right(model: nn.Module, test: Loader) -> float:
+    """Accuracy of a plain network."""
+    model.eval()
+    return sum(int((model(x).argmax(1) == y).sum()) for x, y in test) / len(test.data)
+
+
+def readme(rows: list[Json], pruned: list[Json]) -> str:
+    """The record's page."""
+    plain = next((row for row in rows if row["name"] == "plain"), None)
+    first = rows[0]
+    head = ABOUT.format(images=f"{BATCHES * 250:,}", **first)
+    lines = [
+        "| network | MACs | of plain | trained | updated | shuffled | usual path | parameters |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    if plain is not None:
+        lines.append(f"| plain, trained on alike | {count(plain['macs'])} | 100.0% | {plain['accuracy']:.2%} | | | | |")
+    for row in rows:
+        if row["name"] == "plain":
+            continue
+        usual = row["usual"]
+        lines.append(
+            f"| {LABELS[row['name']]} | {count(row['macs'])} ({count(row['one_sided'])}) | {row['macs'] / PLAIN:.1%} | "
+            f"{row['accuracy']:.2%} | {row['updated']:.2%} | {row['shuffled']:.2%} | {usual['updated']:.2%} at "
+            f"{usual['macs'] / PLAIN:.1%} ({usual['accuracy']:.2%}) | {row['narrow']:,} of {row['params']:,} |"
+        )
+    lines += [
+        f"| {LABELS[row['name']]}, dialled to {one['asked']:.1%} | {count(one['macs'])} | {one['macs'] / PLAIN:.1%} "
+        f"| | {one['accuracy']:.2%} | | | |"
+        for row in rows
+        for one in row.get("dialled", [])
+    ]
+    lines += [
+        f"| {row['how']} pruned to {row['asked']:.0%} ({row['epochs']} epochs) | {count(row['macs'])} | "
+        f"{row['macs_share']:.1%} | {row['accuracy']:.2%} | | | | {row['params']:,} |"
+        for row in pruned
+    ]
+    lines += ["", "![accuracy against MACs](accuracy-macs.png)", "", "![filters by the losses' weights](runs.png)", ""]
+    return "\n".join([head, *lines, NOTES.strip(), ""])
 
 
 if __name__ == "__main__":
