@@ -14,6 +14,7 @@ from tyro import conf
 
 from torchpaths.cli import MISUSED, OK, complain
 from torchpaths.cli.methods import import_model, named
+from torchpaths.cli.names import translated
 from torchpaths.cli.options import Json, emit, parse, speaking
 from torchpaths.cli.tables import side_by_side
 from torchpaths.errors import near
@@ -40,8 +41,13 @@ def run(arguments: list[str]) -> int:
     method, rest = _take("--method", rest)
     if method is not None:
         recipe = _with_method(recipe, named(method))
+    theirs = translated(rest)
+    if theirs is not None:
+        return complain(theirs, MISUSED)
     options, recipe = _parse(name, recipe, rest)
-    if ":" in recipe.model:
+    if recipe.finetune and recipe.data == RECIPES["finetune"]().data and not pathlib.Path(recipe.data).exists():
+        return complain("which images? Give --data FOLDER, with a folder for each class, or train/ and val/.", MISUSED)
+    if ":" in recipe.model and "/" not in recipe.model:
         import_model(recipe.model)
     with speaking(options.json) as console:
         train(recipe, options.out, resume=options.resume)
@@ -99,13 +105,15 @@ def _parse(name: str, recipe: Recipe, arguments: list[str]) -> tuple[Any, Recipe
     """The options ``out``, ``resume`` and ``json``, and the recipe with its overrides.
 
     tyro takes what a field accepts from its annotation, and ``Recipe.method`` is annotated as any method. So it is a
-    field of its own here, annotated as the method it is; of several methods each is one in turn, under its class.
+    field of its own here, annotated as the method it is; of several methods each is one in turn, under its class. So is
+    what the network learns from, of which ``None`` is a choice for one field and not for all.
     """
+    plain = dataclasses.replace(recipe, distil=None)
     fields: list[tuple[str, Any, Any]] = [
         ("out", Annotated[pathlib.Path, conf.arg(help="Run folder.")], pathlib.Path("runs") / name),
         ("resume", Annotated[bool, conf.arg(help="Go on with the run in the folder, if there is one.")], True),
         ("json", Json, False),
-        ("recipe", Annotated[Recipe, conf.arg(name=""), conf.AvoidSubcommands], recipe),
+        ("recipe", Annotated[Recipe, conf.arg(name=""), conf.AvoidSubcommands], plain),
         ("distil", _Distil, _Distil.of(recipe.distil)),
     ]
     about = (

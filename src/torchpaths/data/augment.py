@@ -1,8 +1,8 @@
 """Augmentation as a pure function of (seed, epoch, index).
 
 What happens to an image never depends on its batch, rank or worker, so a run that was cut off, or spread over other
-machines, sees the same pixels. Padding, cropping, flipping and erasing work on whole batches; RandAugment's operations
-are torchvision's, given parameters of ours.
+machines, sees the same pixels. Padding, cropping, flipping and erasing work on whole batches; resized crops and
+RandAugment's operations are torchvision's, given parameters of ours.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ class Augment:
     """Random changes to training images, in this order.
 
     Attributes:
+        crop: (least, most) share of the area of a random box that is scaled to the image's size, as torchvision's
+            ``RandomResizedCrop``; (0.35, 1.0) is gentle, (0.08, 1.0) usual for training on ImageNet from scratch. None
+            for none.
         randaugment: (operations, magnitude 0 to 30) of `torchpaths.data.randaugment`; None for none.
         pad: zero pixels on each side, of which a crop of the image's size is taken; 4 is usual on CIFAR.
         flip: mirror left to right, with probability 1/2.
@@ -38,10 +41,15 @@ class Augment:
     flip: bool = False
     randaugment: tuple[int, int] | None = None
     erase: float = 0.0
+    crop: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.pad < 0:
             raise DataError(f"pad={self.pad}: give zero or more pixels.")
+        if self.crop is not None and not 0 < self.crop[0] <= self.crop[1] <= 1:
+            raise DataError(
+                f"crop={self.crop}: give least and most of the area, above 0 and up to 1, e.g. (0.35, 1.0)."
+            )
         if not 0 <= self.erase <= 1:
             raise DataError(f"erase={self.erase}: give a probability, 0 to 1.")
         if self.randaugment is not None and not (self.randaugment[0] >= 1 and 0 <= self.randaugment[1] <= 30):
@@ -49,7 +57,9 @@ class Augment:
                 f"randaugment={self.randaugment}: give (operations from 1, magnitude 0 to 30), e.g. (2, 9)."
             )
 
-    def __call__(self, images: NDArray[np.uint8], *, seed: int, epoch: int, indices: ArrayLike) -> NDArray[np.uint8]:
+    def __call__(
+        self, images: NDArray[np.uint8], *, seed: int, epoch: int, indices: ArrayLike, side: int | None = None
+    ) -> NDArray[np.uint8]:
         """Augmented copies.
 
         Args:
@@ -57,17 +67,22 @@ class Augment:
             seed: of the run.
             epoch: from 0.
             indices: ``[n]``, each image's number in its set.
+            side: of resized crops in pixels; None for the size of the images.
 
         Returns:
-            uint8 ``[n, H, W, C]``.
+            uint8 ``[n, H, W, C]``, of resized crops ``[n, side, side, C]``.
         """
         which = np.asarray(indices, dtype=np.int64)
         if which.shape != images.shape[:1]:
             raise DataError(
                 f"{len(images)} images came with indices of shape {list(which.shape)}; give one index per image."
             )
+        # torchvision's transforms take a second to import.
+        if self.crop is not None:
+            from torchpaths.data.crops import random_crops
+
+            images = random_crops(images, self.crop, side, seed=seed, epoch=epoch, indices=which)
         if self.randaugment is not None:
-            # torchvision's transforms take a second to import.
             from torchpaths.data.randaugment import randaugment
 
             images = randaugment(images, *self.randaugment, seed=seed, epoch=epoch, indices=which)

@@ -95,6 +95,8 @@ class Form:
         channels: 1 or 3.
         scale: whether images of another size are scaled and cropped; otherwise they are an error.
         drop_colour: whether colour images may become grey; otherwise they are an error in a set of one channel.
+        crop: share of the shorter side that is left around the centre of an image that is scaled; the rest is cut off.
+        bicubic: whether to scale with bicubic weights, otherwise bilinear; both over all pixels that fall on one.
     """
 
     height: int
@@ -102,6 +104,8 @@ class Form:
     channels: int
     scale: bool = False
     drop_colour: bool = False
+    crop: float = 1.0
+    bicubic: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -131,14 +135,15 @@ class Form:
                 "give channels=3 to read every image as RGB, or channels=1 to read every image as grey."
             )
         image = image.convert("RGB" if self.channels == 3 else "L")
-        if image.size != (self.width, self.height):
+        if image.size != (self.width, self.height) or (self.scale and self.crop < 1):
             if not self.scale:
                 raise DataError(
                     f"{where}: {image.height} x {image.width} pixels in a set of {self.height} x {self.width}; "
                     f"give size= to scale every image, e.g. size={min(self.height, self.width)}."
                 )
-            # The shorter side to the size, then the centre: the usual crop for evaluation.
-            image = ImageOps.fit(image, (self.width, self.height), Image.Resampling.BILINEAR)
+            # The shorter side to the size (or to size / crop), then the centre: the usual crop for evaluation.
+            how = Image.Resampling.BICUBIC if self.bicubic else Image.Resampling.BILINEAR
+            image = ImageOps.fit(image, (self.width, self.height), how, bleed=(1 - self.crop) / 2)
         return np.asarray(image, dtype=np.uint8).reshape(self.shape)
 
 

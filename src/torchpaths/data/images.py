@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Sequence
 from functools import cached_property
@@ -170,6 +171,8 @@ def read_stored(
     channels: int | None = None,
     skip_corrupt: bool = False,
     limit: int | None = None,
+    crop: float = 1.0,
+    bicubic: bool = False,
 ) -> ImageSet:
     """An `ImageSet` of stored images, decoded into memory now if they fit.
 
@@ -182,6 +185,8 @@ def read_stored(
         skip_corrupt: leave images out that cannot be decoded, and warn, instead of raising. Where the set does not fit
             into memory, this decodes every image once to know them.
         limit: bytes the decoded images may take; None: half of the free memory.
+        crop: with ``size``, share of the shorter side that is left around the centre, see `Form`.
+        bicubic: with ``size``, how to scale.
 
     Raises:
         DataError: for an image that cannot be decoded or has another size or mode, with file and row; for an empty set.
@@ -189,7 +194,7 @@ def read_stored(
     rows = np.arange(len(stored.labels))
     if not len(rows):
         raise DataError(f"{stored.name} holds no images.")
-    form = _find_form(stored, size, channels)
+    form = dataclasses.replace(_find_form(stored, size, channels), crop=crop, bicubic=bicubic)
     fits = len(rows) * form.bytes <= (memory() if limit is None else limit)
 
     pixels: NDArray[np.uint8] | Lazy

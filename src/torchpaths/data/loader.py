@@ -41,6 +41,7 @@ class Loader:
         mean: per channel, scale 0 to 1; None takes the set's own. Give the training set's when testing.
         std: as ``mean``.
         workers: threads that prepare batches ahead; 0 prepares each when it is asked for.
+        side: pixels to which resized crops of the images are brought; None for the size of the images.
 
     Raises:
         DataError: for a batch size that ``world`` does not divide or that leaves no batch, a rank out of range, a mean
@@ -61,6 +62,7 @@ class Loader:
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         workers: int = 1,
+        side: int | None = None,
     ) -> None:
         if not 0 <= rank < world:
             raise DataError(f"rank {rank} of {world}: ranks go from 0 to {world - 1}.")
@@ -85,6 +87,7 @@ class Loader:
         self.mean = tuple(data.mean if mean is None else mean)
         self.std = tuple(data.std if std is None else std)
         self.workers = workers
+        self.side = side
         self._epoch = 0
         self._levels = _levels(self.mean, self.std, data.shape[2])
 
@@ -141,7 +144,7 @@ class Loader:
     def _prepare(self, epoch: int, indices: NDArray[np.int64]) -> Batch:
         images = self.data.read(indices)
         if self.augment is not None:
-            images = self.augment(images, seed=self.seed, epoch=epoch, indices=indices)
+            images = self.augment(images, seed=self.seed, epoch=epoch, indices=indices, side=self.side)
         n, height, width, channels = images.shape
         x = np.empty((n, channels, height, width), np.float32)
         for channel in range(channels):

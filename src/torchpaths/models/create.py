@@ -124,11 +124,11 @@ class Source:
     def __str__(self) -> str:
         return self.name if self.library == "torchpaths" else f"{self.library}/{self.name}"
 
-    def make(self) -> nn.Module:
-        """A fresh model, without weights unless asked for.
+    def check(self) -> Callable[..., nn.Module]:
+        """What makes the model.
 
         Raises:
-            RunError: for an unknown name (with near names), a missing library or arguments the model does not take.
+            RunError: for an unknown name (with near names) or a missing library.
         """
         if self.library not in _LIBRARIES:
             raise RunError(
@@ -139,13 +139,27 @@ class Source:
         # timm's names may end in the tag of a set of weights, "resnet50.a1_in1k".
         if (self.name.partition(".")[0] if self.library == "timm" else self.name) not in known:
             own = self.library == "torchpaths"
-            hint = near(self.name, known) + (" Others: 'timm/<name>', 'torchvision/<name>'." if own else "")
-            if own and ":" in self.name:
+            hint = near(self.name, known)
+            prefixed = _prefixed(self.name) if own else []
+            if prefixed:
+                hint = f"With its prefix there is {' and '.join(map(repr, prefixed))}."
+            elif own and ":" not in self.name:
+                hint += " Others: 'timm/<name>', 'torchvision/<name>'."
+            elif own:
                 hint = (
                     "Nothing is imported because a file names it: give --model "
                     f"{self.name} on the command line, or put what makes it into torchpaths.models.MODELS."
                 )
             raise RunError(f"there is no model {str(self)!r}. {hint}")
+        return build
+
+    def make(self) -> nn.Module:
+        """A fresh model, without weights unless asked for.
+
+        Raises:
+            RunError: as `check`, and for arguments the model does not take.
+        """
+        build = self.check()
         try:
             return build(self.name, **self.kwargs)
         except (TypeError, ValueError, RuntimeError) as error:
@@ -156,6 +170,8 @@ class Source:
 def source(name: str, classes: int, *, channels: int = 3, **kwargs: Any) -> Source:
     """Where a model comes from, by name; see `create_model`."""
     library, _, bare = name.rpartition("/")
+    if library == "torchvision":
+        bare = bare.partition(":")[0]
     if library == "timm":
         return Source(library, bare, {"num_classes": classes, "in_chans": channels, **kwargs})
     if library == "torchvision" and channels != 3:
@@ -170,6 +186,8 @@ def create_model(name: str, classes: int, *, channels: int = 3, **kwargs: Any) -
 
     Args:
         name: one of `MODELS`, where models of your own may be put too, ``"timm/<name>"`` or ``"torchvision/<name>"``.
+            The tag of a set of weights, as in ``"timm/resnet34.a1_in1k"`` or ``"torchvision/resnet18:DEFAULT"``, makes
+            no difference here; see `torchpaths.models.published`.
         classes: width of the last layer.
         channels: of the images; torchvision's models take 3 only.
         **kwargs: passed on to the model's own constructor.
@@ -178,6 +196,34 @@ def create_model(name: str, classes: int, *, channels: int = 3, **kwargs: Any) -
         RunError: for an unknown name (with near names), a missing library or arguments the model does not take.
     """
     return source(name, classes, channels=channels, **kwargs).make()
+
+
+def split_tag(name: str) -> tuple[str, str]:
+    """A model's name and the tag of a set of trained weights behind it; empty where there is none."""
+    library, slash, bare = name.partition("/")
+    if not slash or library not in ("timm", "torchvision"):
+        return name, ""
+    network, _, tag = bare.partition("." if library == "timm" else ":")
+    return f"{library}/{network}", tag
+
+
+def tagged(name: str) -> bool:
+    """Whether a model's name stands for trained weights."""
+    return bool(split_tag(name)[1])
+
+
+def _prefixed(name: str) -> list[str]:
+    """A name, or one with a tag, with the prefixes under which there is such a model."""
+    found = [f"{library}/{name}" for library in ("timm", "torchvision")]
+    return [each for each in found if split_tag(each)[0].partition("/")[2] in _names(each.partition("/")[0])]
+
+
+def _names(library: str) -> list[str]:
+    """Names of a library's models; none where it is not installed."""
+    try:
+        return _LIBRARIES[library]()[1]
+    except RunError:
+        return []
 
 
 def _own() -> tuple[Callable[..., nn.Module], list[str]]:

@@ -2,7 +2,8 @@
 
 Safetensors, or what ``torch.save`` wrote of tensors, numbers and text alone: a bare state_dict, or a checkpoint of timm
 (``.pth.tar``), of torchvision's references or of a trainer, which hold one under a name of their own. Wrappers put
-words before the names of all tensors (DDP, torch.compile, this library's `Routed`); they are taken off.
+words before the names of all tensors (DDP, torch.compile, a trainer, this library's `Routed`); they are taken off. A
+last layer of other classes may be left out, where that is asked for.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import pickle
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,23 @@ from torchpaths.files.tensors import read_tensors
 _HOLDERS = ("state_dict", "model", "model_state_dict", "module", "net", "weights")
 """Under which checkpoints keep a state_dict, in the order in which they are looked for."""
 
-_WRAPPERS = ("module.", "_orig_mod.", "model.")
-"""What wrappers put before every name."""
+
+@dataclass(frozen=True)
+class Head:
+    """A last layer that starts anew.
+
+    Attributes:
+        name: of the layer, or of several with commas between.
+        was: classes of the weights; None where they have no such layer.
+        now: classes of the network.
+    """
+
+    name: str
+    was: int | None
+    now: int
 
 
-def load_weights(model: nn.Module, path: Path | str) -> None:
+def load_weights(model: nn.Module, path: Path | str, new_head: bool = False) -> Head | None:
     """Fill ``model`` from a file, strictly: every tensor has its place and every place its tensor.
 
     Batch normalisation's ``num_batches_tracked`` may be absent: older files have none, and with a fixed momentum it has
@@ -36,14 +50,27 @@ def load_weights(model: nn.Module, path: Path | str) -> None:
     Args:
         model: changed only if everything fits.
         path: the file, see above.
+        new_head: a last layer of another number of classes, or that the file lacks, stays as it is in ``model``.
+
+    Returns:
+        The last layer, where it stayed as it was.
 
     Raises:
         RunError: for a file that is missing, truncated or changed, that only running code in it would read, or that
             belongs to another network.
     """
-    path = Path(path)
+    return fill(model, read_weights(path), str(path), new_head)
+
+
+def fill(model: nn.Module, weights: Mapping[str, Tensor], where: str, new_head: bool = False) -> Head | None:
+    """Fill ``model`` from tensors by name; ``where`` is what errors call them. The rest as `load_weights`."""
     wanted = model.state_dict()
-    found = _unwrapped(read_weights(path), wanted)
+    found = _unwrapped(dict(weights), wanted)
+    head = _head(model, found) if new_head else None
+    if head is not None:
+        own = tuple(f"{name}." for name in head.name.split(", "))
+        found = {name: value for name, value in found.items() if not name.startswith(own)}
+        wanted = {name: value for name, value in wanted.items() if not name.startswith(own)}
     problems = [
         *_some("absent from the file", [k for k in wanted if k not in found and not k.endswith("num_batches_tracked")]),
         *_some("unknown to the model", [k for k in found if k not in wanted]),
@@ -58,12 +85,37 @@ def load_weights(model: nn.Module, path: Path | str) -> None:
     ]
     if problems:
         raise RunError(
-            f"{path} holds the weights of another network than this {type(model).__name__}: {'; '.join(problems)}. "
-            "Create the network the file was made for (depth, shortcut, classes)."
+            f"{where} holds the weights of another network than this {type(model).__name__}: {'; '.join(problems)}. "
+            f"Create the network they were made for (depth, shortcut, classes){_only_head(model, found, new_head)}."
         )
     with torch.no_grad():
         for name, value in found.items():
             wanted[name].copy_(value)
+    return head
+
+
+def _only_head(model: nn.Module, found: Mapping[str, Tensor], new_head: bool) -> str:
+    """A remedy more, where nothing but the last layer differs."""
+    return "" if new_head or _head(model, found) is None else ", or fine-tune them for these classes (finetune=True)"
+
+
+def _head(model: nn.Module, found: Mapping[str, Tensor]) -> Head | None:
+    """The last layers, if they alone differ from what a file has, and in their classes alone; else None."""
+    wanted = {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
+    differ = [k for k, v in wanted.items() if k not in found or found[k].shape != v.shape]
+    layers = {name: m for name, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))}
+    names = list(dict.fromkeys(k.rpartition(".")[0] for k in differ))
+    if not names or not set(names) <= layers.keys():
+        return None
+    absent = [k for k in differ if k not in found]
+    other = [k for k in differ if k in found]
+    if absent and (other or names != [list(layers)[-1]]):
+        return None
+    if any(found[k].dim() != wanted[k].dim() or found[k].shape[1:] != wanted[k].shape[1:] for k in other):
+        return None
+    if len({len(wanted[k]) for k in differ}) != 1 or len({len(found[k]) for k in other}) > 1:
+        return None
+    return Head(", ".join(names), len(found[other[0]]) if other else None, len(wanted[differ[0]]))
 
 
 def read_weights(path: Path | str) -> dict[str, Tensor]:
@@ -118,12 +170,12 @@ def _is_dict(found: Any) -> bool:
 
 
 def _unwrapped(found: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors without what wrappers put before all of their names."""
-    while not found.keys() & wanted.keys():
-        prefix = next((p for p in _WRAPPERS if found and all(name.startswith(p) for name in found)), None)
-        if prefix is None:
+    """The same tensors without what wrappers put before all of their names: module., _orig_mod., model., net., ..."""
+    while found and not found.keys() & wanted.keys():
+        prefix, dot, _ = next(iter(found)).partition(".")
+        if not dot or not all(name.startswith(f"{prefix}.") for name in found):
             break
-        found = {name.removeprefix(prefix): value for name, value in found.items()}
+        found = {name.removeprefix(f"{prefix}."): value for name, value in found.items()}
     return found
 
 

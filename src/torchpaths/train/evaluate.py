@@ -93,9 +93,9 @@ def images_for(run: Run, *, data: str | None = None, split: str = "test", skip_c
     Raises:
         DataError: for images that cannot be read or do not belong to this network.
     """
-    recipe = dataclasses.replace(
-        run.recipe, data=data or run.recipe.data, skip_corrupt=skip_corrupt or run.recipe.skip_corrupt
-    )
+    recipe = dataclasses.replace(run.recipe, skip_corrupt=skip_corrupt or run.recipe.skip_corrupt)
+    if data is not None and pathlib.Path(data).resolve() != pathlib.Path(recipe.data):
+        recipe = dataclasses.replace(recipe, data=data, holdout=None)  # nothing of it was trained on
     images = open_images(recipe, split)
     _check_belongs(images, run)
     return images

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from torchpaths.data import ImageSet, Loader, open_data
+from torchpaths.data.crops import room
 from torchpaths.errors import RouteError, RunError
 from torchpaths.files.disk import inside
 from torchpaths.files.document import read_json as read_typed
 from torchpaths.files.tensors import read_tensors
-from torchpaths.models import create_model, load_weights
+from torchpaths.models import create_model
 from torchpaths.narrowing.left import Left
 from torchpaths.narrowing.rebuild import rebuild
 from torchpaths.narrowing.widen import widen
@@ -27,6 +28,7 @@ from torchpaths.routing import route, route_plain
 from torchpaths.schema import MOST, Positive, Share, Side, reading
 from torchpaths.train import checkpoint
 from torchpaths.train.distil import START, Teacher, teaches
+from torchpaths.train.finetune import begin
 from torchpaths.train.narrowed import NARROWED, read_left
 from torchpaths.train.recipe import Json, Recipe
 
@@ -187,9 +189,27 @@ def read_accuracy(folder: pathlib.Path) -> float:
     return summary.accuracy
 
 
-def open_images(recipe: Recipe, split: str) -> ImageSet:
-    """A split of the recipe's data set."""
-    return open_data(recipe.data, split, recipe.skip_corrupt, recipe.size)
+def open_images(recipe: Recipe, split: str, spare: bool = False) -> ImageSet:
+    """A split of the recipe's data set.
+
+    Args:
+        recipe: which, and what its images are brought to.
+        split: "train", "test" or "validation".
+        spare: where training takes resized crops, images of more pixels, of which crops are taken.
+    """
+    size, crop = recipe.size, recipe.crop or 1.0
+    if spare and size is not None and recipe.augment.crop is not None:
+        size, crop = room(size), 1.0
+    return open_data(
+        recipe.data,
+        split,
+        recipe.skip_corrupt,
+        size,
+        channels=recipe.channels,
+        crop=crop,
+        bicubic=bool(recipe.bicubic),
+        holdout=recipe.held,
+    )
 
 
 def build(recipe: Recipe, classes: tuple[str, ...], shape: tuple[int, int, int], pretrained: bool = True) -> Routed:
@@ -199,18 +219,19 @@ def build(recipe: Recipe, classes: tuple[str, ...], shape: tuple[int, int, int],
         recipe: model, weights, method, start and seed.
         classes: class names.
         shape: (H, W, C) of an image.
-        pretrained: load the recipe's weights, if it has any, or the network of the run that it starts from.
+        pretrained: load the recipe's weights, if it has any or its model's name stands for some, or the network of the
+            run that it starts from.
 
     Raises:
-        RunError: if that run's network is another one.
+        RunError: if that run's network is another one, or weights are or cannot be fetched.
     """
     torch.manual_seed(recipe.seed)
     height, width, channels = shape
     if pretrained and recipe.start is not None:
         return _started(recipe, classes, (channels, height, width))
     model = create_model(recipe.model, len(classes), channels=channels)
-    if pretrained and recipe.weights is not None:
-        load_weights(model, recipe.weights)
+    if pretrained:
+        begin(recipe, model, channels)
     # Noise and not zeros, so that comparing outputs while routing would show a difference.
     example = torch.randn(2, channels, height, width, generator=torch.Generator().manual_seed(0))
     return route_plain(model, example) if recipe.method is None else route(model, recipe.method, example=example)

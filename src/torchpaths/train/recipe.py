@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from torchpaths.data import Augment
+from torchpaths.data.holdout import Holdout
 from torchpaths.errors import RunError, near
 from torchpaths.files.encode import decode, encode, public
 from torchpaths.methods.base import Method
+from torchpaths.models.create import tagged
+from torchpaths.models.hub import PREFIX
 from torchpaths.schema import checked, convert, reading
 from torchpaths.train.distil import START, Distil
 
@@ -34,16 +37,33 @@ class Recipe:
     model: str
     """Network by name, as for `torchpaths.models.create_model`: "cifar_resnet56", "timm/resnet50" and so on."""
     data: str
-    """Data set: "digits", a folder with train and test Parquet files, or the root of an ImageFolder."""
+    """Data set: "digits", a folder with train and test Parquet files, or one of image files, train/CLASS/ and
+    test/CLASS/ (or val/); with holdout also CLASS/ alone."""
     method: Method | None = None
     """Who decides which parts are open; None trains the plain network."""
     weights: Path | None = None
-    """safetensors file of the plain network's weights to start from; None starts from scratch."""
+    """File of the plain network's weights to start from: safetensors, .pth or .pth.tar. None starts from those that
+    the model's name stands for, as timm/resnet34.a1_in1k and torchvision/resnet18:DEFAULT do, or from scratch."""
     start: Path | None = None
     """Run folder whose network this run starts from, with its deciders and, if it was narrowed, as narrow; None for a
     network of its own."""
+    finetune: bool = False
+    """Start from trained weights, with a last layer of its own where they tell other classes apart; what of size, crop,
+    bicubic, mean and std is not given is the weights' own. See `torchpaths.train.finetune`."""
     size: int | None = None
     """Side in pixels to which images are brought; None leaves them as they are."""
+    crop: float | None = None
+    """With size, the share of the shorter side that is left around the centre, as timm's crop_pct; None leaves all."""
+    bicubic: bool | None = None
+    """With size, whether images are scaled with bicubic weights; otherwise bilinear."""
+    channels: Literal[1, 3] | None = None
+    """1 or 3 reads every image as grey or RGB; None finds out."""
+    holdout: float | None = None
+    """Share of the images kept for testing, of a folder of classes without test images; see holdout_seed."""
+    holdout_seed: int = 0
+    """Which images are held out follows from it and from what they are called."""
+    workers: int = 1
+    """Threads that read and augment images ahead of training; they change nothing else."""
     skip_corrupt: bool = False
     """Leave out images that cannot be decoded, with a warning; otherwise one is an error, with its file and row."""
     epochs: int = 30
@@ -113,18 +133,24 @@ class Recipe:
     """Also train the plain network by the same recipe, into OUT/plain."""
 
     def __post_init__(self) -> None:
-        for f in ("epochs", "batch", "accumulate", "eval_every", "log_every"):
+        for f in ("epochs", "batch", "accumulate", "eval_every", "log_every", "workers"):
             self._whole(f, 1)
         for f in ("checkpoint_steps", "size", "threads"):
             if getattr(self, f) is not None:
                 self._whole(f, 1)
-        for f in ("seed", "update_bn"):
+        for f in ("seed", "update_bn", "holdout_seed"):
             self._whole(f, 0)
         self._number("lr", above=0)
         self._number("gamma", above=0)
         for f in ("weight_decay", "warmup", "final_lr"):
             self._number(f)
         self._number("momentum", below=1)
+        if self.holdout is not None:
+            self._number("holdout", above=0, below=1)
+        if self.crop is not None and not (self._is_number(self.crop) and 0 < self.crop <= 1):
+            raise RunError(f"crop={self.crop!r}: the share of the shorter side that is left, above 0 and up to 1.")
+        if self.channels not in (None, 1, 3):
+            raise RunError(f"channels={self.channels!r}: images can be read with 1 (grey) or 3 (RGB) channels.")
         self._number("smoothing", below=1)
         if self.ema is not None:
             self._number("ema", above=0, below=1)
@@ -150,13 +176,16 @@ class Recipe:
             raise RunError(
                 "start takes a run's network, weights and all, which has no plain twin; leave out weights and twin."
             )
-        if self.distil is not None and self.distil.teacher == START and self.weights is None and self.start is None:
+        trained = self.weights is not None or self.start is not None or self.finetune or tagged(self.model)
+        if self.distil is not None and self.distil.teacher == START and not trained:
             raise RunError(
                 "distil learns from the network that training starts from, which here has random weights; give weights "
                 "or start, or the folder of a run for a teacher."
             )
         if self.update_bn and self.ema is not None:
             raise RunError("update_bn measures the network, not the average of its weights; leave out one of the two.")
+        if self.finetune and self.start is not None:
+            raise RunError("start takes a run's network, weights and all; leave out finetune (--no-finetune).")
         if self.batch % self.accumulate:
             raise RunError(
                 f"batch {self.batch} does not split into accumulate={self.accumulate} micro-batches of equal size."
@@ -174,7 +203,10 @@ class Recipe:
         if self.final_lr > self.lr:
             raise RunError(f"final_lr={self.final_lr:g} is above lr={self.lr:g}.")
         if self.warmup >= self.epochs:
-            raise RunError(f"warmup of {self.warmup:g} epochs fills all {self.epochs}; make it shorter.")
+            raise RunError(
+                f"warmup of {self.warmup:g} epochs fills all {self.epochs}; make it shorter, or leave it out with "
+                "--warmup 0 (warmup=0 in Python)."
+            )
         if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
             raise RunError("nesterov needs optimizer 'sgd' with a momentum above 0.")
         if (self.mean is None) != (self.std is None):
@@ -195,17 +227,24 @@ class Recipe:
 
     def _number(self, name: str, above: float | None = None, below: float = math.inf) -> None:
         value = getattr(self, name)
-        good = (
-            isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value < below
-        )
+        good = self._is_number(value) and value < below
         if not good or (value < 0 if above is None else value <= above):
             least = "at least 0" if above is None else f"above {above:g}"
             raise RunError(f"{name}={value!r}: a number {least}{'' if below == math.inf else f' and below {below:g}'}.")
+
+    @staticmethod
+    def _is_number(value: Any) -> bool:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
     def _one_of(self, name: str, kinds: tuple[str, ...]) -> None:
         value = getattr(self, name)
         if value not in kinds:
             raise RunError(f"{name}={value!r} is unknown. {near(str(value), kinds)}")
+
+    @property
+    def held(self) -> Holdout | None:
+        """Which images are held out."""
+        return None if self.holdout is None else Holdout(self.holdout, self.holdout_seed)
 
     def to_json(self) -> Json:
         """Every field as JSON values; nested dataclasses name their class."""
@@ -222,6 +261,8 @@ class Recipe:
         for name in data:
             if name not in names:
                 raise RunError(f"a recipe has no field {name!r}. {near(name, names)}")
+        if str(data.get("model")).startswith(PREFIX):
+            raise RunError(f"a recipe from a file names no model of the hub, as {data['model']!r}; nothing is fetched.")
         values = {name: decode(value, name) for name, value in data.items()}
         with reading("not a whole recipe", RunError, "it was edited, or written by another program"):
             values |= {
@@ -242,6 +283,12 @@ class Recipe:
             if name not in names:
                 raise RunError(f"a recipe has no field {name!r}. {near(name, names)}")
         return dataclasses.replace(self, **changes)
+
+
+def filled(kept: Mapping[str, Any]) -> Json:
+    """A recipe in JSON form with the fields that an older version did not write, at their defaults."""
+    absent = (f for f in dataclasses.fields(Recipe) if f.name not in kept and f.default is not dataclasses.MISSING)
+    return {**kept, **{f.name: encode(f.default) for f in absent}}
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -15,6 +15,7 @@ from torchpaths.methods.base import Method
 from torchpaths.methods.coded_paths import CodedPaths
 from torchpaths.methods.gated_blocks import GatedBlocks
 from torchpaths.methods.gated_filters import GatedFilters
+from torchpaths.train.distil import START, Distil
 from torchpaths.train.recipe import Recipe
 
 _CODED = CodedPaths()
@@ -218,6 +219,53 @@ def cifar10_gated_filters(
     )
 
 
+def finetune(
+    data: Path = Path("images"),
+    model: str = "timm/resnet34.a1_in1k",
+    weights: Path | None = None,
+    target: float = 0.7,
+    epochs: int = 6,
+    method: Method | None = None,
+) -> Recipe:
+    """Gates for a trained network of timm or torchvision, or your own, on a folder of your images.
+
+    Gates learn in few epochs at a learning rate that leaves trained weights nearly where they are; the network that
+    training starts from teaches, which keeps its accuracy. Crops are gentler than for training from scratch. What the
+    model decides, as the size of images and their normalisation, is filled in when training begins.
+
+    Args:
+        data: folder with ``train/<class>/`` and ``val/<class>/`` (or ``test``), or with ``<class>/`` alone, of which a
+            fifth of the images is kept for testing.
+        model: "timm/NAME.TAG", "torchvision/NAME:TAG", both with a default for the tag, "hf-hub:user/model", or a name
+            of `torchpaths.models.MODELS`.
+        weights: safetensors, .pth or .pth.tar, in place of what the model's name stands for.
+        target: share of blocks to open.
+        epochs: passes over the training images.
+        method: another way of deciding; None for gates at ``target``.
+    """
+    return Recipe(
+        model=model,
+        data=str(data),
+        weights=weights,
+        method=method or GatedBlocks(budget=Budget(open=target)),
+        finetune=True,
+        channels=3,
+        holdout=0.2,
+        workers=4,
+        epochs=epochs,
+        batch=32,
+        lr=0.01,
+        weight_decay=1e-4,
+        nesterov=True,
+        schedule="cosine",
+        warmup=0.5,
+        distil=Distil(START),
+        channels_last=True,
+        augment=Augment(flip=True, crop=(0.35, 1.0)),
+        log_every=20,
+    )
+
+
 RECIPES: dict[str, Callable[..., Recipe]] = {
     f.__name__: f
     for f in (
@@ -227,6 +275,7 @@ RECIPES: dict[str, Callable[..., Recipe]] = {
         cifar10_adaptive_depth,
         cifar10_coded_paths,
         cifar10_gated_filters,
+        finetune,
     )
 }
 """Recipes by name."""

@@ -2,6 +2,7 @@
 
 recipe.json           the resolved recipe
 run.json              versions, commit, machine, data set
+holdout.json          which images were kept for testing, where the folder has none of its own for that
 narrowed.json         what is left of the network's filters, where it was narrowed
 metrics.jsonl         a line for each window of steps and each evaluated epoch
 checkpoints/          see `torchpaths.train.checkpoint`
@@ -16,21 +17,23 @@ import dataclasses
 import pathlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from torchpaths.data import ImageSet, Loader
+from torchpaths.data import Loader
 from torchpaths.errors import RunError
 from torchpaths.files.tensors import to_bytes
 from torchpaths.files.write import disk, write_file, write_json
 from torchpaths.meter.allocator import keep_memory
+from torchpaths.terminal import Console
 from torchpaths.train import checkpoint
 from torchpaths.train.distributed import World, barrier, joined
 from torchpaths.train.environment import describe, emulated
 from torchpaths.train.evaluation import evaluation, settle
-from torchpaths.train.folder import Run, build, load_run, open_images, read_json, read_recipe, teacher_of
+from torchpaths.train.finetune import completed
+from torchpaths.train.folder import Run, build, load_run, read_json, read_recipe, teacher_of
+from torchpaths.train.images import Images, open_both, write_held_out
 from torchpaths.train.lock import held
 from torchpaths.train.loop import Hooks, Loop
 from torchpaths.train.metrics import Metrics
@@ -45,21 +48,6 @@ SCHEMA = "torchpaths.run/1"
 
 _LATEST = ("accuracy", "ema_accuracy", "paths", "macs", "macs_share", "open", "open_by_kind", "losses", "warnings")
 """What a run's summary keeps of its last evaluation."""
-
-
-@dataclass(frozen=True)
-class _Data:
-    """What training one network needs of the data set; shared by a network and its plain twin."""
-
-    train: ImageSet
-    test: ImageSet
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    @property
-    def json(self) -> Json:
-        named = {"name": self.train.name, "images": [len(self.train), len(self.test)], "classes": self.train.classes}
-        return {**named, "shape": self.train.shape, "mean": self.mean, "std": self.std}
 
 
 def train(recipe: Recipe, out: pathlib.Path | str, resume: bool = True, quiet: bool = False) -> Json:
@@ -83,12 +71,16 @@ def train(recipe: Recipe, out: pathlib.Path | str, resume: bool = True, quiet: b
         DataError: for images that cannot be read.
         RouteError: for a method that does not fit the model.
     """
-    out, recipe = pathlib.Path(out), resolved(recipe)
+    out = pathlib.Path(out)
+    recipe, words = completed(resolved(recipe))
     with joined(recipe.device) as world, _arithmetic(recipe):
         if world.device.type == "cpu":
             keep_memory()
         _check_divides(recipe, world)
-        data = _open(recipe)
+        data = open_both(recipe)
+        if world.main and not quiet:
+            for line in words:
+                Console(stderr=True, soft_wrap=True).print(line, style="bold")
         summary = _train(recipe, out, world, data, resume, quiet)
         if recipe.twin:
             plain = _train(plain_twin(recipe), out / "plain", world, data, resume, quiet)
@@ -116,23 +108,6 @@ def resolved(recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, **changes)
 
 
-def _open(recipe: Recipe) -> _Data:
-    train, test = open_images(recipe, "train"), open_images(recipe, "test")
-    if train.shape != test.shape or train.classes != test.classes:
-        raise RunError(
-            f"{recipe.data}: training images {train.shape} in {len(train.classes)} classes, test images {test.shape} "
-            f"in {len(test.classes)}; they must be alike. Set size to bring images to one size."
-        )
-    mean, std = recipe.mean or train.mean, recipe.std or train.std
-    if len(mean) != train.shape[2]:
-        raise RunError(
-            f"mean and std have {len(mean)} channels, the images {train.shape[2]}; give one number per channel."
-        )
-    if len(train) < recipe.batch:
-        raise RunError(f"batch {recipe.batch} is more than the {len(train)} training images; choose a smaller one.")
-    return _Data(train, test, tuple(mean), tuple(std))
-
-
 def _check_divides(recipe: Recipe, world: World) -> None:
     if recipe.batch % (world.size * recipe.accumulate):
         raise RunError(
@@ -155,7 +130,7 @@ def _arithmetic(recipe: Recipe) -> Iterator[None]:
             torch.set_num_threads(threads)
 
 
-def _train(recipe: Recipe, out: pathlib.Path, world: World, data: _Data, resume: bool, quiet: bool) -> Json:
+def _train(recipe: Recipe, out: pathlib.Path, world: World, data: Images, resume: bool, quiet: bool) -> Json:
     """One network into one folder, which is this run's alone meanwhile."""
     with ExitStack() as stack:
         if world.main:
@@ -170,17 +145,19 @@ def _train(recipe: Recipe, out: pathlib.Path, world: World, data: _Data, resume:
         return _trained(recipe, out, world, data, quiet)
 
 
-def _trained(recipe: Recipe, out: pathlib.Path, world: World, data: _Data, quiet: bool) -> Json:
+def _trained(recipe: Recipe, out: pathlib.Path, world: World, data: Images, quiet: bool) -> Json:
     """See `_train`, of a folder that is ready."""
     done = out / "summary.json"
     written = ("weights.safetensors", *(["ema.safetensors"] if recipe.ema is not None else []))
     if done.is_file() and all((out / name).is_file() for name in written):
         return read_json(done)
-    net = build(recipe, data.train.classes, data.train.shape).to(world.device)
+    found = checkpoint.load(out / "checkpoints")
+    # A run that goes on has its weights, and needs nobody's.
+    pretrained = found is None or recipe.start is not None
+    net = build(recipe, data.train.classes, data.test.shape, pretrained).to(world.device)
     if recipe.channels_last:
         net = net.to(memory_format=torch.channels_last)
     state = State.fresh(net, recipe, len(data.train.classes))
-    found = checkpoint.load(out / "checkpoints")
     if found is not None:
         state.restore(found, recipe)
     loader = Loader(
@@ -194,6 +171,8 @@ def _trained(recipe: Recipe, out: pathlib.Path, world: World, data: _Data, quiet
         drop_last=True,
         mean=data.mean,
         std=data.std,
+        workers=recipe.workers,
+        side=recipe.size,
     )
     kept = found.metrics if found is not None else 0
     metrics = Metrics(out / "metrics.jsonl", kept) if world.main else None
@@ -205,7 +184,7 @@ def _trained(recipe: Recipe, out: pathlib.Path, world: World, data: _Data, quiet
             if found is not None:
                 report.say(f"resumed at step {state.step} of {recipe.epochs * len(loader)}")
             hooks = _hooks(recipe, out, world, data, loader, metrics, report)
-            Loop(recipe, world, state, loader, hooks, teacher_of(recipe, data.train, world.device)).run()
+            Loop(recipe, world, state, loader, hooks, teacher_of(recipe, data.test, world.device)).run()
     finally:
         if metrics is not None:
             metrics.close()
@@ -220,7 +199,7 @@ def _hooks(
     recipe: Recipe,
     out: pathlib.Path,
     world: World,
-    data: _Data,
+    data: Images,
     loader: Loader,
     metrics: Metrics | None,
     report: Report,
@@ -273,7 +252,7 @@ def _begun(out: pathlib.Path) -> bool:
     return (out / "checkpoints").exists() or (out / "summary.json").is_file() or (out / NARROWED).is_file()
 
 
-def _prepare(recipe: Recipe, out: pathlib.Path, world: World, data: _Data) -> None:
+def _prepare(recipe: Recipe, out: pathlib.Path, world: World, data: Images) -> None:
     """Writes what a run folder says of its run before the first step."""
     if (out / "run.json").is_file() and _begun(out):
         return
@@ -282,6 +261,7 @@ def _prepare(recipe: Recipe, out: pathlib.Path, world: World, data: _Data) -> No
     if left is not None:
         with disk(out, "nothing was trained yet"):
             write_left(out, left, str(recipe.start))
+    write_held_out(recipe, out)
     write_json(out / "run.json", {"schema": SCHEMA, "seed": recipe.seed, "data": data.json, **describe(world)})
 
 

@@ -17,7 +17,7 @@ from torchpaths.train.checkpoint import Checkpoint
 from torchpaths.train.distil import Distilled, labels_of
 from torchpaths.train.ema import Ema
 from torchpaths.train.objective import Objective
-from torchpaths.train.recipe import Json, Recipe, differences
+from torchpaths.train.recipe import Json, Recipe, differences, filled
 from torchpaths.train.seed import seed_heads
 
 
@@ -160,7 +160,7 @@ class State:
 
 def check_same_recipe(kept: Json, recipe: Recipe, what: str) -> None:
     """Raises unless a run kept with one recipe may be continued by another; how often to save or log may differ."""
-    changed = [d for d in differences(kept, recipe.to_json()) if d.partition(":")[0] not in _FREE]
+    changed = [d for d in differences(filled(kept), recipe.to_json()) if d.partition(":")[0] not in _FREE]
     if changed:
         raise RunError(
             f"{what} was made by another recipe: {'; '.join(changed)}. Repeat its recipe to resume it, or choose a new "
@@ -184,7 +184,7 @@ def _form(tensor: Tensor) -> str:
 
 
 _WEIGHTS = ("net.", "heads.", "ema.")
-_FREE = ("checkpoint_steps", "checkpoint_minutes", "twin")
+_FREE = ("checkpoint_steps", "checkpoint_minutes", "twin", "workers")
 
 
 def make_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -1,0 +1,99 @@
+"""What timm, torchvision and others call what a recipe has under another name; who knows theirs is told ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+_SIZE = "--size"
+_MODEL = "--model"
+_NONE = ""
+
+KNOWN: dict[str, tuple[str, str]] = {
+    # theirs: ours, and how
+    "--arch": (_MODEL, "timm/NAME or torchvision/NAME"),
+    "-a": (_MODEL, "timm/NAME or torchvision/NAME"),
+    "--network": (_MODEL, "timm/NAME or torchvision/NAME"),
+    "--architecture": (_MODEL, "timm/NAME or torchvision/NAME"),
+    "--pretrained": (_MODEL, "with a tag, timm/NAME.TAG or torchvision/NAME:TAG; or a file, --weights FILE"),
+    "--checkpoint": ("--weights", "FILE"),
+    "--initial-checkpoint": ("--weights", "FILE"),
+    "--ckpt": ("--weights", "FILE"),
+    "--pretrained-path": ("--weights", "FILE"),
+    "--img-size": (_SIZE, "PIXELS"),
+    "--image-size": (_SIZE, "PIXELS"),
+    "--imgsz": (_SIZE, "PIXELS"),
+    "--input-size": (_SIZE, "PIXELS"),
+    "--train-crop-size": (_SIZE, "PIXELS"),
+    "--val-crop-size": (_SIZE, "PIXELS"),
+    "--crop-pct": ("--crop", "SHARE"),
+    "--val-resize-size": ("--crop", "SHARE, of size to it"),
+    "--interpolation": ("--bicubic", "or --no-bicubic"),
+    "--in-chans": ("--channels", "1 or 3"),
+    "--num-classes": (_NONE, "the classes are the folders of --data"),
+    "--batch-size": ("--batch", "IMAGES, over all processes"),
+    "-b": ("--batch", "IMAGES, over all processes"),
+    "--grad-accum-steps": ("--accumulate", "N"),
+    "--validation-batch-size": (_NONE, "evaluation takes 256 images at a time"),
+    "--learning-rate": ("--lr", "RATE"),
+    "--blr": ("--lr", "RATE"),
+    "--lr-base": ("--lr", "RATE"),
+    "--min-lr": ("--final-lr", "RATE"),
+    "--lr-min": ("--final-lr", "RATE"),
+    "--warmup-epochs": ("--warmup", "EPOCHS"),
+    "--lr-warmup-epochs": ("--warmup", "EPOCHS"),
+    "--sched": ("--schedule", "step or cosine"),
+    "--lr-scheduler": ("--schedule", "step or cosine"),
+    "--decay-milestones": ("--milestones", "EPOCH ..."),
+    "--lr-step-size": ("--milestones", "EPOCH ..."),
+    "--decay-rate": ("--gamma", "FACTOR"),
+    "--lr-gamma": ("--gamma", "FACTOR"),
+    "--opt": ("--optimizer", "sgd or adamw"),
+    "--wd": ("--weight-decay", "RATE"),
+    "--label-smoothing": ("--smoothing", "SHARE"),
+    "--num-epochs": ("--epochs", "N"),
+    "--data-path": ("--data", "FOLDER"),
+    "--data-dir": ("--data", "FOLDER"),
+    "--dataset": ("--data", "FOLDER"),
+    "--train-dir": ("--data", "FOLDER, that holds train/ and val/"),
+    "--val-dir": ("--data", "FOLDER, that holds train/ and val/"),
+    "--output": ("--out", "FOLDER"),
+    "--output-dir": ("--out", "FOLDER"),
+    "-o": ("--out", "FOLDER"),
+    "--save-dir": ("--out", "FOLDER"),
+    "--experiment": ("--out", "FOLDER"),
+    "-j": ("--workers", "N"),
+    "--num-workers": ("--workers", "N"),
+    "--amp": ("--precision", "bf16"),
+    "--amp-dtype": ("--precision", "fp32 or bf16"),
+    "--fp16": ("--precision", "bf16"),
+    "--bf16": ("--precision", "bf16"),
+    "--torchcompile": ("--compile", ""),
+    "--model-ema": ("--ema", "DECAY, e.g. 0.999"),
+    "--model-ema-decay": ("--ema", "DECAY, e.g. 0.999"),
+    "--hflip": ("--augment.flip", ""),
+    "--hflip-prob": ("--augment.flip", ""),
+    "--scale": ("--augment.crop", "LEAST MOST, of the area"),
+    "--aa": ("--augment.randaugment", "OPERATIONS MAGNITUDE"),
+    "--auto-augment": ("--augment.randaugment", "OPERATIONS MAGNITUDE"),
+    "--reprob": ("--augment.erase", "PROBABILITY"),
+    "--random-erase": ("--augment.erase", "PROBABILITY"),
+    "--log-interval": ("--log-every", "STEPS"),
+    "--print-freq": ("--log-every", "STEPS"),
+    "--checkpoint-hist": (_NONE, "the last two checkpoints and the best are kept"),
+    "--kd-model-name": ("--distil.teacher", "start or RUN"),
+    "--val-split": ("--holdout", "SHARE"),
+    "--freeze": (_NONE, "every layer is trained; a small --lr leaves weights nearly where they are"),
+}
+"""Names of timm's and torchvision's training scripts, and of others that many know."""
+
+
+def translated(arguments: Sequence[str]) -> str | None:
+    """What to say of arguments under other libraries' names, all of them at once; None where there is none."""
+    found: dict[str, str] = {}
+    for argument in arguments:
+        given = argument.partition("=")[0]
+        name = given.replace("_", "-") if given.startswith("--") else given
+        if name in KNOWN:
+            ours, how = KNOWN[name]
+            found[given] = f"did you mean {ours}{' ' if how else ''}{how}?" if ours else f"there is none; {how}."
+    return " ".join(f"{given}: {said}" for given, said in found.items()) or None

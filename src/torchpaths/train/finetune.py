@@ -1,0 +1,117 @@
+"""What a recipe leaves open and its model and images decide: ``completed`` fills it in, and says so in words.
+
+A trained network is worth its weights only on images as it saw them. So where ``finetune`` asks for it, size,
+normalisation and the crop of evaluation are those that the weights were published with, and a last layer of other
+classes starts anew. Nobody can teach such a layer: the network that training starts from says nothing of these classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from torchpaths.data.sources import class_names
+from torchpaths.models import create_model
+from torchpaths.models.create import tagged
+from torchpaths.models.hub import PREFIX, hosted
+from torchpaths.models.published import Published, fetched, of_config, published
+from torchpaths.models.weights import Head, fill, read_weights
+from torchpaths.train.distil import START
+from torchpaths.train.recipe import Recipe
+
+
+def completed(recipe: Recipe) -> tuple[Recipe, list[str]]:
+    """A recipe with nothing left open, and what a reader should know of the weights it starts from, a line each.
+
+    What is complete stays as it is, so a recipe from a run folder does. Weights that the model's name stands for are
+    fetched, where they are not on this machine.
+
+    Raises:
+        RunError: for names without such a model, weights that are of another network or cannot be fetched.
+        DataError: for images that cannot be read.
+    """
+    known: Published | None = None
+    if recipe.model.startswith(PREFIX):
+        found = hosted(recipe.model)
+        known = of_config(recipe.model, found.config)
+        recipe = dataclasses.replace(recipe, model=found.model, weights=recipe.weights or found.weights)
+    if recipe.finetune:
+        return _finetuned(recipe, known or published(recipe.model))
+    if recipe.weights is None and recipe.start is None:
+        if tagged(recipe.model):
+            return recipe, [f"starts from the weights {recipe.model}"]
+        trained = published(recipe.model)
+        if trained is not None:
+            return recipe, [f"starts from random weights; --model {trained.name} stands for trained ones"]
+    return recipe, []
+
+
+def begin(recipe: Recipe, model: nn.Module, channels: int) -> Head | None:
+    """Fill a recipe's network with the trained weights that it starts from, if there are any.
+
+    Returns:
+        Its last layer, where that starts anew.
+    """
+    found = _weights(recipe, channels)
+    return None if found is None else fill(model, found[0], found[1], recipe.finetune)
+
+
+def _weights(recipe: Recipe, channels: int) -> tuple[Mapping[str, Tensor], str] | None:
+    """The tensors that a recipe starts from, and what they are called; None for none."""
+    if recipe.weights is not None:
+        return read_weights(recipe.weights), str(recipe.weights)
+    return (fetched(recipe.model, channels), recipe.model) if tagged(recipe.model) else None
+
+
+def _finetuned(recipe: Recipe, known: Published | None) -> tuple[Recipe, list[str]]:
+    """See `completed`; ``known`` is what is published for the model."""
+    changes: dict[str, Any] = {}
+    if known is not None:
+        own = {name: getattr(known, name) for name in ("size", "mean", "std", "crop", "bicubic")}
+        if recipe.channels == 1:
+            del own["mean"], own["std"]
+        if recipe.mean is not None:
+            own.pop("mean", None), own.pop("std", None)
+        changes = {name: value for name, value in own.items() if getattr(recipe, name) is None}
+        if recipe.weights is None:
+            changes["model"] = known.name
+    recipe = dataclasses.replace(recipe, **changes)
+    classes = class_names(recipe.data, recipe.held)
+    channels = recipe.channels or 3
+    model = create_model(recipe.model, len(classes), channels=channels)
+    begun = _weights(recipe, channels)
+    if begun is None:
+        return _without_teacher(recipe), [_random(recipe)]
+    weights, name = begun
+    head = fill(model, weights, name, new_head=True)
+    if head is None:
+        return recipe, [f"starts from the weights {name}, its last layer for {len(classes)} classes with them"]
+    was = "no last layer" if head.was is None else f"a last layer {head.name} for {head.was} classes"
+    new = f"starts from the weights {name}; they have {was}, so one for {head.now} classes starts anew"
+    if _taught(recipe):
+        new += (
+            ". Nobody teaches it, as the network it starts from knows other classes; for a teacher train the plain "
+            "network first, --method none, and give its run, --distil.teacher RUN"
+        )
+    return _without_teacher(recipe), [new]
+
+
+def _taught(recipe: Recipe) -> bool:
+    return recipe.distil is not None and recipe.distil.teacher == START
+
+
+def _without_teacher(recipe: Recipe) -> Recipe:
+    return dataclasses.replace(recipe, distil=None) if _taught(recipe) else recipe
+
+
+def _random(recipe: Recipe) -> str:
+    """What is said where there is nothing to fine-tune."""
+    if ":" in recipe.model and "/" not in recipe.model:
+        return f"RANDOM WEIGHTS, unless {recipe.model} loads some itself; trained ones are --weights FILE"
+    return (
+        f"RANDOM WEIGHTS: none are published for {recipe.model} and none were given, so there is nothing to fine-tune. "
+        "Give --weights FILE, or another --model; from scratch, --lr 0.1 and more --epochs"
+    )
