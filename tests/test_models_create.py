@@ -58,7 +58,8 @@ def test_further_arguments_reach_the_model() -> None:
         ("cifar_resnet56.tag", "Did you mean 'cifar_resnet56'"),
         ("timm/resnet5o", "Did you mean 'resnet50'"),
         ("torchvision/resnet51", "Did you mean 'resnet50'"),
-        ("resnet50", "Others: 'timm/<name>'"),
+        ("resnet50", "With its prefix there is 'timm/resnet50' and 'torchvision/resnet50'"),
+        ("my_network", "Others: 'timm/<name>'"),
         ("keras/resnet50", "no library 'keras'; write 'timm/resnet50'"),
     ],
 )

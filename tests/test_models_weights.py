@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from torchpaths.errors import RunError
 from torchpaths.models import cifar_resnet, load_weights
+from torchpaths.models.weights import Head
 
 
 @pytest.fixture
@@ -123,3 +124,50 @@ def test_what_holds_no_weights_by_name_is_said(content: Any, tmp_path: Path) -> 
     torch.save(content, tmp_path / "weights.pth")
     with pytest.raises(RunError, match=r"no weights by name; write them"):
         load_weights(cifar_resnet(14), tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "model.", "net.", "module._orig_mod.", "student.backbone."]
+)
+def test_what_wrappers_put_before_all_names_is_taken_off(prefix: str, tmp_path: Path) -> None:
+    state = cifar_resnet(20).state_dict()
+    torch.save({"state_dict": {f"{prefix}{name}": value for name, value in state.items()}}, tmp_path / "w.pth.tar")
+    model = cifar_resnet(20)
+    assert load_weights(model, tmp_path / "w.pth.tar") is None
+    assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+
+
+def test_a_prefix_before_some_names_only_is_another_network(tmp_path: Path) -> None:
+    state = {(k if k.startswith("linear") else f"backbone.{k}"): v for k, v in cifar_resnet(20).state_dict().items()}
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(RunError, match=r"unknown to the model \(backbone\.conv1\.weight"):
+        load_weights(cifar_resnet(20), tmp_path / "w.pth", new_head=True)
+
+
+@pytest.mark.parametrize("was", [100, None])
+def test_a_last_layer_of_other_classes_starts_anew_where_that_is_asked_for(was: int | None, tmp_path: Path) -> None:
+    state = cifar_resnet(20, classes=was or 10).state_dict()
+    if was is None:
+        state = {k: v for k, v in state.items() if not k.startswith("linear.")}
+    save_file(state, tmp_path / "w.safetensors")
+    model = cifar_resnet(20, classes=5)
+    before = model.linear.weight.clone()
+    with pytest.raises(RunError, match="or fine-tune them for these classes"):
+        load_weights(model, tmp_path / "w.safetensors")
+    head = load_weights(model, tmp_path / "w.safetensors", new_head=True)
+    assert head == Head("linear", was, 5)
+    assert torch.equal(model.linear.weight, before)
+    assert torch.equal(model.conv1.weight, state["conv1.weight"])
+
+
+def test_a_last_layer_that_fits_is_kept(file: Path) -> None:
+    model = cifar_resnet(20)
+    assert load_weights(model, file, new_head=True) is None
+    assert torch.equal(model.linear.weight, load_file(file)["linear.weight"])
+
+
+@pytest.mark.parametrize("depth", [14, 32])
+def test_a_new_last_layer_excuses_no_other_difference(depth: int, file: Path) -> None:
+    model = cifar_resnet(depth, classes=5)
+    with pytest.raises(RunError, match="another network"):
+        load_weights(model, file, new_head=True)

@@ -47,7 +47,9 @@ def hosted(name: str) -> Hosted:
     file = fetch(name.removeprefix(PREFIX), ["config.json"], name)
     with reading(file, RunError, "give a model of timm, as timm.models.push_to_hf_hub writes"):
         told: dict[str, Any] = parse(read_bytes(file))
-        architecture, config = told["architecture"], {**told, **told.get("pretrained_cfg", {})}
+        architecture, config = told["architecture"], {**told.get("pretrained_cfg", told)}
+        config["num_classes"] = told.get("num_classes", config.get("num_classes"))
+        _ = [config[field] for field in ("num_classes", "input_size", "mean", "std")]
         arguments = {k: v for k, v in told.get("model_args", {}).items() if k not in ("num_classes", "in_chans")}
     if arguments:
         raise RunError(
