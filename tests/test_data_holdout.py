@@ -99,3 +99,9 @@ def test_an_empty_class_is_named(tmp_path: Path, inside: str) -> None:
 def test_a_share_out_of_range_is_refused(share: float) -> None:
     with pytest.raises(DataError, match=r"between 0 and 1, e\.g\. 0\.2"):
         Holdout(share)
+
+
+def test_images_without_class_folders_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(encode(pictures(1)[0]))
+    with pytest.raises(DataError, match="put them into one folder per class"):
+        open_data(tmp_path, "train", holdout=FIFTH)

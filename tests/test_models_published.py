@@ -139,3 +139,9 @@ def test_a_tag_makes_no_difference_where_no_weights_are_asked_for(offline: Path)
 def test_a_name_without_its_prefix_is_answered_with_those_that_exist(name: str, said: str) -> None:
     with pytest.raises(RunError, match=said):
         create_model(name, 10)
+
+
+@pytest.mark.parametrize("name", ["hf-hub:nope", "hf-hub:a/b/c", "hf-hub:", "hf-hub:a b/c"])
+def test_what_is_no_name_on_the_hub_is_said(name: str, offline: Path) -> None:
+    with pytest.raises(RunError, match="write hf-hub:user/model"):
+        hosted(name)

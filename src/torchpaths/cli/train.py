@@ -19,6 +19,7 @@ from torchpaths.cli.options import Json, emit, parse, speaking
 from torchpaths.cli.tables import side_by_side
 from torchpaths.errors import near
 from torchpaths.methods import METHODS, Method, Together
+from torchpaths.models.hub import PREFIX
 from torchpaths.train.distil import Distil
 from torchpaths.train.evaluate import summary, survey_run
 from torchpaths.train.recipe import Recipe
@@ -47,7 +48,7 @@ def run(arguments: list[str]) -> int:
     options, recipe = _parse(name, recipe, rest)
     if recipe.finetune and recipe.data == RECIPES["finetune"]().data and not pathlib.Path(recipe.data).exists():
         return complain("which images? Give --data FOLDER, with a folder for each class, or train/ and val/.", MISUSED)
-    if ":" in recipe.model and "/" not in recipe.model:
+    if ":" in recipe.model and "/" not in recipe.model and not recipe.model.startswith(PREFIX):
         import_model(recipe.model)
     with speaking(options.json) as console:
         train(recipe, options.out, resume=options.resume)

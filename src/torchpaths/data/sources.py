@@ -97,7 +97,7 @@ def _stored(root: Path, split: str, holdout: Holdout | None) -> Stored:
         if split == "train":
             raise DataError(
                 f"{root} is one file, which serves for testing; "
-                "for training give a folder with train.parquet and test.parquet."
+                "for training give a folder with train.parquet and test.parquet, or with a folder of images per class."
             )
         return ParquetImages(root.name, [root])
     if not root.is_dir():
@@ -110,7 +110,7 @@ def _stored(root: Path, split: str, holdout: Holdout | None) -> Stored:
     if shards:
         return ParquetImages(root.name, shards)
     # torchvision takes a second to import, which the sets above do without.
-    from torchpaths.data.folder import FolderImages
+    from torchpaths.data.folder import SUFFIXES, FolderImages
 
     training, test = root / "train", split != "train"
     tests = [root / name for name in SPLITS["test"] if (root / name).is_dir()]
@@ -124,6 +124,8 @@ def _stored(root: Path, split: str, holdout: Holdout | None) -> Stored:
         if (root / name).is_dir():
             return FolderImages(root.name, root / name, training if training.is_dir() else root / name, test)
     names = SPLITS[split]
+    if any(p.suffix.lower() in SUFFIXES for p in root.iterdir() if p.is_file()):
+        raise DataError(f"{root} holds images, and no folders of them; put them into one folder per class.")
     raise DataError(
         f"{root} has no split {split!r}: looked for {names[0]}.parquet, {names[0]}-*.parquet "
         f"and {names[0]}/<class>/<image>"

@@ -72,6 +72,8 @@ def fetch(repository: str, files: Sequence[str], name: str) -> pathlib.Path:
     """
     hub = need("huggingface_hub", "timm")
     repo, _, revision = repository.partition("@")
+    if repo.count("/") != 1:
+        raise RunError(f"{name} is no name of a model on the hub; write {PREFIX}user/model.")
     wanted = {"repo_id": repo, "revision": revision or None}
     try:
         for file in files:
@@ -86,6 +88,13 @@ def fetch(repository: str, files: Sequence[str], name: str) -> pathlib.Path:
         for file in files:
             if file in there:
                 return pathlib.Path(hub.hf_hub_download(**wanted, filename=file))
+    except hub.errors.HFValidationError as error:
+        raise RunError(f"{name} is no name of a model on the hub; write {PREFIX}user/model.") from error
+    except (hub.errors.RepositoryNotFoundError, hub.errors.RevisionNotFoundError) as error:
+        raise RunError(
+            f"there is no model {name} on the hub for you to read ({reason(error, 120)}); correct the name, or log in "
+            "with hf auth login if it is not public."
+        ) from error
     except Exception as error:  # of whichever HTTP client the hub's uses
         raise unreachable(name, f"https://huggingface.co/{repo}", error) from error
     raise RunError(
