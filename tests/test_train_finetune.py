@@ -220,6 +220,11 @@ def test_a_checkpoint_that_needs_unpickling_says_how_to_convert_it(images: Path,
         completed(of(images, weights=tmp_path / "whole.pth"))
 
 
+def test_a_size_that_the_network_does_not_take_is_answered_with_its_own(images: Path) -> None:
+    with pytest.raises(RunError, match=r"takes no images of 32 x 32 pixels .*its own size is 224, as without --size"):
+        completed(of(images, model="timm/vit_tiny_patch16_224"))
+
+
 def test_a_function_of_ones_own_is_fine_tuned(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,9 +11,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from torchpaths.data.sources import class_names
+from torchpaths.errors import RunError, reason
 from torchpaths.models import create_model
 from torchpaths.models.create import tagged
 from torchpaths.models.hub import PREFIX, hosted
@@ -82,6 +84,7 @@ def _finetuned(recipe: Recipe, known: Published | None) -> tuple[Recipe, list[st
     classes = class_names(recipe.data, recipe.held)
     channels = recipe.channels or 3
     model = create_model(recipe.model, len(classes), channels=channels)
+    _check_size(recipe, model, channels, known)
     begun = _weights(recipe, channels)
     if begun is None:
         return _without_teacher(recipe), [_random(recipe)]
@@ -97,6 +100,20 @@ def _finetuned(recipe: Recipe, known: Published | None) -> tuple[Recipe, list[st
             "network first, --method none, and give its run, --distil.teacher RUN"
         )
     return _without_teacher(recipe), [new]
+
+
+def _check_size(recipe: Recipe, model: nn.Module, channels: int, known: Published | None) -> None:
+    """Raise unless a network takes images of a size other than it was made for."""
+    if known is None or recipe.size is None or recipe.size == known.size:
+        return
+    try:
+        with torch.inference_mode():
+            model.eval()(torch.zeros(1, channels, recipe.size, recipe.size))
+    except Exception as error:  # whatever its layers say
+        raise RunError(
+            f"{recipe.model} takes no images of {recipe.size} x {recipe.size} pixels ({reason(error, 120)}); its own "
+            f"size is {known.size}, as without --size."
+        ) from error
 
 
 def _taught(recipe: Recipe) -> bool:
