@@ -7,8 +7,12 @@ import pathlib
 from typing import Any
 
 import pytest
+import timm
+import torch
 
 import torchpaths as tp
+from shared import encode, pictures
+from torchpaths.cuts import load_cut
 
 EXAMPLES = pathlib.Path(__file__).resolve().parents[1] / "examples"
 
@@ -37,3 +41,24 @@ def test_a_network_whose_filters_each_image_chooses_is_trained_narrowed_and_cut(
     assert isinstance(net, tp.Routed)
     assert {site.kind for site in net.sites.values()} == {"filters"}
     assert "same answers: True" in capsys.readouterr().out
+
+
+def test_own_images_and_a_trained_network_become_one_small_file_without_json(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for label, name in enumerate(("dark", "light")):
+        (tmp_path / "my photos" / name).mkdir(parents=True)
+        for i, pixels in enumerate(pictures(24, 40, 48, seed=label)):
+            (tmp_path / "my photos" / name / f"{i}.png").write_bytes(encode(pixels // 2 + 120 * label))
+    torch.save(timm.create_model("test_resnet", num_classes=2).state_dict(), tmp_path / "mine.pth")
+    file = example("monday").main(
+        tmp_path / "my photos",
+        "timm/test_resnet",
+        tmp_path / "out",
+        macs=0.8,
+        train=f"--weights {tmp_path / 'mine.pth'} --size 32 --epochs 1 --batch 8",
+        shrink="--epochs 1 --images 16 --batch 1 --seconds 0.05",
+    )
+    assert file.stat().st_size > 1000
+    assert load_cut(tmp_path / "out/small/cut").eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 2)
+    assert "layers are integer" in capsys.readouterr().out
