@@ -14,6 +14,7 @@ from torchpaths.errors import RunError
 from torchpaths.methods.together import Together
 from torchpaths.train.recipe import Recipe, differences
 from torchpaths.train.recipes import RECIPES, cifar10_resnet56, resolve
+from torchpaths.train.state import check_same_recipe
 from train_toys import tiny
 
 
@@ -95,3 +96,11 @@ def test_resolve_takes_arguments_of_the_recipe_and_fields_alike() -> None:
     expected = cifar10_resnet56(data=Path("here"), target=0.5, epochs=4)
     assert recipe == expected.override({"lr": 0.2})
     assert recipe.method == GatedBlocks(budget=Budget(open=0.5))
+
+
+def test_a_run_of_an_older_version_goes_on_though_it_names_fewer_fields() -> None:
+    recipe = tiny()
+    kept = {k: v for k, v in recipe.to_json().items() if k not in ("finetune", "holdout_seed", "workers", "crop")}
+    check_same_recipe(kept, recipe, "the run")
+    with pytest.raises(RunError, match="finetune: False -> True"):
+        check_same_recipe(kept, tiny(finetune=True), "the run")
