@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import enum
 import itertools
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,9 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from torchpaths.chosen import OperatingPoint, fixed_path
 from torchpaths.configs import fitted, is_pretrained, note
 from torchpaths.copies import copied
 from torchpaths.costs import evaluating
+from torchpaths.differences import difference
 from torchpaths.errors import PathError, RouteError
 from torchpaths.head import check_rows, head_of, with_rows
 from torchpaths.inputs import call, gather, shape_of
@@ -31,10 +32,7 @@ from torchpaths.junction import Junction
 from torchpaths.path import Bools, Path
 from torchpaths.places.residual.along import copying, hands_on, is_chain, leaves_nothing, rectified_junctions
 from torchpaths.routed import Routed
-
-TOLERANCE = 1e-4
-"""Largest difference of an output, relative to its largest value, with which a cut network counts as the same; for
-half precision twice the distance between neighbouring numbers."""
+from torchpaths.routing import as_routed
 
 
 class _Form(enum.Enum):
@@ -68,7 +66,9 @@ def plain(net: Routed, path: Path | None = None) -> nn.Module:
     return _Cutter(net, opened, _Form.SAFE).cut.module
 
 
-def extract(net: Routed, path: Path, *, classes: Sequence[int] | None = None, example: Any = None) -> nn.Module:
+def extract(
+    net: nn.Module, path: Path | OperatingPoint, *, classes: Sequence[int] | None = None, example: Any = None
+) -> nn.Module:
     """The network along a path as a plain module of its own: the original library's classes, fewer weights.
 
     It shares nothing with ``net`` and contains nothing of torchpaths. Blocks of which nothing is left are taken out of
@@ -76,8 +76,9 @@ def extract(net: Routed, path: Path, *, classes: Sequence[int] | None = None, ex
     they stay as ``nn.Identity``. What comes out was compared with ``net(x, path)`` in evaluation mode.
 
     Args:
-        net: a routed network in any mode, on any device; it is not changed.
-        path: one for the whole batch that names every site.
+        net: a routed network in any mode, on any device, or a plain one, which is then routed as it stands,
+            ``route(net, example=example)``; it is not changed.
+        path: one for the whole batch that names every site, or a point of a front that is one path for all images.
         classes: numbers of the classes whose scores are kept, in this order; the head keeps their rows. None: all.
         example: what to compare on, as for `torchpaths.route`; None for two images of noise of ``net.example_shape``.
 
@@ -85,11 +86,13 @@ def extract(net: Routed, path: Path, *, classes: Sequence[int] | None = None, ex
         ``x -> y``, with training flags as in ``net``.
 
     Raises:
-        PathError: for a path that does not fit, that is per sample, or that leaves sites to decide.
+        PathError: for a path that does not fit, that is per sample, or that leaves sites to decide, as gates of a
+            front's point do.
         RouteError: if the network does not take the example or gives values that are not finite, if it does not know
             these classes or has no head of one layer, or if the cut network does not give the same output.
     """
-    return copy.deepcopy(cut_out(net, path, example, classes).module)
+    routed = as_routed(net, example)
+    return copy.deepcopy(cut_out(routed, fixed_path(path), example, classes).module)
 
 
 @dataclass(frozen=True)
@@ -293,18 +296,3 @@ def run(model: nn.Module, x: Any, **more: Any) -> list[Tensor]:
             "give example=x, images that net(x) accepts."
         ) from error
     return [leaf for leaf in tree_leaves(y[0] if isinstance(model, Routed) else y) if isinstance(leaf, Tensor)]
-
-
-def difference(got: list[Tensor], expected: list[Tensor]) -> float:
-    """The largest difference, in units of what is allowed; infinite where shapes differ or a value is not finite."""
-    if [y.shape for y in got] != [y.shape for y in expected]:
-        return math.inf
-    worst = 0.0
-    for a, b in zip(got, expected, strict=True):
-        if b.is_floating_point() and b.numel():
-            allowed = max(TOLERANCE, 2 * torch.finfo(b.dtype).eps) * b.double().abs().max().clamp(min=1e-30)
-            off = float((a.double() - b.double()).abs().max() / allowed)
-            worst = max(worst, math.inf if math.isnan(off) else off)
-        elif not torch.equal(a, b):
-            return math.inf
-    return worst

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from torchpaths.copies import copied
 from torchpaths.costs import count_macs, count_params, decider_cost, evaluating
+from torchpaths.differences import difference
 from torchpaths.errors import RouteError
-from torchpaths.extraction import difference
 from torchpaths.inputs import Given, call, gather
 from torchpaths.junction import Junction, junctions
 from torchpaths.layout import Cost
@@ -99,7 +100,7 @@ def route(
     return net
 
 
-def route_plain(model: nn.Module, example: Inputs) -> Routed:
+def route_plain(model: nn.Module, example: Inputs | None) -> Routed:
     """A plain network as a routed one: its blocks, or the filters of one without any, open unless a path closes them.
 
     Arguments and errors as for `route`.
@@ -110,6 +111,14 @@ def route_plain(model: nn.Module, example: Inputs) -> Routed:
         with suppress(RouteError):
             return route(model, Filters(), example=example)
         raise
+
+
+def as_routed(net: nn.Module, example: Any = None) -> Routed:
+    """The network itself if it is routed, else a copy of it, routed by `route_plain`.
+
+    Arguments and errors as for `route`.
+    """
+    return net if isinstance(net, Routed) else route_plain(copied(net), example)
 
 
 def _check_example(model: nn.Module, x: Any) -> None:

@@ -1,4 +1,4 @@
-"""``torchpaths export RUN``: a run's network in a file for another back end, where it still skips what is closed."""
+"""``torchpaths export RUN``: a network in a file for another back end, where it still skips what is closed."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import dataclasses
 import pathlib
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from torchpaths.chosen import OperatingPoint
 from torchpaths.cli import OK
-from torchpaths.cli.options import OfRun, emit, parse, read_path, speaking
+from torchpaths.cli.choice import Chosen, OfPath, choose
+from torchpaths.cli.options import emit, parse, speaking
 from torchpaths.data import Loader
 from torchpaths.errors import DataError
 from torchpaths.exports import Exported, export
 from torchpaths.exports.form import Batch
 from torchpaths.exports.int8 import Int8, Quantised
 from torchpaths.exports.verify import AMONG
+from torchpaths.extraction import extract, noise
+from torchpaths.path import Path
 from torchpaths.train.folder import Run
 
 INT8_IMAGES = 256
@@ -23,13 +27,11 @@ INT8_IMAGES = 256
 
 
 @dataclass(frozen=True)
-class Options(OfRun):
+class Options(OfPath):
     """What the verb takes."""
 
     out: pathlib.Path = dataclasses.field(kw_only=True)
     """The file to write: .onnx for ONNX Runtime, .pt2 for torch.export, .xml for OpenVINO."""
-    path: pathlib.Path | None = None
-    """A path, as JSON: the units it names are fixed, what it closes is left out of the file."""
     batch: Batch = "one"
     """What the file takes: single images, or batches of any size."""
     int8: Int8 | None = None
@@ -43,14 +45,28 @@ def run(arguments: list[str]) -> int:
     options = parse(Options, arguments, "export", about)
     with speaking(options.json) as console:
         opened = options.open()
-        path = None if options.path is None else read_path(options.path)
+        chosen = choose(options, opened)
         images = _images(opened, options)
-        made = export(opened.net, options.out, images, path=path, batch=options.batch, int8=options.int8)
-        console.print("\n".join(_lines(made, opened)), soft_wrap=True)
+        net, what, classes = _network(opened, chosen)
+        if images is None:
+            images = noise(opened.net).cpu()
+        made = export(net, options.out, images, path=what, batch=options.batch, int8=options.int8)
+        lines = _lines(made, opened)
+        console.print("\n".join(lines if chosen is None else [f"chosen by {chosen.by}", *lines]), soft_wrap=True)
     if options.json:
-        told = {"mean": opened.mean, "std": opened.std, "classes": opened.classes}
+        told = {"mean": opened.mean, "std": opened.std, "classes": classes}
         emit({"folder": str(options.run), **made.to_json(), **told, "units": [u.name for u in opened.net.layout.units]})
     return OK
+
+
+def _network(opened: Run, chosen: Chosen | None) -> tuple[nn.Module, Path | OperatingPoint | None, tuple[str, ...]]:
+    """What is exported: a network, the path or point to take, and the classes whose scores it gives."""
+    if chosen is None:
+        return opened.net, None, opened.classes
+    if chosen.keep is None:
+        return opened.net, chosen.what, opened.classes
+    small = extract(opened.net, chosen.what, classes=chosen.keep)
+    return small, None, tuple(opened.classes[k] for k in chosen.keep)
 
 
 def _images(opened: Run, options: Options) -> Tensor | None:

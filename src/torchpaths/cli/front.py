@@ -14,8 +14,9 @@ from torchpaths.cli import OK
 from torchpaths.cli.options import OfRun, emit, parse, speaking
 from torchpaths.data import Loader
 from torchpaths.errors import DataError
-from torchpaths.fronts import Front, Point, Profile, front
+from torchpaths.fronts import Front, Profile, front
 from torchpaths.fronts.figure import draw_front
+from torchpaths.fronts.points import name_of
 from torchpaths.fronts.swaps import swaps
 from torchpaths.meter.row import digits
 from torchpaths.surveys.figures import save
@@ -98,6 +99,7 @@ def menu(made: Front, profile: Profile) -> Table:
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
+    table.add_column("", justify="right")
     table.add_column("point", no_wrap=True)
     for name in ("open", "MACs", "accuracy", "ms", "of plain", "gap"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -106,7 +108,8 @@ def menu(made: Front, profile: Profile) -> Table:
     for point in points:
         assert point.time is not None
         table.add_row(
-            _short(point, len(made.layout.units)),
+            str(made.number(point)),
+            name_of(point, len(made.layout.units)),
             f"{point.open:.1%}",
             f"{point.macs / plain:.1%}",
             f"{point.accuracy:.2%}",
@@ -119,10 +122,3 @@ def menu(made: Front, profile: Profile) -> Table:
         lines.append(f"{vague} of {len(points)} times have intervals that say little; measure longer, with --seconds")
     table.caption, table.caption_justify = "\n".join(f"! {line}" for line in lines), "left"
     return table
-
-
-def _short(point: Point, units: int) -> str:
-    if point.fixed:
-        return f"path, {point.chosen} of {units} open"
-    gates = "gates as trained" if point.threshold == 0 else f"gates at {point.threshold:.3g}"
-    return gates if point.path is None else f"{gates}, path"

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from tyro import conf
 
+from torchpaths.chosen import OperatingPoint
 from torchpaths.cli.arguments import Json as Json
 from torchpaths.cli.arguments import emit as emit
 from torchpaths.cli.arguments import parse as parse
@@ -42,7 +43,7 @@ class OfRun:
     """What verbs that run a run's network take."""
 
     run: conf.Positional[pathlib.Path]
-    """Run folder."""
+    """Folder of a run, or of a cut network."""
     data: str | None = None
     """Another image set than the run's, of the same classes and image size."""
     split: Literal["train", "test", "validation"] = "test"
@@ -63,7 +64,13 @@ class OfRun:
         if self.model is not None:
             import_model(self.model)
 
-    def survey(self, *, inference: Inference | None = None, keep_paths: bool = False) -> Surveyed:
+    def survey(
+        self,
+        *,
+        inference: Inference | None = None,
+        keep_paths: bool = False,
+        choice: Path | OperatingPoint | None = None,
+    ) -> Surveyed:
         """The survey asked for, see `survey_run`."""
         return survey_run(
             self.run,
@@ -73,6 +80,7 @@ class OfRun:
             weights=self.weights,
             inference=inference,
             keep_paths=keep_paths,
+            choice=choice,
         )
 
     def open(self) -> Run:

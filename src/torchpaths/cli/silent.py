@@ -17,20 +17,21 @@ from torchpaths.cli.options import OfRun, emit, speaking
 from torchpaths.cli.tables import count
 from torchpaths.costs import count_params
 from torchpaths.data import Loader
+from torchpaths.files.fresh import check_free
 from torchpaths.filtering import filter_states
 from torchpaths.narrowing import Left, left_of, narrow
 from torchpaths.surveys import survey
-from torchpaths.train.narrowed import check_free, save_narrowed
+from torchpaths.train.narrowed import save_narrowed
 
 MOST_STAGES = 12
 """Up to so many stages are shown one by one."""
 
 
-def remove_silent(options: OfRun, out: pathlib.Path) -> int:
+def remove_silent(options: OfRun, out: pathlib.Path, force: bool) -> int:
     """Count, narrow, compare, write and print. Returns the exit status, see `torchpaths.cli.main`."""
     if options.split == "test":  # the default, and what is kept is not to be chosen on test images
         options = dataclasses.replace(options, split="train")
-    check_free(out)
+    check_free(out, force)
     with speaking(options.json) as console:
         surveyed = options.survey(keep_paths=True)
         before, run = surveyed.survey, surveyed.run
@@ -38,7 +39,7 @@ def remove_silent(options: OfRun, out: pathlib.Path) -> int:
         left = left_of(run.net, states)
         net = narrow(run.net, states, run.recipe.method)
         after = survey(net, Loader(surveyed.images, 256, mean=run.mean, std=run.std), classes=run.classes)
-        save_narrowed(net, left, options.run, out)
+        save_narrowed(net, left, run.folder, out, force)
         params = count_params(run.net), count_params(net)
         images = int(before.images.sum())
         title = f"{before.name} on {images:,} images of the {options.split} split"

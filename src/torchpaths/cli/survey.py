@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torchpaths.cli import OK
 from torchpaths.cli.options import OfRun, emit, parse, speaking
-from torchpaths.cli.tables import side_by_side
+from torchpaths.cli.tables import beside_original, side_by_side
 from torchpaths.surveys import gate_health
 from torchpaths.train.evaluate import summary
 
@@ -33,6 +33,8 @@ def run(arguments: list[str]) -> int:
         health = gate_health(found.survey)
         console.print(side_by_side([found.survey]))
         console.print("\n".join(health.rows()))
+        if found.run.spec is not None:
+            console.print(beside_original(found.run.spec))
         console.print("\n".join(f"wrote {path}" for path in (file, *drawn)), soft_wrap=True)
     if options.json:
         gates = {gate.unit: dataclasses.asdict(gate) for gate in health.gates}

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich import box
 from rich.table import Table
 
+from torchpaths.cuts.spec import Spec
 from torchpaths.surveys import Survey
 from torchpaths.text import visible
 
@@ -77,6 +78,13 @@ def _shares(found: Survey) -> tuple[str, str, str]:
     several = len(found.shares) > 1
     units = "\n".join(f"{kind} {share:.1%}" if several else f"{share:.1%}" for kind, share in found.shares.items())
     return "", units, f"{found.macs / found.layout.plain.macs:.1%}"
+
+
+def beside_original(spec: Spec) -> str:
+    """What of its original a cut network is, in words."""
+    shares = {"MACs": (spec.cut.macs, spec.plain.macs), "parameters": (spec.cut.params, spec.plain.params)}
+    told = (f"{count(cut)} of {count(plain)} {what} ({cut / plain:.1%})" for what, (cut, plain) in shares.items())
+    return f"cut out of {spec.source}: {', '.join(told)}"
 
 
 def count(macs: float) -> str:

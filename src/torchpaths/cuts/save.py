@@ -12,7 +12,6 @@ import hashlib
 import itertools
 import json
 import math
-import os
 import pathlib
 import runpy
 import shutil
@@ -29,10 +28,12 @@ from torchpaths.costs import count_macs, count_params
 from torchpaths.cuts import build, loader
 from torchpaths.cuts.code import Code
 from torchpaths.cuts.spec import LOADER, SPEC, WEIGHTS, Spec
+from torchpaths.differences import difference
 from torchpaths.errors import RouteError, RunError
-from torchpaths.extraction import Cut, cut_out, difference, noise, run
+from torchpaths.extraction import Cut, cut_out, noise, run
+from torchpaths.files.fresh import check_free, fresh_folder
 from torchpaths.files.tensors import to_bytes
-from torchpaths.files.write import disk, sync_folder, write_file
+from torchpaths.files.write import write_file
 from torchpaths.layout import Cost
 from torchpaths.methods.base import Method
 from torchpaths.models import Source
@@ -53,7 +54,9 @@ def save_cut(
     keep: Sequence[int] | None = None,
     mean: tuple[float, ...] = (),
     std: tuple[float, ...] = (),
+    images: str | None = None,
     example: Tensor | None = None,
+    force: bool = False,
 ) -> Spec:
     """Cut a network along a path and write it into a folder, whole or not at all.
 
@@ -70,7 +73,9 @@ def save_cut(
         keep: numbers of the classes whose scores are kept, see `torchpaths.extract`; None: all.
         mean: per channel, to be subtracted from images of 0 to 1.
         std: per channel, to divide by after that.
+        images: the set that ``net`` was trained on, by name or folder, for verbs that run the cut network.
         example: images to compare on, as for `extract`.
+        force: replace a network that is there.
 
     Raises:
         PathError, RouteError: as `extract`; and RouteError if no loader gives the same network, as when ``source`` does
@@ -80,47 +85,37 @@ def save_cut(
     folder = pathlib.Path(folder).absolute()  # "." has no name
     _check_json(source)
     source = untrained(source)  # its weights lie beside it
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunError(f"{folder} is there already and not empty; name a new folder, or remove it first.")
+    check_free(folder, force)
     x = (noise(net) if example is None else example).cpu()
     cut = cut_out(net, path, example, keep)
     if keep is not None:
         keep = [int(k) for k in keep]
         classes = tuple(classes[k] for k in keep) if classes else ()
     module = copied(cut.module).cpu().eval()
-    fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
-    with disk(folder, "nothing was written"):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir()
-        try:
-            data = to_bytes(module.state_dict())
-            write_file(fresh / WEIGHTS, data)
-            sha256 = hashlib.sha256(data).hexdigest()
-            expression, edits = _write_loader(fresh, net, cut, source, module, x, sha256)
-            spec = Spec(
-                source=source,
-                network=net.layout.network,
-                path=Path(dict(path), net.layout.fingerprint),
-                build=expression.text,
-                edits=edits,
-                shape=tuple(x.shape[1:]),
-                dtype=str(x.dtype).removeprefix("torch."),
-                mean=tuple(mean),
-                std=tuple(std),
-                classes=tuple(classes),
-                cut=Cost(count_macs(functools.partial(module, x[:1])), count_params(module)),
-                plain=net.layout.plain,
-                sha256=sha256,
-                method=method,
-                kept=None if keep is None else tuple(keep),
-            )
-            write_file(fresh / SPEC, (json.dumps(spec.to_json(), indent=1) + "\n").encode())
-            sync_folder(fresh)
-            os.replace(fresh, folder)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-        sync_folder(folder.parent)
+    with fresh_folder(folder, force) as fresh:
+        data = to_bytes(module.state_dict())
+        write_file(fresh / WEIGHTS, data)
+        sha256 = hashlib.sha256(data).hexdigest()
+        expression, edits = _write_loader(fresh, net, cut, source, module, x, sha256)
+        spec = Spec(
+            source=source,
+            network=net.layout.network,
+            path=Path(dict(path), net.layout.fingerprint),
+            build=expression.text,
+            edits=edits,
+            shape=tuple(x.shape[1:]),
+            dtype=str(x.dtype).removeprefix("torch."),
+            mean=tuple(mean),
+            std=tuple(std),
+            classes=tuple(classes),
+            cut=Cost(count_macs(functools.partial(module, x[:1])), count_params(module)),
+            plain=net.layout.plain,
+            sha256=sha256,
+            method=method,
+            kept=None if keep is None else tuple(keep),
+            data=images,
+        )
+        write_file(fresh / SPEC, (json.dumps(spec.to_json(), indent=1) + "\n").encode())
     return spec
 
 

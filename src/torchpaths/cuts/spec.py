@@ -43,6 +43,7 @@ class Spec:
         plain: those of the original network.
         sha256: of the weights file.
         kept: numbers, in the original, of the classes whose scores are kept; None for all.
+        data: the image set that the original was trained on, by name or folder; None where not known.
     """
 
     source: Source
@@ -60,6 +61,7 @@ class Spec:
     sha256: str
     method: Method | None = None
     kept: tuple[int, ...] | None = None
+    data: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As JSON data."""
@@ -74,6 +76,7 @@ class Spec:
             "input": {"shape": self.shape, "dtype": self.dtype, "mean": self.mean, "std": self.std},
             "classes": self.classes,
             **({} if self.kept is None else {"kept": list(self.kept)}),
+            **({} if self.data is None else {"data": self.data}),
             "cut": dataclasses.asdict(self.cut),
             "plain": dataclasses.asdict(self.plain),
             "weights": {"file": WEIGHTS, "sha256": self.sha256},
@@ -109,6 +112,7 @@ class Spec:
                 sha256=data.weights.sha256,
                 method=method,
                 kept=data.kept,
+                data=data.data,
             )
 
 
@@ -151,3 +155,4 @@ class _Document(Strict, frozen=True):
     plain: Cost
     weights: _Weights
     kept: tuple[Count, ...] | None = None
+    data: str | None = None

@@ -21,9 +21,11 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from torchpaths.chosen import OperatingPoint, set_up
 from torchpaths.copies import copied
+from torchpaths.costs import count_macs, count_params, evaluating
 from torchpaths.errors import RouteError, reason
 from torchpaths.exports.form import Batch, exportable
 from torchpaths.exports.formats import Format, Name, Run
@@ -31,8 +33,10 @@ from torchpaths.exports.int8 import Int8, Quantised, check_int8, quantise
 from torchpaths.exports.program import capture
 from torchpaths.exports.suffixes import format_of
 from torchpaths.exports.verify import probes, verify
+from torchpaths.layout import Cost, Layout
 from torchpaths.path import Path
 from torchpaths.routed import Routed
+from torchpaths.routing import as_routed
 
 __all__ = ["Exported", "export"]
 
@@ -68,11 +72,11 @@ class Exported:
 
 
 def export(
-    net: Routed,
+    net: nn.Module,
     file: str | os.PathLike[str],
     x: Tensor | None = None,
     *,
-    path: Path | None = None,
+    path: Path | OperatingPoint | None = None,
     batch: Batch = "one",
     int8: Int8 | None = None,
 ) -> Exported:
@@ -83,12 +87,13 @@ def export(
     not in the file at all; if nothing is left to decide the file holds the network cut along it, and gives ``y`` alone.
 
     Args:
-        net: a routed network of one tensor, in any mode, on any device; it is not changed.
+        net: a routed network of one tensor, or a plain one, which a file holds as it stands; in any mode, on any
+            device; it is not changed.
         file: what to write; its suffix says for whom: ``.onnx`` for ONNX Runtime, ``.pt2`` for torch.export, ``.xml``
             for OpenVINO (its weights stand beside it in ``.bin``).
         x: images ``[batch, ...]``, by preference real ones: the file is traced with them, and those among them that
-            decide differently from each other are what it is checked on. None for noise.
-        path: units to fix.
+            decide differently from each other are what it is checked on. None for noise; a plain network needs some.
+        path: units to fix; or a point of a front, at whose threshold gates then open in the file.
         batch: "one" takes single images, "any" batches of any size.
         int8: for ONNX Runtime, layers that compute with integers, "static" with ranges of activations found beforehand,
             "dynamic" with ranges found at each call; None for float. Made with half of the images and compared on the
@@ -107,6 +112,9 @@ def export(
         raise RouteError(f"batch={batch!r}; choose one of {', '.join(get_args(Batch))}.")
     into = format_of(target)
     into.check()
+    if not isinstance(net, Routed):
+        net = _bare(net, x) if path is None else as_routed(net, x)
+    net, path = set_up(net, path)
     here = copied(net).cpu().to(memory_format=torch.contiguous_format)
     here.eval().requires_grad_(False)  # branches of a graph take half the time to trace without gradients
     example = _example(here, x)
@@ -129,6 +137,17 @@ def export(
             part.replace(target.parent / part.name)  # what it refers to before the file itself
     outputs = ("y", "open")[: len(program.graph_signature.user_outputs)]
     return Exported(target, into.name, batch, outputs, difference, found.one_sided, quantised)
+
+
+def _bare(model: nn.Module, x: Tensor | None) -> Routed:
+    """A plain network as a routed one without sites: nothing of it is decided."""
+    if not isinstance(x, Tensor):
+        raise RouteError(
+            f"{type(model).__name__} is not routed, so it does not say what it takes; give some: export(net, file, x)."
+        )
+    with evaluating(model):
+        cost = Cost(count_macs(lambda: model(x[:1])), count_params(model))
+    return Routed(model, (), Layout((), cost, cost, type(model).__name__), tuple(x.shape[1:]))
 
 
 def _opened(into: Format, file: pathlib.Path) -> Run:

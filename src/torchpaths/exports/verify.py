@@ -105,7 +105,8 @@ def _answers(net: Routed, path: Path | None, x: Tensor) -> tuple[Tensor, Tensor,
         raise RouteError(f"{net.layout.network} returns {type(found[0][0]).__name__}; only one tensor can be exported.")
     y = torch.cat([y for y, _ in found])
     closed = {name: torch.zeros(1, len(units), dtype=torch.bool) for name, units in net.layout.sites.items()}
-    opened = torch.cat([torch.cat([tr[n].open if n in tr else closed[n] for n in closed], 1) for _, tr in found])
+    rows = [[tr[n].open if n in tr else closed[n] for n in closed] for _, tr in found]
+    opened = torch.cat([torch.cat(row, 1) if row else torch.zeros(1, 0, dtype=torch.bool) for row in rows])
     near = torch.zeros_like(opened)
     start = 0
     for name, site in net.sites.items():

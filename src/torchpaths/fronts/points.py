@@ -144,3 +144,16 @@ def describe(point: Point, layout: Layout) -> str:
         return f"the path with {point.chosen} of {len(layout.units)} units open"
     gates = "gates as trained" if point.threshold == 0 else f"gates at threshold {point.threshold:.3g}"
     return gates if point.path is None else f"{gates}, {point.chosen} other units open"
+
+
+def name_of(point: Choice, units: int) -> str:
+    """What a point is called in menus: ``"path, 3 of 9 open"``, ``"gates at 1.2"``.
+
+    Args:
+        point: any.
+        units: how many the network has.
+    """
+    if point.fixed:
+        return f"path, {point.chosen} of {units} open"
+    gates = "gates as trained" if point.threshold == 0 else f"gates at {point.threshold:.3g}"
+    return gates if point.path is None else f"{gates}, path"

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from torchpaths.budget import Budget
-from torchpaths.errors import BudgetError
+from torchpaths.errors import BudgetError, near
 from torchpaths.fronts import files
 from torchpaths.fronts.measured import Measured, Profile
-from torchpaths.fronts.points import Point, describe
+from torchpaths.fronts.points import Point, describe, name_of
 from torchpaths.fronts.profile import time_points
 from torchpaths.meter.allocator import allocator
 from torchpaths.meter.setting import devices_here
@@ -63,6 +63,33 @@ class Front(Measured):
                 f"Budget({_field(budget)}={_round_up(cost[cheapest])})."
             )
         return max(within, key=lambda point: (point.accuracy, -point.macs))
+
+    def number(self, point: Point) -> int:
+        """The number of one of its points, from 1: the same whichever profile a menu is made with."""
+        return next(i for i, own in enumerate(self.candidates, 1) if own == point.timed(None))
+
+    def point(self, which: int | str, *, profile: Profile | None = None) -> Point:
+        """A point by its number or name in the menu.
+
+        Args:
+            which: 3 or "3"; or "gates at 2.52", "path, 5 of 9 open".
+            profile: whose times it is to have; the first one's by default.
+
+        Raises:
+            BudgetError: for a point that there is not, or a name that several have.
+        """
+        units = len(self.layout.units)
+        menu = {self.number(point): point for point in self.menu(profile or self._first())}
+        names = {number: name_of(point, units) for number, point in menu.items()}
+        found = [n for n, name in names.items() if str(which).strip() in (str(n), name)]
+        if len(found) > 1:
+            raise BudgetError(f"several points are called {which!r}: give the number, {' or '.join(map(str, found))}.")
+        if not found:
+            numbers = ", ".join(map(str, names))
+            raise BudgetError(
+                f"this front has no point {which!r}. {near(str(which), names.values())} Their numbers: {numbers}."
+            )
+        return menu[found[0]]
 
     def _first(self) -> Profile | None:
         return self.profiles[0] if self.profiles else None

@@ -13,13 +13,16 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from torchpaths.errors import MeasureError, PathError
+from torchpaths.chosen import OperatingPoint, set_up
+from torchpaths.errors import MeasureError
 from torchpaths.extraction import plain
 from torchpaths.meter.compare import Compile, Subject, compare
 from torchpaths.meter.row import Measurement
 from torchpaths.meter.timing import LEAST, Timer
 from torchpaths.path import Path
 from torchpaths.routed import Routed
+from torchpaths.routing import as_routed
+from torchpaths.skips.network import skipping
 
 SECONDS = 5.0
 """Timed work for each network and the plain one together."""
@@ -28,7 +31,7 @@ SECONDS = 5.0
 def measure(
     net: nn.Module,
     x: Tensor | Sequence[Tensor],
-    path: Path | None = None,
+    path: Path | OperatingPoint | None = None,
     *,
     against: nn.Module | None = None,
     label: str | None = None,
@@ -49,7 +52,8 @@ def measure(
         net: a routed network, what ``skipping`` made of one, or any module of one tensor, such as an extracted one.
         x: a batch, ``[batch, ...]``; or several of one shape, for networks that do more for one image than for another.
             A pair then runs each of them once, and figures are means over them.
-        path: units chosen from outside, for a routed network.
+        path: units chosen from outside, or a point of a front. A plain network is then routed first, measured along it
+            by leaving out what is closed, and is itself what it stands beside.
         against: the plain network; left out for routed networks, whose original it then is (`torchpaths.extract.plain`,
             sharing weights).
         label: what to call it in the table; its class by default.
@@ -63,7 +67,8 @@ def measure(
     Raises:
         MeasureError: no batch, an empty one, NaN in it, one the network cannot take, on another device or of another
             dtype; no plain network to measure against; no MACs to compare; a compiled network that decides otherwise.
-        PathError: a path of another network, or one for a module that takes none.
+        PathError: a path of another network.
+        RouteError: a path for a plain module in which nothing can be closed.
         RunError: an output that is not finite.
     """
     name = type(net).__name__ if label is None else label
@@ -82,7 +87,7 @@ def measure(
 
 
 def measure_all(
-    nets: Mapping[str, nn.Module | tuple[nn.Module, Path]],
+    nets: Mapping[str, nn.Module | tuple[nn.Module, Path | OperatingPoint]],
     x: Tensor | Sequence[Tensor],
     *,
     against: nn.Module | None = None,
@@ -96,7 +101,8 @@ def measure_all(
     """Several networks beside one plain network, all interleaved in one run: rows that compare with each other.
 
     Args:
-        nets: label -> network, or (network, path). ``against`` may be left out if one of them is routed.
+        nets: label -> network, or (network, path), or (network, point of a front). ``against`` may be left out if one
+            of them is routed.
         x: see `measure`, as are the other arguments; ``seconds`` are spent for each network.
 
     Returns:
@@ -104,9 +110,10 @@ def measure_all(
     """
     if not nets:
         raise MeasureError("no network to measure; give at least one.")
-    pairs_of = {label: given if isinstance(given, tuple) else (given, None) for label, given in nets.items()}
-    subjects = [_subject(label, net, path) for label, (net, path) in pairs_of.items()]
-    original = against if against is not None else _original([net for net, _ in pairs_of.values()])
+    first = x if isinstance(x, Tensor) else next(iter(x), None)
+    given = {label: net if isinstance(net, tuple) else (net, None) for label, net in nets.items()}
+    subjects = [_subject(label, net, path, first) for label, (net, path) in given.items()]
+    original = against if against is not None else _original([subject.module for subject in subjects])
     return compare(
         subjects,
         original,
@@ -121,12 +128,13 @@ def measure_all(
     )
 
 
-def _subject(label: str, net: nn.Module, path: Path | None) -> Subject:
+def _subject(label: str, net: nn.Module, path: Path | OperatingPoint | None, x: Tensor | None) -> Subject:
     if path is not None and not isinstance(net, Routed):
-        raise PathError(
-            f"{label} is a {type(net).__name__}, which takes no path; give the routed network, or leave the path out."
-        )
-    return Subject(label, net, path, isinstance(net, Routed))
+        net = skipping(as_routed(net, x))
+    if not isinstance(net, Routed):
+        return Subject(label, net)
+    made, chosen = set_up(net, path)
+    return Subject(label, made, chosen, routed=True)
 
 
 def _original(nets: Sequence[nn.Module]) -> nn.Module:

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from torchpaths.deciders.filters import FilterGate
+from torchpaths.differences import difference
 from torchpaths.errors import RouteError, near
-from torchpaths.extraction import difference, noise, run
+from torchpaths.extraction import noise, run
 from torchpaths.filtering.sites import filter_sites
 from torchpaths.filtering.states import FilterStates
 from torchpaths.junction import junctions

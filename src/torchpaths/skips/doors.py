@@ -20,8 +20,8 @@ from torch.nn import functional
 from torchpaths.coding.decode import coded_sites, distances
 from torchpaths.costs import count_macs, decider_cost
 from torchpaths.deciders.exit import Exit
+from torchpaths.differences import difference
 from torchpaths.errors import CallError, reason
-from torchpaths.extraction import difference
 from torchpaths.junction import Junction, junctions
 from torchpaths.path import Path
 from torchpaths.places.channels.energy import ENERGIES

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from torchpaths.differences import difference
 from torchpaths.errors import CallError
-from torchpaths.extraction import difference
 from torchpaths.path import Path
 from torchpaths.trace import Decision, Site, Trace
 

@@ -80,7 +80,10 @@ def survey(
                 opened = opened_units(trace, net.layout, len(x))
                 predictions = logits.argmax(1).cpu().numpy()
             if tally is None:
-                tally = _Tally(net.layout, _names(classes, logits.shape[1]), keep_paths)
+                # Where a path chooses everything, no decider is asked.
+                chosen = path is not None and set(net.layout.sites) <= set(path)
+                layout = net.layout.undecided() if chosen else net.layout
+                tally = _Tally(layout, _names(classes, logits.shape[1]), keep_paths)
             tally.decided.update(site for site, decision in trace.items() if decision.score is not None)
             tally.add(opened, class_numbers(y, len(x), len(tally.classes), number), predictions)
     finally:

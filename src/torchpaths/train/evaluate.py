@@ -10,12 +10,15 @@ from typing import Any
 
 import torch
 
+from torchpaths.chosen import OperatingPoint, set_up
 from torchpaths.data import ImageSet, Loader
 from torchpaths.deciders.gate import Gate, Inference
 from torchpaths.errors import DataError, RunError
+from torchpaths.path import Path
 from torchpaths.surveys import Survey, survey
 from torchpaths.text import distinct
-from torchpaths.train.folder import Run, Weights, load_run, open_images, read_seen
+from torchpaths.train.cut_folder import is_cut, load_cut_run
+from torchpaths.train.folder import Run, Weights, load_run, open_images
 from torchpaths.train.seed import seed_evaluation
 
 
@@ -51,17 +54,19 @@ def survey_run(
     weights: Weights = "final",
     inference: Inference | None = None,
     keep_paths: bool = False,
+    choice: Path | OperatingPoint | None = None,
 ) -> Surveyed:
-    """Survey the network of a run folder, on the GPU where there is one.
+    """Survey the network of a folder, on the GPU where there is one.
 
     Args:
-        folder: the run.
+        folder: of a run or a cut network.
         data: another image set than the run's, of the same classes and image size.
         split: which part of it.
         skip_corrupt: leave out images that cannot be decoded instead of raising.
         weights: which of the run's weights.
         inference: what its gates do instead of what the recipe says.
         keep_paths: keep the path of every image, as the figure of easy and hard images needs.
+        choice: along which path, or at which point of its front; None: as the network decides.
 
     Raises:
         RunError: for a folder that is no run, lacks these weights, or has no gates to apply ``inference`` to.
@@ -74,15 +79,32 @@ def survey_run(
         _infer(run, inference)
     seed_evaluation(recipe.seed, 0)
     loader = Loader(images, 256, mean=run.mean, std=run.std)
-    found = survey(run.net, loader, classes=run.classes, keep_paths=keep_paths, progress=True)
+    net, path = set_up(run.net, choice)
+    found = survey(net, loader, classes=run.classes, keep_paths=keep_paths, path=path, progress=True)
     method = () if recipe.method is None else recipe.method.names
     found = dataclasses.replace(found, name=recipe.model, method=method, dataset=images.name, split=split)
     return Surveyed(found, images, run)
 
 
 def open_run(folder: pathlib.Path, weights: Weights = "final") -> Run:
-    """A run folder, opened as `load_run` does, its network on the GPU where there is one."""
-    run = load_run(folder, weights)
+    """Whatever holds a network, opened as a run, on the GPU where there is one.
+
+    Args:
+        folder: of a run; of a cut network, see `torchpaths.train.cut_folder`; or what `torchpaths shrink` wrote, of
+            which it is the run.
+        weights: which of a run's; a cut network has final ones only.
+
+    Raises:
+        RunError: as `load_run`; and for a cut network of which other weights are asked for.
+        DataError: for a cut network that is damaged.
+    """
+    if (folder / "recipe.json").is_file() or not is_cut(folder):
+        shrunk = (folder / "shrunk.json").is_file() and (folder / "run" / "recipe.json").is_file()
+        run = load_run(folder / "run" if shrunk else folder, weights)
+    elif weights != "final":
+        raise RunError(f"{folder} holds a cut network, which has no {weights} weights; leave out --weights {weights}.")
+    else:
+        run = load_cut_run(folder)
     run.net.to("cuda" if torch.cuda.is_available() and run.recipe.device != "cpu" else "cpu")
     return run
 
@@ -96,6 +118,8 @@ def images_for(run: Run, *, data: str | None = None, split: str = "test", skip_c
     recipe = dataclasses.replace(run.recipe, skip_corrupt=skip_corrupt or run.recipe.skip_corrupt)
     if data is not None and pathlib.Path(data).resolve() != pathlib.Path(recipe.data):
         recipe = dataclasses.replace(recipe, data=data, holdout=None)  # nothing of it was trained on
+    if not recipe.data:
+        raise DataError(f"{run.folder} does not say which images its network knows; give them: --data FOLDER.")
     images = open_images(recipe, split)
     _check_belongs(images, run)
     return images
@@ -115,7 +139,8 @@ def _check_belongs(images: ImageSet, run: Run) -> None:
                 f"class {label} of {images.name} is {theirs!r}, {trained} {own!r} there; give a data set of the "
                 "same classes in the same order."
             )
-    shape = read_seen(run.folder).shape
+    channels, height, width = run.net.example_shape
+    shape = (height, width, channels)
     if images.shape != shape:
         raise DataError(
             f"the images of {images.name} are {images.shape} (height, width, channels), {trained} {shape}; give images "

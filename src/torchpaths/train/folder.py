@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from torchpaths.cuts.spec import Spec
 from torchpaths.data import ImageSet, Loader, open_data
 from torchpaths.data.crops import room
 from torchpaths.errors import RouteError, RunError
@@ -31,6 +32,7 @@ from torchpaths.train.distil import START, Teacher, teaches
 from torchpaths.train.finetune import begin
 from torchpaths.train.narrowed import NARROWED, read_left
 from torchpaths.train.recipe import Json, Recipe
+from torchpaths.train.thresholds import read_thresholds, set_thresholds, thresholds_of
 
 Weights: TypeAlias = Literal["final", "ema", "best", "last"]
 """Which weights of a run: the final ones, their average, or those of its best or last checkpoint."""
@@ -76,6 +78,7 @@ class Run:
         mean: per-channel mean for normalisation, scale 0 to 1.
         std: per-channel standard deviation.
         left: what is left of the filters of the recipe's network; None for all of them.
+        spec: of what it was cut, where the folder holds a cut network, see `torchpaths.train.cut_folder`.
     """
 
     folder: pathlib.Path
@@ -85,6 +88,7 @@ class Run:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     left: Mapping[str, Left] | None = None
+    spec: Spec | None = None
 
     def images(self, split: str = "test") -> ImageSet:
         """The run's data set."""
@@ -128,6 +132,7 @@ def load_run(folder: pathlib.Path | str, weights: Weights = "final") -> Run:
             net.load_state_dict(tensors)
         except RuntimeError as error:
             raise RunError(f"the weights in {folder} do not fit the network of its recipe: {error}") from error
+        set_thresholds(net, read_thresholds(folder))
     return Run(folder, recipe, net.eval(), seen.classes, seen.mean, seen.std, left)
 
 
@@ -168,7 +173,10 @@ def read_recipe(folder: pathlib.Path) -> Recipe:
         RunError: if the folder is no run folder, or its recipe names what is not here, as `Recipe.from_json`.
     """
     if not (folder / "recipe.json").is_file():
-        raise RunError(f"{folder} is no run folder: it has no recipe.json. Give the folder that training wrote to.")
+        raise RunError(
+            f"{folder} is no run folder: it has no recipe.json, and no spec.json of a cut network. Give the "
+            "folder that torchpaths train or torchpaths cut wrote to."
+        )
     data = read_json(folder / "recipe.json")
     with reading(folder / "recipe.json", RunError, "it was edited, or written by another version"):
         return Recipe.from_json(data)
@@ -245,6 +253,7 @@ def _started(recipe: Recipe, classes: tuple[str, ...], shape: tuple[int, int, in
     found = _described(run.recipe, run.classes, run.net.example_shape)
     if asked != found:
         raise RunError(f"start={recipe.start} holds a {found}, this run is to be a {asked}; take the same network.")
+    set_thresholds(run.net, dict.fromkeys(thresholds_of(run.net), 0.0))  # they are of the weights as they were
     return run.net.train()
 
 

@@ -9,9 +9,7 @@ weights.safetensors   the weights that are left, deciders' too
 from __future__ import annotations
 
 import json
-import os
 import pathlib
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +17,9 @@ from typing import Any
 from torchpaths.errors import RunError
 from torchpaths.files.disk import inside
 from torchpaths.files.document import read_document, read_json
+from torchpaths.files.fresh import fresh_folder
 from torchpaths.files.tensors import to_bytes
-from torchpaths.files.write import disk, sync_folder, write_file
+from torchpaths.files.write import write_file
 from torchpaths.narrowing.left import Left, combined, from_json, to_json
 from torchpaths.routed import Routed
 from torchpaths.schema import reading
@@ -55,13 +54,9 @@ def write_left(folder: pathlib.Path, left: Mapping[str, Left], source: str) -> N
     write_file(folder / NARROWED, (json.dumps(data, indent=1) + "\n").encode())
 
 
-def check_free(out: pathlib.Path) -> None:
-    """Raise `RunError` unless a folder is new or empty."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RunError(f"{out} is there already and not empty; name a new folder, or remove it first.")
-
-
-def save_narrowed(net: Routed, left: Mapping[str, Left], run: pathlib.Path, out: pathlib.Path) -> dict[str, Left]:
+def save_narrowed(
+    net: Routed, left: Mapping[str, Left], run: pathlib.Path, out: pathlib.Path, force: bool = False
+) -> dict[str, Left]:
     """Write a narrowed network as a run folder, whole or not at all.
 
     Args:
@@ -69,6 +64,7 @@ def save_narrowed(net: Routed, left: Mapping[str, Left], run: pathlib.Path, out:
         left: what is left of the sites of the run's network, which may have been narrowed before.
         run: the run's folder.
         out: where to; made if absent, and it must be empty.
+        force: replace a network that is there.
 
     Returns:
         What is left of the sites of the network that the run's recipe makes.
@@ -76,23 +72,11 @@ def save_narrowed(net: Routed, left: Mapping[str, Left], run: pathlib.Path, out:
     Raises:
         RunError: for a folder that is not empty, or a full disk.
     """
-    out = out.absolute()  # "." has no name
-    check_free(out)
     found = combined(read_left(run) or {}, left)
-    fresh = out.with_name(f".{out.name}.{os.getpid()}")
-    with disk(out, "nothing was written"):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir()
-        try:
-            recipe = {**read_json(run / "recipe.json", RunError, "give the folder of a run"), "start": None}
-            write_file(fresh / "recipe.json", (json.dumps(recipe, indent=1) + "\n").encode())
-            write_file(fresh / "run.json", (run / "run.json").read_bytes())
-            write_left(fresh, found, str(run.absolute()))
-            write_file(fresh / "weights.safetensors", to_bytes(net.state_dict()))
-            sync_folder(fresh)
-            os.replace(fresh, out)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-        sync_folder(out.parent)
+    with fresh_folder(out.absolute(), force) as fresh:  # "." has no name
+        recipe = {**read_json(run / "recipe.json", RunError, "give the folder of a run"), "start": None}
+        write_file(fresh / "recipe.json", (json.dumps(recipe, indent=1) + "\n").encode())
+        write_file(fresh / "run.json", (run / "run.json").read_bytes())
+        write_left(fresh, found, str(run.absolute()))
+        write_file(fresh / "weights.safetensors", to_bytes(net.state_dict()))
     return found

@@ -4,6 +4,7 @@ recipe.json           the resolved recipe
 run.json              versions, commit, machine, data set
 holdout.json          which images were kept for testing, where the folder has none of its own for that
 narrowed.json         what is left of the network's filters, where it was narrowed
+thresholds.json       scores above which its gates open, where they are not those of training
 metrics.jsonl         a line for each window of steps and each evaluated epoch
 checkpoints/          see `torchpaths.train.checkpoint`
 weights.safetensors   final weights; ema.safetensors, their average, where the recipe asks for one
@@ -41,6 +42,7 @@ from torchpaths.train.narrowed import NARROWED, read_left, write_left
 from torchpaths.train.recipe import Json, Recipe
 from torchpaths.train.report import Report
 from torchpaths.train.state import State, check_same_recipe
+from torchpaths.train.thresholds import THRESHOLDS
 
 __all__ = ["Run", "load_run", "plain_twin", "read_recipe", "resolved", "train"]
 
@@ -48,6 +50,10 @@ SCHEMA = "torchpaths.run/1"
 
 _LATEST = ("accuracy", "ema_accuracy", "paths", "macs", "macs_share", "open", "open_by_kind", "losses", "warnings")
 """What a run's summary keeps of its last evaluation."""
+
+
+_MADE = (NARROWED, THRESHOLDS)
+"""What a folder holds that was made of a run."""
 
 
 def train(recipe: Recipe, out: pathlib.Path | str, resume: bool = True, quiet: bool = False) -> Json:
@@ -238,8 +244,9 @@ def _check(recipe: Recipe, out: pathlib.Path, resume: bool) -> None:
             return
         if not resume:
             raise RunError(f"{out} already holds a run; resume it, or choose a new folder.")
-        if recipe.start is None and (out / NARROWED).is_file():
-            raise RunError(f"{out} holds a narrowed network; train it further into a new folder, with --start {out}.")
+        if recipe.start is None and any((out / name).is_file() for name in _MADE):
+            what = "a narrowed network" if (out / NARROWED).is_file() else "a network with thresholds of its own"
+            raise RunError(f"{out} holds {what}; train it further into a new folder, with --start {out}.")
         check_same_recipe(read_json(out / "recipe.json"), recipe, f"the run {out}")
     elif out.exists() and (
         not out.is_dir() or any(p.name != "plain" and not p.name.startswith(".") for p in out.iterdir())
@@ -249,7 +256,7 @@ def _check(recipe: Recipe, out: pathlib.Path, resume: bool) -> None:
 
 def _begun(out: pathlib.Path) -> bool:
     """Whether a folder holds anything of a run that was trained."""
-    return (out / "checkpoints").exists() or (out / "summary.json").is_file() or (out / NARROWED).is_file()
+    return (out / "checkpoints").exists() or (out / "summary.json").is_file() or any((out / n).is_file() for n in _MADE)
 
 
 def _prepare(recipe: Recipe, out: pathlib.Path, world: World, data: Images) -> None:

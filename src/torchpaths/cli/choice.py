@@ -1,0 +1,194 @@
+"""What verbs take that run or write a network along a path or at a point of its front: ``OfPath``, ``choose``."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from dataclasses import dataclass
+
+from torchpaths.budget import Budget
+from torchpaths.cli.options import OfRun, read_path
+from torchpaths.errors import BudgetError, DataError, RouteError, near
+from torchpaths.fronts import Front, Point
+from torchpaths.fronts.points import name_of
+from torchpaths.path import Path
+from torchpaths.surveys import Survey
+from torchpaths.text import visible
+from torchpaths.train.folder import Run
+
+
+@dataclass(frozen=True)
+class OfPath(OfRun):
+    """What says which part of a network is meant."""
+
+    path: pathlib.Path | None = None
+    """The path, as JSON."""
+    point: str | None = None
+    """Or a point of the run's front, by its number or name there: 3, "gates at 2.52"."""
+    budget_macs: float | None = None
+    """Or the units that images open most, within so many MACs: up to 1 a share of the plain network's."""
+    budget_open: float | None = None
+    """Or within this share of units, of each kind where there are several."""
+    label: str | None = None
+    """The class, by name or number, whose images say what is kept; all images by default. Without a budget: what at
+    least half of its images open."""
+    budget_ms: float | None = None
+    """Or the most accurate point of the run's front within so many milliseconds for a batch, see torchpaths front."""
+    classes: str | None = None
+    """Or what of a coded network works for these classes, by name or number with commas between, and their rows of the
+    head: for one class a binary classifier."""
+    without: str | None = None
+    """Or for all classes but these."""
+    front: pathlib.Path | None = None
+    """Choose from this front.json: the most accurate point within a budget, instead of by the run's survey."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What is meant.
+
+    Attributes:
+        what: units chosen from outside, or a point of the run's front.
+        by: what chose it, in words.
+        keep: numbers of the classes whose scores are kept; None for all.
+    """
+
+    what: Path | Point
+    by: str
+    keep: tuple[int, ...] | None = None
+
+    @property
+    def whole(self) -> Path | None:
+        """The path for all images that it is; None where gates decide."""
+        if isinstance(self.what, Path):
+            return self.what
+        return self.what.path if self.what.fixed else None
+
+
+def choose(options: OfPath, opened: Run, *, fixed: bool = False) -> Chosen | None:
+    """What the options mean; None if they say nothing.
+
+    Args:
+        options: of the verb.
+        opened: the run.
+        fixed: within a budget, only a path for all images.
+
+    Raises:
+        BudgetError: if several things say what is meant, or nothing meets a budget.
+        DataError: for classes that there are not, or files that cannot be read.
+    """
+    budget = budget_of(options)
+    if not means(options):
+        return None
+    keep = _kept(options, opened)
+    if keep is not None:
+        return _of_classes(opened, keep)
+    if options.path is not None:
+        return Chosen(read_path(options.path), str(options.path))
+    if options.point is not None or (budget is not None and (budget.ms is not None or options.front is not None)):
+        file = options.front or options.run / "front.json"
+        front = Front.load(file, opened.net)
+        point = front.point(str(options.point)) if budget is None else front.best(budget, fixed=fixed)
+        return Chosen(point, f"{file}: {name_of(point, len(opened.net.layout.units))}")
+    found, where = _surveyed(options, opened)
+    label = options.label
+    if label is not None and label not in found.classes and label.isdecimal():
+        return Chosen(found.path(int(label), budget), where)
+    return Chosen(found.path(label, budget), where)
+
+
+def means(options: OfPath) -> bool:
+    """Whether the options say what is meant; if not, it is what the network decides itself."""
+    budgets = (options.budget_macs, options.budget_open, options.budget_ms)
+    return bool(said(options)) or any(given is not None for given in (*budgets, options.label, options.front))
+
+
+def said(options: OfPath) -> list[str]:
+    """The options that say alone what is meant."""
+    whole = {name: getattr(options, name) for name in ("path", "point", "classes", "without")}
+    return [f"--{name}" for name, value in whole.items() if value is not None]
+
+
+def budget_of(options: OfPath, more: str = "") -> Budget | None:
+    """The budget asked for.
+
+    Args:
+        options: of the verb.
+        more: another option that says alone what is meant, if it was given.
+
+    Raises:
+        BudgetError: if several things say what is meant.
+    """
+    given = {"macs": options.budget_macs, "open": options.budget_open, "ms": options.budget_ms}
+    budgets = {name: value for name, value in given.items() if value is not None}
+    says = [*said(options), *([more] if more else [])]
+    if says:
+        if len(says) > 1 or budgets or options.label is not None or (options.front is not None and not options.point):
+            raise BudgetError(
+                f"{says[0]} says what to keep; leave out {', '.join([*says[1:], 'budgets'])}, --label and --front."
+            )
+        return None
+    if len(budgets) > 1:
+        raise BudgetError(f"{' and '.join(f'--budget-{name}' for name in budgets)}: give one budget.")
+    if options.front is not None and not budgets:
+        raise BudgetError("nothing says what to keep; --front only says where to choose: give --budget-macs or --point")
+    if options.label is not None and (options.front is not None or "ms" in budgets):
+        raise BudgetError("--label: a front knows no classes, only a survey does; give --budget-macs or --budget-open.")
+    return Budget(**budgets) if budgets else None
+
+
+def _kept(options: OfPath, opened: Run) -> tuple[int, ...] | None:
+    """The classes whose scores are kept; None for all.
+
+    Raises:
+        DataError: for one that there is not, or if none is left.
+    """
+    asked = options.classes if options.classes is not None else options.without
+    if asked is None:
+        return None
+    names = [name.strip() for name in asked.split(",")]
+    if not all(names):
+        raise DataError(f"{asked!r}: names or numbers of classes, with commas between.")
+    named = tuple(_class(name, opened.classes) for name in names)
+    kept = named if options.without is None else tuple(k for k in range(len(opened.classes)) if k not in named)
+    if not kept:
+        raise DataError(f"--without {asked}: no class is left; leave fewer out.")
+    return kept
+
+
+def _class(name: str, classes: tuple[str, ...]) -> int:
+    if classes.count(name) > 1:
+        numbers = [str(i) for i, each in enumerate(classes) if each == name]
+        raise DataError(f"several classes are called {name!r}; give the number, {' or '.join(numbers)}.")
+    if name in classes:
+        return classes.index(name)
+    if name.isdecimal() and int(name) < len(classes):
+        return int(name)
+    raise DataError(f"there is no class {name!r} in this run. {near(name, classes)}")
+
+
+def _of_classes(opened: Run, keep: tuple[int, ...]) -> Chosen:
+    """What of a coded network works for some classes."""
+    if opened.recipe.method is None:
+        raise RouteError("this run has no method, so its classes have no paths; cut a coded network's.")
+    names = ", ".join(visible(opened.classes[k]) for k in keep[:3]) + (
+        f" and {len(keep) - 3} more" if len(keep) > 3 else ""
+    )
+    return Chosen(opened.recipe.method.path_of(opened.net, keep), f"the codewords of {names}", keep)
+
+
+def _surveyed(options: OfPath, opened: Run) -> tuple[Survey, str]:
+    """The survey beside the run, or a new one if it has none or others are asked for; its layout without deciders.
+
+    A cut network has no deciders, so they take nothing of its budget.
+    """
+    file = options.run / "survey.json"
+    found = None
+    if options.data is None and options.weights == "final" and file.is_file():
+        found = Survey.load(file, opened.net.layout)
+    where = str(file)
+    if found is None or found.split != options.split:
+        found = options.survey().survey
+        where = f"what {found.images.sum():,} images open"
+    # The network's own layout: surveys of older versions do not say what deciders cost.
+    return dataclasses.replace(found, layout=opened.net.layout.undecided()), where

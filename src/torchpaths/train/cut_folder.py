@@ -1,0 +1,44 @@
+"""Folders of cut networks, opened as runs: what a verb does with a run it does with what was cut out of one.
+
+spec.json says how the original is made, which images it knows and how they are normalised: that is what a `Run` needs.
+"""
+
+from __future__ import annotations
+
+import pathlib
+
+import torch
+
+from torchpaths.cuts import load_cut
+from torchpaths.cuts.spec import SPEC, Spec
+from torchpaths.errors import DataError
+from torchpaths.routing import route_plain
+from torchpaths.train.folder import Run
+from torchpaths.train.recipe import Recipe
+
+
+def is_cut(folder: pathlib.Path) -> bool:
+    """Whether a folder is one that `torchpaths.save_cut` wrote."""
+    return (folder / SPEC).is_file()
+
+
+def load_cut_run(folder: pathlib.Path) -> Run:
+    """A cut network as a run without a method: its blocks, all open.
+
+    Raises:
+        DataError: as `torchpaths.load_cut`; and for a folder that does not say how images are normalised.
+    """
+    spec = Spec.read(folder)
+    channels, *sides = spec.shape
+    if {len(spec.mean), len(spec.std)} != {channels}:
+        raise DataError(
+            f"{folder / SPEC}: how images are to be normalised was not written, so none can be given to this network; "
+            "cut it again with save_cut(..., mean=..., std=...)."
+        )
+    model = load_cut(folder)
+    example = torch.randn(2, *spec.shape, generator=torch.Generator().manual_seed(0))
+    net = route_plain(model, example.to(getattr(torch, spec.dtype)))
+    library = "" if spec.source.library == "torchpaths" else f"{spec.source.library}/"
+    size = sides[0] if len(set(sides)) == 1 else None
+    recipe = Recipe(model=f"{library}{spec.source.name}", data=spec.data or "", size=size)
+    return Run(folder, recipe, net.eval(), spec.classes, spec.mean, spec.std, spec=spec)
