@@ -17,6 +17,7 @@ VERBS = {
     "train": "train a network; without arguments the digits demo, plain and gated side by side",
     "shrink": "blocks of a trained network closed for good within a budget, the rest trained, cut out and compared",
     "evaluate": "accuracy, MACs and units open of a trained run",
+    "predict": "what a trained network says of images, and which of its blocks it runs for them",
     "survey": "which units open for which classes: statistics and figures of a trained run",
     "cut": "a trained run's network along one path, as a plain network that needs no torchpaths",
     "export": "a trained run's network in a file for ONNX Runtime, torch.export or OpenVINO, that still skips there",

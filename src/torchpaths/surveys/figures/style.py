@@ -157,9 +157,25 @@ def spread_apart(positions: Sequence[float], gap: float, low: float, high: float
     return placed
 
 
+KINDS: dict[str, dict[str, Any]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+"""The kinds of files that figures are written as, with what keeps them the same each time."""
+
+
 @styled
-def save(figure: Figure, stem: pathlib.Path | str, dpi: int = 200) -> tuple[pathlib.Path, pathlib.Path]:
+def save(
+    figure: Figure, stem: pathlib.Path | str, dpi: int = 200, kinds: Sequence[str] = ("png", "svg")
+) -> tuple[pathlib.Path, ...]:
     """Write ``stem.png`` and ``stem.svg`` and return their paths. The same figure gives the same bytes each time.
+
+    Args:
+        figure: any.
+        stem: the files without their endings.
+        dpi: of the PNG.
+        kinds: other files than these, of `KINDS`.
 
     Raises:
         RunError: if the disk is full or refuses; a figure of that name stays as it was.
@@ -168,16 +184,16 @@ def save(figure: Figure, stem: pathlib.Path | str, dpi: int = 200) -> tuple[path
         text.set_text(visible(text.get_text(), keep="\n"))
     stem = pathlib.Path(stem)
     written = []
-    for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+    for kind in kinds:
         data = io.BytesIO()
-        figure.savefig(data, format=kind, dpi=dpi, metadata=metadata)
+        figure.savefig(data, format=kind, dpi=dpi, metadata=KINDS[kind])
         file = stem.with_name(f"{stem.name}.{kind}")
         with disk(file, "what was there before is intact"):
             file.parent.mkdir(parents=True, exist_ok=True)
             write_file(file, data.getvalue())
         written.append(file)
     _mention_signs(figure, written[0])
-    return written[0], written[1]
+    return tuple(written)
 
 
 def _mention_signs(figure: Figure, file: pathlib.Path) -> None:

@@ -1,0 +1,91 @@
+"""``torchpaths predict RUN IMAGE...``: what a network says of images, and which blocks it runs for each of them."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from rich import box
+from rich.table import Table
+from tyro import conf
+
+from torchpaths.cli import OK, MisuseError
+from torchpaths.cli.choice import OfPath, choose, means
+from torchpaths.cli.options import emit, parse, speaking
+from torchpaths.cli.tables import count
+from torchpaths.surveys.figures.predicted import MOST, Taken, paths_taken
+from torchpaths.surveys.figures.style import KINDS, save
+from torchpaths.text import visible
+from torchpaths.train.folder import Run
+from torchpaths.train.predict import Prediction, predict
+
+MOST_SITES = 60
+"""Up to so many are marked one by one."""
+
+
+@dataclass(frozen=True)
+class Options(OfPath):
+    """What the verb takes."""
+
+    images: Annotated[conf.Positional[tuple[pathlib.Path, ...]], conf.arg(metavar="IMAGE...")] = ()
+    """Files of images."""
+    out: pathlib.Path | None = None
+    """A picture to write, .png, .svg or .pdf: the images with the path that each took beneath."""
+
+
+def run(arguments: list[str]) -> int:
+    """Read, ask, print and draw. Returns the exit status, see `torchpaths.cli.main`."""
+    about = "Class, confidence, MACs and the blocks that ran, for each of some images."
+    options = parse(Options, arguments, "predict", about)
+    kind = None if options.out is None else options.out.suffix.lower().removeprefix(".")
+    if kind is not None and kind not in KINDS:
+        raise MisuseError(f"--out {options.out}: a picture ends in {', '.join(f'.{known}' for known in KINDS)}.")
+    if options.classes is not None or options.without is not None:
+        raise MisuseError("--classes: cut them out first, torchpaths cut RUN --classes CLASS, and give that folder.")
+    with speaking(options.json) as console:
+        opened = options.open()
+        chosen = choose(options, opened) if means(options) else None
+        found = predict(opened, options.images, None if chosen is None else chosen.what)
+        console.print(table(found, opened))
+        if chosen is not None:
+            console.print(f"path chosen by {chosen.by}", soft_wrap=True)
+        if options.out is not None:
+            taken = [Taken(one.pixels, _said(one, opened.classes), one.opened, one.macs) for one in found]
+            drawn = paths_taken(taken, opened.net.layout, opened.recipe.model)
+            [file] = save(drawn, options.out.with_suffix(""), kinds=(str(kind),))
+            left = len(found) - MOST
+            console.print(f"wrote {file}" + (f", without {left} images of {len(found)}" if left > 0 else ""))
+    if options.json:
+        plain = opened.net.layout.plain.macs
+        emit({"folder": str(options.run), "images": [one.to_json(opened.classes, plain) for one in found]})
+    return OK
+
+
+def table(found: Sequence[Prediction], opened: Run) -> Table:
+    """A row for each image; in a network of few blocks with a mark for each that ran."""
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    made.add_column("image", overflow="fold")
+    made.add_column("class")
+    for name in ("confidence", "MACs", "of plain", "ran"):
+        made.add_column(name, justify="right", no_wrap=True)
+    sites = opened.net.layout.sites
+    for one in found:
+        made.add_row(
+            visible(str(one.file)),
+            visible(opened.classes[one.label]),
+            f"{one.confidence:.1%}",
+            count(one.macs),
+            f"{one.macs / opened.net.layout.plain.macs:.1%}",
+            f"{sum(one.opened.values())} of {len(one.opened)}",
+        )
+        if len(sites) > MOST_SITES:
+            continue
+        marks = "".join("\u25a0" if any(one.opened[u.name] for u in units) else "\u25a1" for units in sites.values())
+        made.add_row(marks, style="dim")
+    return made
+
+
+def _said(one: Prediction, classes: Sequence[str]) -> str:
+    return f"{visible(classes[one.label])} {one.confidence:.1%}"

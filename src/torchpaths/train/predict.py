@@ -1,0 +1,146 @@
+"""What a network says of images from anywhere, and what it runs to say it: ``predict``."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from torchpaths.chosen import OperatingPoint, set_up
+from torchpaths.costs import evaluating
+from torchpaths.data.decode import CorruptImageError, Form, load
+from torchpaths.errors import DataError, RunError
+from torchpaths.files.disk import read_bytes
+from torchpaths.outputs import answer
+from torchpaths.path import Path
+from torchpaths.surveys.checks import opened_units
+from torchpaths.train.folder import Run
+
+AT_ONCE = 32
+"""Images that go through the network together."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a network says of one image.
+
+    Attributes:
+        file: the image.
+        pixels: as the network sees it before normalisation, uint8 ``[H, W, C]``.
+        scores: of each class, float32 ``[class]``.
+        probabilities: their softmax, 0 to 1; of a network of one class the sigmoid of its score.
+        opened: unit -> whether it ran.
+        macs: of what ran.
+    """
+
+    file: pathlib.Path
+    pixels: NDArray[np.uint8]
+    scores: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+    opened: dict[str, bool]
+    macs: int
+
+    @property
+    def label(self) -> int:
+        """The likeliest class."""
+        return int(self.probabilities.argmax())
+
+    @property
+    def confidence(self) -> float:
+        """Its probability, 0 to 1."""
+        return float(self.probabilities[self.label])
+
+    def to_json(self, classes: Sequence[str], plain: int, most: int = 5) -> dict[str, Any]:
+        """As JSON data.
+
+        Args:
+            classes: names by label.
+            plain: MACs of the plain network.
+            most: how many of the likeliest classes are named.
+        """
+        order = np.argsort(-self.probabilities, kind="stable")[:most].tolist()
+        return {
+            "file": str(self.file),
+            "class": classes[self.label],
+            "label": self.label,
+            "confidence": self.confidence,
+            "top": [{"class": classes[k], "label": k, "confidence": float(self.probabilities[k])} for k in order],
+            "macs": self.macs,
+            "macs_share": self.macs / plain,
+            "open_by_unit": self.opened,
+        }
+
+
+def predict(run: Run, files: Sequence[pathlib.Path], choice: Path | OperatingPoint | None = None) -> list[Prediction]:
+    """What a run's network says of images.
+
+    Images of another size are scaled to the shorter side and cropped at their centre, turned upright as EXIF says, and
+    taken in as many channels as the network does.
+
+    Args:
+        run: an opened run.
+        files: images.
+        choice: along which path, or at which point of its front; None: as the network decides.
+
+    Raises:
+        DataError: for no files, or one that cannot be read or is no image.
+        RunError: for scores that are not finite.
+    """
+    if not files:
+        raise DataError("no image was named; give files of images.")
+    net, path = set_up(run.net, choice)
+    layout = net.layout.undecided() if path is not None and set(net.sites) <= set(path) else net.layout
+    parameter = next(net.parameters())
+    names = [unit.name for unit in layout.units]
+    found = []
+    with torch.no_grad(), evaluating(net):
+        for part, pixels, x in _batches(run, files):
+            output, trace = net(x.to(parameter.device, parameter.dtype), path)
+            scores = answer(output).float().cpu()
+            if not bool(scores.isfinite().all()):
+                raise RunError(f"{run.folder} gives scores that are not finite; its weights are damaged.")
+            shares = scores.softmax(1) if scores.shape[1] > 1 else scores.sigmoid()
+            opened = opened_units(trace, layout, len(x))
+            macs = layout.costs(opened)[:, 0].tolist()
+            for i, file in enumerate(part):
+                ran = dict(zip(names, opened[i].tolist(), strict=True))
+                found.append(Prediction(file, pixels[i], scores[i].numpy(), shares[i].numpy(), ran, macs[i]))
+    return found
+
+
+def _batches(
+    run: Run, files: Sequence[pathlib.Path]
+) -> Iterator[tuple[Sequence[pathlib.Path], NDArray[np.uint8], Tensor]]:
+    """Files, their pixels, and the same normalised as in training, ``[batch, C, H, W]``."""
+    channels, height, width = run.net.example_shape
+    form = Form(height, width, channels, scale=True, drop_colour=True)
+    mean, std = torch.tensor(run.mean), torch.tensor(run.std)
+    for start in range(0, len(files), AT_ONCE):
+        part = files[start : start + AT_ONCE]
+        pixels = np.stack([_read(file, form) for file in part])
+        yield part, pixels, ((torch.from_numpy(pixels) / 255 - mean) / std).movedim(3, 1)
+
+
+def _read(file: pathlib.Path, form: Form) -> NDArray[np.uint8]:
+    """An image from a file, as a network takes it.
+
+    Raises:
+        DataError: for one that cannot be read, or is none.
+    """
+    try:
+        data = read_bytes(file)
+    except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
+        raise DataError(f"{file} cannot be read ({getattr(error, 'strerror', error)}); give an image.") from error
+    try:
+        return form(load(data, str(file)), str(file))
+    except CorruptImageError as error:
+        cause = str(error.__cause__ or "it is empty").partition(" <")[0]  # Pillow names the object in memory
+        raise DataError(
+            f"{file} is no image that can be read ({cause}); give PNG, JPEG, WebP, BMP, GIF, TIFF or PPM."
+        ) from error
