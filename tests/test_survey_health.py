@@ -80,7 +80,7 @@ def test_the_text_has_a_row_for_each_gate_and_each_warning(toy: Survey) -> None:
     assert len(rows) == 1 + 3 + 2 + 1
     assert rows[1].split()[:2] == ["layer1.1", "100.0%"]
     assert "! always open" in rows[1]
-    assert rows[-1].startswith("warning: layer1.1: always open (100.00% of images)")
+    assert rows[-1].startswith("warning: layer1.1 is open for every image and saves nothing")
     assert "nan" not in "".join(rows)
 
 
@@ -106,3 +106,16 @@ def test_an_order_exists_for_any_number_of_classes() -> None:
     assert similarity_order(np.zeros((1, 4))) == [0]
     assert similarity_order(np.array([[1.0, 1.0], [0.0, 0.0]])) == [1, 0]
     assert similarity_order(np.full((2, 4), np.nan)) == [0, 1]
+
+
+def test_however_many_gates_have_collapsed_a_line_says_so_and_what_to_do(toy: Survey) -> None:
+    always = gate_health(with_counts(toy, [[4, 4, 4, 4], [6, 6, 6, 6], [0, 0, 0, 0]], [4, 6, 0]))
+    [line] = always.told
+    assert line.startswith("all 3 gates (layer1.1, layer2.0/0, layer2.0/1) are open for every image and save nothing")
+    assert "lower the target" in line
+    mixed = gate_health(with_counts(toy, [[4, 0, 4, 2], [6, 0, 6, 3], [0, 0, 0, 0]], [4, 6, 0]))
+    assert [line.partition(";")[0] for line in mixed.told] == [
+        "layer1.1 is never open, as if cut out",
+        "layer2.0/0 is open for every image and saves nothing",
+    ]
+    assert len(always.warnings) == 3, "one for each gate, for those who want them apart"

@@ -12,6 +12,7 @@ from torchpaths.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from torchpaths.budget import Budget as Budget
+    from torchpaths.calibrating import calibrate as calibrate
     from torchpaths.coding.certificates import Certificate as Certificate
     from torchpaths.coding.certificates import certificate as certificate
     from torchpaths.coding.schemes import codes as codes
@@ -105,6 +106,7 @@ _HOME = {
     "Together": "methods.together",
     "Trace": "trace",
     "Unit": "layout",
+    "calibrate": "calibrating",
     "certificate": "coding.certificates",
     "codes": "coding.schemes",
     "compiled": "menus",

@@ -109,19 +109,19 @@ def said(options: OfPath) -> list[str]:
     return [f"--{name}" for name, value in whole.items() if value is not None]
 
 
-def budget_of(options: OfPath, more: str = "") -> Budget | None:
+def budget_of(options: OfPath, *more: str) -> Budget | None:
     """The budget asked for.
 
     Args:
         options: of the verb.
-        more: another option that says alone what is meant, if it was given.
+        more: other options that were given and say alone what is meant.
 
     Raises:
         BudgetError: if several things say what is meant.
     """
     given = {"macs": options.budget_macs, "open": options.budget_open, "ms": options.budget_ms}
     budgets = {name: value for name, value in given.items() if value is not None}
-    says = [*said(options), *([more] if more else [])]
+    says = [*said(options), *more]
     if says:
         if len(says) > 1 or budgets or options.label is not None or (options.front is not None and not options.point):
             raise BudgetError(

@@ -12,6 +12,7 @@ from tyro import conf
 
 from torchpaths.chosen import set_up
 from torchpaths.cli import OK
+from torchpaths.cli.calibrate import set_rates
 from torchpaths.cli.choice import OfPath, budget_of, choose, means
 from torchpaths.cli.options import emit, parse, speaking
 from torchpaths.cli.silent import remove_silent
@@ -38,6 +39,9 @@ class Options(OfPath):
     """Folder for the cut network, new or empty."""
     force: Annotated[bool, conf.FlagCreatePairsOff] = False
     """Replace a network that is there."""
+    calibrate: Annotated[bool, conf.FlagCreatePairsOff] = False
+    """Or only set the thresholds of gates so that each opens as often as it was trained to, on training images. What
+    comes out is a run, whose network still decides."""
     silent: Annotated[bool, conf.FlagCreatePairsOff] = False
     """Or only remove the filters that no training image opens (of --split validation, where that is given), and the
     gates of those that every one opens. What comes out is a run, whose network still decides."""
@@ -50,9 +54,12 @@ def run(arguments: list[str]) -> int:
         "point of its front at which gates decide: a run whose gates open at that threshold."
     )
     options = parse(Options, arguments, "cut", about)
-    budget_of(options, "--silent" if options.silent else "")
+    alone = [f"--{name}" for name in ("silent", "calibrate") if getattr(options, name)]
+    budget_of(options, *alone)
     if options.silent:
         return remove_silent(options, options.out, options.force)
+    if options.calibrate:
+        return set_rates(options, options.out, options.force)
     if not means(options):
         raise BudgetError(
             "nothing says what to keep; give --path FILE, --budget-macs 0.6 or --label CLASS, or --classes CLASS of a "

@@ -39,7 +39,5 @@ def run(arguments: list[str]) -> int:
     if options.json:
         gates = {gate.unit: dataclasses.asdict(gate) for gate in health.gates}
         files = {"survey": str(file), "figures": [str(path) for path in drawn]}
-        emit(
-            {"folder": str(options.run), **files, **summary(found.survey), "gates": gates, "warnings": health.warnings}
-        )
+        emit({"folder": str(options.run), **files, **summary(found.survey), "gates": gates, "warnings": health.told})
     return OK

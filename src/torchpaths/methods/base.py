@@ -141,6 +141,10 @@ class Method(ABC):
             "their images open: survey(net, loader).path(label=...)."
         )
 
+    def target_rates(self, net: Routed) -> dict[str, float]:
+        """Site -> the share of images that is to open it, of sites trained towards one; empty by default."""
+        return {}
+
     def paths(self, net: Routed) -> dict[str, Path]:
         """Paths, by name, whose accuracy says how training goes, beside that of the network's own decisions."""
         return {}

@@ -116,10 +116,18 @@ class GatedBlocks(Method):
         chosen = {name for pattern in self.sites for name in match(pattern, names, "site")}
         return [rate if name in chosen else 1.0 for name, rate in zip(names, rates, strict=True)]
 
+    def target_rates(self, net: Routed) -> dict[str, float]:
+        """Of each gate. See `Method.target_rates`."""
+        return {name: rate for name, rate in self._of(net).items() if rate < 1}
+
+    def _of(self, net: Routed) -> dict[str, float]:
+        """The target rate of each of a network's blocks."""
+        own = [name for name, site in net.sites.items() if site.kind == "block"]
+        return dict(zip(own, self.rates(own), strict=True))
+
     def terms(self, net: Routed, trace: Trace, y: Any, mean: Mean, heads: nn.Module | None) -> Losses:
         """Eq. 9, the target-rate loss; rates are over the images that came to a block. See `Method.terms`."""
-        own = [name for name, site in net.sites.items() if site.kind == "block"]
-        rates = dict(zip(own, self.rates(own), strict=True))
+        rates = self._of(net)
         gated = [name for name, rate in rates.items() if rate < 1 and name in trace]
         if not gated:
             return {}

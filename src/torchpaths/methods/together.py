@@ -123,6 +123,10 @@ class Together(Method):
         own = next((m for m in self.methods if type(m).path_of is not Method.path_of), self.methods[0])
         return own.path_of(net, classes) & Path.full(net)
 
+    def target_rates(self, net: Routed) -> dict[str, float]:
+        """Those of all. See `Method.target_rates`."""
+        return {site: rate for method in self.methods for site, rate in method.target_rates(net).items()}
+
     def paths(self, net: Routed) -> dict[str, Path]:
         """See `Method.paths`."""
         return {name: path for method in self.methods for name, path in method.paths(net).items()}

@@ -59,6 +59,15 @@ class Health:
         """A sentence for each collapsed gate."""
         return [f"{gate.unit}: {gate.warning}" for gate in self.gates if gate.warning]
 
+    @property
+    def told(self) -> list[str]:
+        """A sentence for each way in which gates have collapsed, however many have."""
+        groups: dict[str, list[str]] = {}
+        for gate in self.gates:
+            if gate.warning:
+                groups.setdefault(gate.warning.partition(" ")[0], []).append(gate.unit)
+        return [_told(how, units, len(self.gates)) for how, units in groups.items()]
+
     def rows(self) -> list[str]:
         """Lines of text for a log: a heading, a line for each gate, mean and spread over gates, and the warnings."""
         if not self.gates:
@@ -70,7 +79,24 @@ class Health:
             lines.append(f"{gate.unit:<{width}} {numbers}{'  ! ' + gate.warning.split(',')[0] if gate.warning else ''}")
         for name, values in (("mean", self.mean), ("std", self.std)):
             lines.append(f"{name:<{width}} {_numbers(*values.values())}")
-        return lines + [f"warning: {warning}" for warning in self.warnings]
+        return lines + [f"warning: {warning}" for warning in self.told]
+
+
+def _told(how: str, units: list[str], gates: int) -> str:
+    """Of units that are always or never open, what to do."""
+    some = ", ".join(units[:3]) + (f" and {len(units) - 3} more" if len(units) > 3 else "")
+    which = some if len(units) == 1 else f"{f'all {gates}' if len(units) == gates else len(units)} gates ({some})"
+    are = "is" if len(units) == 1 else "are"
+    if how == "always":
+        return (
+            f"{which} {are} open for every image and save{'s' if len(units) == 1 else ''} nothing; early in training "
+            "that is usual, later lower the target, raise the rate loss's weight, or set thresholds: torchpaths cut "
+            "RUN --calibrate"
+        )
+    return (
+        f"{which} {are} never open, as if cut out; raise the target, start more open, or set thresholds: torchpaths "
+        "cut RUN --calibrate"
+    )
 
 
 def _numbers(rate: float, entropy: float, dependence: float, spread: float) -> str:

@@ -11,6 +11,7 @@ from torchpaths.routed import Routed
 from torchpaths.statistics import update_bn
 from torchpaths.surveys import Survey, gate_health, survey
 from torchpaths.train.recipe import Json, Recipe
+from torchpaths.train.sampled import Watched
 from torchpaths.train.seed import seed_evaluation
 from torchpaths.train.state import State
 
@@ -27,7 +28,9 @@ def evaluation(recipe: Recipe, state: State, loader: Loader) -> Json:
 
     def once() -> tuple[Survey, Json]:
         seed_evaluation(recipe.seed, state.step)
-        return survey(state.net, loader), _along_paths(recipe, state.net, loader)
+        watched = Watched(state.net)
+        found = survey(watched, loader)
+        return found, {**_along_paths(recipe, state.net, loader), **watched.told(recipe.method)}
 
     (found, along) = once()
     row: Json = {"accuracy": found.accuracy}
@@ -45,7 +48,7 @@ def evaluation(recipe: Recipe, state: State, loader: Loader) -> Json:
         **({"open_by_kind": found.shares} if len(found.shares) > 1 else {}),
         "rates": {unit.name: float(rate) for unit, rate in zip(units, found.rates, strict=True)},
         "gates": {g.unit: {"rate": g.rate, "entropy": g.entropy, "dependence": g.dependence} for g in health.gates},
-        "warnings": health.warnings,
+        "warnings": health.told,
     }
 
 

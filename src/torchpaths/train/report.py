@@ -77,7 +77,7 @@ class Report:
             self.say(f"step {row['step']} of {self.steps}, {losses}, {rate}, {clock(left)} left")
 
     def epoch(self, row: Json, epochs: int) -> None:
-        """Tells of an evaluated epoch, with a warning for every collapsed gate."""
+        """Tells of an evaluated epoch, with what is wrong with its gates."""
         average = f" ({row['ema_accuracy']:.2%} averaged)" if "ema_accuracy" in row else ""
         losses = ", ".join(f"{name} {value:.4f}" for name, value in row["losses"].items())
         along = "".join(
@@ -90,8 +90,22 @@ class Report:
             f"epoch {row['epoch'] + 1} of {epochs}: accuracy {row['accuracy']:.2%}{average},{along} "
             f"{opened}, {row['macs_share']:.1%} of the MACs, {losses}"
         )
+        if (rates := row.get("gate_rates")) is not None:
+            self.say(_rates(rates, last=row["epoch"] + 1 == epochs))
         for warning in row["warnings"]:
             self.say(f"warning: {warning}")
+
+
+APART = 0.03
+"""Rates in use and in training that differ by more are worth a word at the end."""
+
+
+def _rates(rates: Json, last: bool) -> str:
+    """How gates do, in one line; at the end also what to do where they do otherwise in use than in training."""
+    told = f"gates open for {rates['argmax']:.1%} of images, drawn {rates['sampled']:.1%}, target {rates['target']:.1%}"
+    if last and abs(rates["argmax"] - rates["sampled"]) > APART:
+        told += "; for thresholds that open them as often as in training: torchpaths cut RUN --calibrate --out DIR"
+    return told
 
 
 def clock(seconds: float) -> str:

@@ -48,7 +48,18 @@ __all__ = ["Run", "load_run", "plain_twin", "read_recipe", "resolved", "train"]
 
 SCHEMA = "torchpaths.run/1"
 
-_LATEST = ("accuracy", "ema_accuracy", "paths", "macs", "macs_share", "open", "open_by_kind", "losses", "warnings")
+_LATEST = (
+    "accuracy",
+    "ema_accuracy",
+    "paths",
+    "macs",
+    "macs_share",
+    "open",
+    "open_by_kind",
+    "losses",
+    "gate_rates",
+    "warnings",
+)
 """What a run's summary keeps of its last evaluation."""
 
 
