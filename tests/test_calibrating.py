@@ -32,7 +32,7 @@ def gated() -> tuple[tp.Routed, list[tuple[Tensor, Tensor]]]:
         assert isinstance(gate, tp.Gate)
         nn.init.normal_(gate.fc1.weight, std=3.0)
         nn.init.normal_(gate.fc2.weight, std=0.5)
-    return net, [(part, torch.zeros(len(part), dtype=torch.long)) for part in x.split(100)]
+    return net, [(part, torch.zeros(len(part), dtype=torch.long)) for part in torch.split(x, 100)]
 
 
 def test_every_gate_opens_for_its_targets_share_of_images(gated: tuple[tp.Routed, list[tuple[Tensor, Tensor]]]) -> None:
@@ -65,7 +65,7 @@ def test_rates_in_use_and_as_drawn_equal_their_formulas(gated: tuple[tp.Routed, 
     watched = Watched(net)
     found = survey(watched, images)
     with torch.no_grad():
-        scores = torch.cat([torch.cat([d.score for d in net(x)[1].values()], 1) for x, _ in images])  # type: ignore[misc]
+        scores = torch.cat([torch.cat([d.score for d in net(x)[1].values()], 1) for x, _ in images])
     told = watched.told(METHOD)["gate_rates"]
     assert told["sampled"] == pytest.approx(float(scores.sigmoid().mean()))
     assert told["argmax"] == pytest.approx(float((scores > 0).float().mean())) == pytest.approx(found.rates.mean())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import pathlib
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -39,6 +40,15 @@ Networks whose information paths you can see, choose and cut out.
   torchpaths --version     the version
 """
 
+
+def help_page(verb: str) -> pathlib.Path:
+    """Where a verb's help stands as a file, so that neither torch nor the verb must be imported to show it.
+
+    ``python -m torchpaths.cli.pages`` writes them; a test says when one is old.
+    """
+    return pathlib.Path(__file__).with_name("pages") / f"{verb}.txt"
+
+
 OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -57,6 +67,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         Ctrl-C.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        status = _main(arguments)
+        sys.stdout.flush()  # while a reader that has gone can still be met
+    except BrokenPipeError:  # the reader, say `head`, has what it wanted; the rest goes nowhere, also at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return status
+
+
+def _main(arguments: list[str]) -> int:
+    """See `main`."""
     if not arguments:
         print(HELP, file=sys.stderr)
         return MISUSED
@@ -73,6 +94,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from torchpaths.errors import near
 
         return complain(f"no verb {verb!r}. {near(verb, VERBS)} See torchpaths --help.", MISUSED)
+    if rest in (["-h"], ["--help"]) and (page := help_page(verb)).is_file():
+        print(page.read_text(encoding="utf-8"), end="")
+        return OK
     # Else torch's profiler, the meter of memory, reports on standard error that it finds no GPU. Read as torch loads.
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")
     run: Callable[[list[str]], int] = importlib.import_module(f"torchpaths.cli.{verb}").run
@@ -99,9 +123,8 @@ def _guarded(run: Callable[[list[str]], int], arguments: list[str]) -> int:
     warnings.formatwarning = lambda message, *_, **__: f"warning: {visible(str(message))}\n"
     try:
         return run(arguments)
-    except BrokenPipeError:  # the reader, say `head`, has what it wanted; the rest goes nowhere, also at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+    except BrokenPipeError:
+        raise
     except MisuseError as error:
         return complain(str(error), MISUSED)
     except explained as error:

@@ -50,7 +50,7 @@ def run(arguments: list[str]) -> int:
         net, what, classes = _network(opened, chosen)
         if images is None:
             images = noise(opened.net).cpu()
-        made = export(net, options.out, images, path=what, batch=options.batch, int8=options.int8)
+        made = export(net, options.out, images, path=what, batch=options.batch, int8=options.int8, progress=True)
         lines = _lines(made, opened)
         console.print("\n".join(lines if chosen is None else [f"chosen by {chosen.by}", *lines]), soft_wrap=True)
     if options.json:

@@ -29,7 +29,7 @@ MOST_SITES = 60
 class Options(OfPath):
     """What the verb takes."""
 
-    images: Annotated[conf.Positional[tuple[pathlib.Path, ...]], conf.arg(metavar="IMAGE...")] = ()
+    files: Annotated[conf.Positional[tuple[pathlib.Path, ...]], conf.arg(metavar="IMAGE...")] = ()
     """Files of images."""
     out: pathlib.Path | None = None
     """A picture to write, .png, .svg or .pdf: the images with the path that each took beneath."""
@@ -47,7 +47,7 @@ def run(arguments: list[str]) -> int:
     with speaking(options.json) as console:
         opened = options.open()
         chosen = choose(options, opened) if means(options) else None
-        found = predict(opened, options.images, None if chosen is None else chosen.what)
+        found = predict(opened, options.files, None if chosen is None else chosen.what)
         console.print(table(found, opened))
         if chosen is not None:
             console.print(f"path chosen by {chosen.by}", soft_wrap=True)

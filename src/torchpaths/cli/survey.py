@@ -39,5 +39,6 @@ def run(arguments: list[str]) -> int:
     if options.json:
         gates = {gate.unit: dataclasses.asdict(gate) for gate in health.gates}
         files = {"survey": str(file), "figures": [str(path) for path in drawn]}
-        emit({"folder": str(options.run), **files, **summary(found.survey), "gates": gates, "warnings": health.told})
+        told = {"gates": gates, "closed": list(health.closed), "warnings": health.told}
+        emit({"folder": str(options.run), **files, **summary(found.survey), **told})
     return OK

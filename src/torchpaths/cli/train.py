@@ -37,7 +37,7 @@ def run(arguments: list[str]) -> int:
     """Train, survey, draw and print. Returns the exit status, see `torchpaths.cli.main`."""
     name, rest = (arguments[0], arguments[1:]) if arguments and not arguments[0].startswith("-") else (DEMO, arguments)
     if name not in RECIPES:
-        return complain(f"no recipe {name!r}. {near(name, RECIPES)}", MISUSED)
+        return complain(f"no recipe {name!r}. {near(name, RECIPES, len(RECIPES))}", MISUSED)
     recipe = RECIPES[name]()
     method, rest = _take("--method", rest)
     if method is not None:

@@ -8,6 +8,16 @@ from torchpaths.data.holdout import Holdout
 from torchpaths.data.images import ImageSet, Stored, read_stored
 from torchpaths.errors import DataError, clip, near
 
+FOUND: dict[str, str] = {
+    "cifar": "https://www.cs.toronto.edu/~kriz/cifar.html, the Python version, unpacked",
+    "pets": "https://www.robots.ox.ac.uk/~vgg/data/pets, sorted into train/CLASS and test/CLASS",
+    "flowers": "https://www.robots.ox.ac.uk/~vgg/data/flowers/102, sorted into train/CLASS and test/CLASS",
+    "imagenet": "https://www.image-net.org, after registration, sorted into train/CLASS and val/CLASS",
+    "imagenette": "https://github.com/fastai/imagenette, unpacked",
+    "coco": "https://cocodataset.org, for detection, see docs/detect.md",
+}
+"""Where data sets that people name can be had: nothing is downloaded here."""
+
 SPLITS: dict[str, tuple[str, ...]] = {
     "train": ("train",),
     "test": ("test", "validation", "valid", "val"),
@@ -34,10 +44,10 @@ def open_data(
     """Open one split of an image set.
 
     Args:
-        spec: ``"digits"``; or a folder with ``train.parquet`` and ``test.parquet`` (or shards ``train-*.parquet``, also
-            ``validation``, also under ``data/``) in the Hugging Face image layout; or a folder with ``train/<class>/``
-            and ``test/<class>/`` (or ``val/``) of image files; or a folder ``<class>/`` of image files or one Parquet
-            file, which are test splits.
+        spec: ``"digits"``; CIFAR's own folder, ``cifar-10-batches-py`` or ``cifar-100-python``; or a folder with
+            ``train.parquet`` and ``test.parquet`` (or shards ``train-*.parquet``, also ``validation``, also under
+            ``data/``) in the Hugging Face image layout; or a folder with ``train/<class>/`` and ``test/<class>/`` (or
+            ``val/``) of image files; or a folder ``<class>/`` of image files or one Parquet file, which are test splits.
         split: "train", "test" (falls back on a validation split where there is no other) or "validation".
         skip_corrupt: leave images out that cannot be decoded, and warn with their number, instead of raising.
         size: scale the shorter side to so many pixels and crop the centre; needed where sizes differ.
@@ -63,6 +73,11 @@ def open_data(
         return digits(split, size=size, channels=channels)
     if not 0 < crop <= 1:
         raise DataError(f"crop={crop}: give the share of the shorter side that is left, above 0 and up to 1.")
+    if Path(spec).is_dir():
+        from torchpaths.data.cifar import cifar, is_cifar
+
+        if is_cifar(Path(spec)):
+            return cifar(Path(spec), split, size=size, channels=channels)
     return read_stored(
         _stored(Path(spec), split, holdout),
         split,
@@ -104,7 +119,7 @@ def _stored(root: Path, split: str, holdout: Holdout | None) -> Stored:
         beside = [p.name for p in root.parent.iterdir()] if root.parent.is_dir() else []
         raise DataError(
             f"there is no image set {str(root)!r}: neither 'digits' nor a folder. "
-            f"{near(root.name, ['digits', *beside])}"
+            f"{near(root.name, ['digits', *beside])} {_where(root.name)}"
         )
     shards = find_shards(root, SPLITS[split])
     if shards:
@@ -150,6 +165,15 @@ def _has_classes(root: Path) -> bool:
             "like a class; call splits train, and test or val."
         )
     return any(file.name.lower().endswith(SUFFIXES) for name in names for file in (root / name).rglob("*"))
+
+
+def _where(name: str) -> str:
+    """Where a set of that name can be had, or all that are known."""
+    plain = "".join(c for c in name.lower() if c.isalpha())
+    fits = [known for known in FOUND if known in plain]
+    if fits:
+        return f"It can be had at {FOUND[max(fits, key=len)]}; give that folder."
+    return f"Known by name: digits; to be downloaded first: {', '.join(FOUND)}; folders of your own by their path."
 
 
 def _listing(root: Path, most: int = 5) -> str:

@@ -35,6 +35,7 @@ from torchpaths.exports.suffixes import format_of
 from torchpaths.exports.verify import probes, verify
 from torchpaths.layout import Cost, Layout
 from torchpaths.path import Path
+from torchpaths.progress import telling
 from torchpaths.routed import Routed
 from torchpaths.routing import as_routed
 
@@ -79,6 +80,7 @@ def export(
     path: Path | OperatingPoint | None = None,
     batch: Batch = "one",
     int8: Int8 | None = None,
+    progress: bool = False,
 ) -> Exported:
     """Write a network for another back end, and check what was written against ``net`` before keeping it.
 
@@ -98,6 +100,7 @@ def export(
         int8: for ONNX Runtime, layers that compute with integers, "static" with ranges of activations found beforehand,
             "dynamic" with ranges found at each call; None for float. Made with half of the images and compared on the
             other half. What only decides stays float, and so do first layers as far as decisions need that.
+        progress: tell on the standard error stream how far it is.
 
     Raises:
         PathError: for a path that does not fit, or a per-sample one.
@@ -122,16 +125,22 @@ def export(
         check_int8(int8, into, None if x is None else example)
     module = exportable(here, path, batch)
     found = probes(here, path, example)
-    program = capture(module, found.x, batch)
+    with telling("export", progress) as tell:
+        tell(f"1 of {2 if int8 is None else 3}, tracing")
+        program = capture(module, found.x, batch)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
         written = pathlib.Path(folder) / target.name
-        into.write(program, written)
-        difference = verify(_opened(into, written), found, batch, into.title)
+        with telling("export", progress) as tell:
+            tell(f"2 of {2 if int8 is None else 3}, writing and checking")
+            into.write(program, written)
+            difference = verify(_opened(into, written), found, batch, into.title)
         quantised = None
         if int8 is not None:
             plain = written.rename(pathlib.Path(folder) / "float")
-            quantised = quantise(plain, written, example, found.units, int8, batch, into)
+            with telling("export", progress) as tell:
+                tell("3 of 3, int8")
+                quantised = quantise(plain, written, example, found.units, int8, batch, into)
             plain.unlink()
         for part in sorted(written.parent.iterdir(), key=lambda part: part == written):
             part.replace(target.parent / part.name)  # what it refers to before the file itself

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from torchpaths.fronts.evaluate import Images, evaluate, undisturbed
 from torchpaths.fronts.points import undominated_by_kind
 from torchpaths.fronts.result import Front
 from torchpaths.meter.timing import Timer
+from torchpaths.progress import clock, telling
 from torchpaths.routed import Routed
 from torchpaths.skips.network import skipping
 from torchpaths.surveys.checks import batches, class_numbers
@@ -73,10 +73,9 @@ def front(
     sample = _sample(net, loader, subset, seed, "subset" if progress else None)
     fast = skipping(net)
     with undisturbed(fast):
-        with _telling(progress) as tell:
+        with telling("front", progress) as tell:
             choices = search(fast, sample, tell)
-            tell(f"trying {len(choices)} sub-networks and operating points")
-            tried = [worth.point for worth in evaluate(fast, choices, sample)]
+        tried = [worth.point for worth in evaluate(fast, choices, sample, "trying" if progress else None)]
         kept = undominated_by_kind(tried)
         kept += [point for point in tried if point.path is None and point.threshold == 0 and point not in kept]
         worths = evaluate(fast, kept, loader, "accuracy" if progress else None)
@@ -92,9 +91,10 @@ def front(
         name=net.layout.network,
     )
     images = torch.cat([x for x, _ in sample])
-    with _telling(progress) as tell:
-        for size in sizes:
-            tell(f"timing {len(made.candidates)} points and the plain network, batch {size}")
+    for size in sizes:
+        with telling("front", progress) as tell:
+            count = len(made.candidates)
+            tell(f"timing {count} points and the plain network, batch {size}, {clock(count * seconds)} at least")
             made = made.profile(net, images, batch=size, threads=threads, seconds=seconds, seed=seed, timer=timer)
     return made
 
@@ -122,15 +122,3 @@ def _sample(net: Routed, loader: Images, count: int, seed: int, progress: str | 
         raise DataError("the loader gave no images, so nothing can be said of them; check the split and its folder.")
     chunks = [kept[start : start + _CHUNK] for start in range(0, len(kept), _CHUNK)]
     return [(torch.stack([x for x, _ in chunk]), torch.tensor([y for _, y in chunk])) for chunk in chunks]
-
-
-@contextlib.contextmanager
-def _telling(progress: bool) -> Iterator[Callable[[str], None]]:
-    """A line on the standard error stream that says what is going on."""
-    if not progress:
-        yield lambda _: None
-        return
-    from torchpaths.terminal import Console
-
-    with Console(stderr=True).status("front") as status:
-        yield status.update

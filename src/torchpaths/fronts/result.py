@@ -30,6 +30,17 @@ class Front(Measured):
     of `torchpaths.fronts.measured.Measured`.
     """
 
+    def __repr__(self) -> str:
+        """In a few lines: the points worth having."""
+        units, plain = len(self.layout.units), self.layout.plain.macs
+        of = f" on {self.dataset}" if self.dataset else ""
+        lines = [f"Front({self.name or self.layout.network}{of}: {self.images:,} images, {self.accuracy:.2%} all open)"]
+        for point in self.points:
+            ms = "" if point.ms is None else f", {point.ms:.3g} ms"
+            told = f"{point.accuracy:.2%}, {point.macs / plain:.1%} of the MACs{ms}"
+            lines.append(f"  {self.number(point)}: {name_of(point, units)}: {told}")
+        return "\n".join(lines)
+
     def best(
         self, budget: Budget, *, batch: int | None = None, threads: int | None = None, fixed: bool = False
     ) -> Point:

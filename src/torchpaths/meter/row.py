@@ -108,7 +108,10 @@ def table(rows: Sequence[Measurement]) -> Table:
     columns = {name: [getattr(row.setting, name) for row in rows] for name in _WORDS}
     same = [_WORDS[name](values[0]) for name, values in columns.items() if len(set(values)) == 1]
     varying = {name: [_cell(v) for v in values] for name, values in columns.items() if len(set(values)) > 1}
-    if any(row.path is not None for row in rows):
+    paths = {_path(row.path) for row in rows if row.path is not None}
+    if len(paths) == 1:
+        same.append(f"the path: {paths.pop()}")
+    elif paths:
         varying = {"path": [_path(row.path) for row in rows], **varying}
     networks = ", ".join(sorted({row.network for row in rows}))
     pairs = min(row.pairs for row in rows)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from torchpaths.errors import DataError, PathError, RunError, near
 from torchpaths.layout import Layout
+from torchpaths.progress import tracked
 from torchpaths.trace import Trace
 
 
@@ -20,12 +21,8 @@ def batches(loader: Iterable[Any], progress: str | None = None) -> Iterator[tupl
     """The loader's batches, checked to be pairs; empty batches are left out. With a bar of that name, if any."""
     with contextlib.ExitStack() as stack:
         if progress is not None:
-            from rich.progress import track
-
-            from torchpaths.terminal import Console
-
-            loader = track(loader, progress, total=_length(loader), console=Console(stderr=True), transient=True)
-            stack.callback(loader.close)  # type: ignore[attr-defined]
+            loader = tracked(loader, progress, _length(loader))
+            stack.callback(loader.close)
         for number, batch in enumerate(loader):
             if not isinstance(batch, (tuple, list)) or len(batch) != 2 or not isinstance(batch[0], Tensor):
                 raise DataError(

@@ -48,11 +48,13 @@ class GateHealth:
 
 @dataclass(frozen=True)
 class Health:
-    """All gates of a network; ``mean`` and ``std`` over gates have the keys rate, entropy, dependence and spread."""
+    """All gates of a network; ``mean`` and ``std`` over gates have the keys rate, entropy, dependence and spread;
+    ``closed`` are the units that nothing decides and no image opened."""
 
     gates: tuple[GateHealth, ...]
     mean: dict[str, float]
     std: dict[str, float]
+    closed: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> list[str]:
@@ -71,7 +73,8 @@ class Health:
     def rows(self) -> list[str]:
         """Lines of text for a log: a heading, a line for each gate, mean and spread over gates, and the warnings."""
         if not self.gates:
-            return ["no gates: nothing in this network is decided by the input"]
+            closed = f"; closed for every image: {', '.join(self.closed)}" if self.closed else ""
+            return [f"no gates: nothing in this network is decided by the input{closed}"]
         width = max(4, *(len(gate.unit) for gate in self.gates))
         lines = [f"{'gate':<{width}}   rate  entropy  by class  spread"]
         for gate in self.gates:
@@ -147,7 +150,10 @@ def gate_health(survey: Survey, gates: Collection[str] | None = None) -> Health:
     columns = {key: [getattr(row, key) for row in rows] for key in keys}
     mean = {key: float(np.mean(column)) if column else float("nan") for key, column in columns.items()}
     std = {key: float(np.std(column)) if column else float("nan") for key, column in columns.items()}
-    return Health(rows, mean, std)
+    shut = (
+        unit.name for unit, rate in zip(survey.layout.units, rates, strict=True) if unit.site not in chosen and not rate
+    )
+    return Health(rows, mean, std, tuple(shut))
 
 
 def _warning(rate: float) -> str:

@@ -24,6 +24,13 @@ class Survey(Counts):
     fields are those of `torchpaths.surveys.counts.Counts`.
     """
 
+    def __repr__(self) -> str:
+        """In a line; everything is in its fields."""
+        mean, _ = self.executed
+        of = f"{mean:.1f} of {len(self.layout.units)} units open, {self.macs / self.layout.plain.macs:.1%} of the MACs"
+        images, what = int(self.images.sum()), self.title or self.layout.network
+        return f"Survey({what}: {images:,} images of {len(self.classes)} classes, {self.accuracy:.2%} right, {of})"
+
     def label(self, label: int | str) -> int:
         """A class's number from its number or name.
 
