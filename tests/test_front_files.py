@@ -175,8 +175,8 @@ def test_marks_stand_at_what_points_cost_and_the_plain_network_is_among_them() -
         (macs, "gates decide", [(19_000 * scale, 75), (25_000 * scale, 88)]),
         (ms, "gates decide", [(3.5, 75), (4.5, 88)]),
         (ms, "one path for all images", [(5.0, 90)]),  # the others lie far below
-        (macs, "everything open: the plain network", [(100, 90)]),
-        (ms, "everything open: the plain network", [(5.0, 90)]),
+        (macs, "these weights, all open", [(100, 90)]),
+        (ms, "these weights, all open", [(5.0, 90)]),
         (macs, "tried, on 100 images", [(34_000 * scale, 91), (30_000 * scale, 80)]),
     ]
     for axes, label, marks in expected:

@@ -14,7 +14,7 @@ from rich.table import Table
 from torch import Tensor
 
 from torchpaths.cli import OK
-from torchpaths.cli.options import OfRun, emit, parse, speaking
+from torchpaths.cli.options import Draws, emit, parse, speaking
 from torchpaths.coding.decode import coded_sites
 from torchpaths.data import ImageSet, Loader, open_data
 from torchpaths.decoding import decode_report
@@ -24,6 +24,7 @@ from torchpaths.files.write import write_json
 from torchpaths.methods import Branches
 from torchpaths.routed import Routed
 from torchpaths.routing import route
+from torchpaths.surveys.figures.style import drawn_as
 from torchpaths.train.evaluate import images_for, open_run
 from torchpaths.train.folder import Run
 
@@ -38,7 +39,7 @@ WHO = {
 
 
 @dataclass(frozen=True)
-class Options(OfRun):
+class Options(Draws):
     """What the verb takes."""
 
     ood: pathlib.Path | None = None
@@ -76,7 +77,7 @@ def run(arguments: list[str]) -> int:
     """Measure, save, draw and print. Returns the exit status, see `torchpaths.cli.main`."""
     about = "Branches removed, classifiers of single classes, early decoders and calibration of a coded run."
     options = parse(Options, arguments, "decode", about)
-    with speaking(options.json) as console:
+    with speaking(options.json) as console, drawn_as(options.style):
         opened = options.open()
         units = _units(opened)
         images = options.images(opened)

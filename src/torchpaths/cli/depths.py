@@ -14,7 +14,7 @@ from rich.table import Table
 from torch import Tensor
 
 from torchpaths.cli import OK
-from torchpaths.cli.options import OfRun, emit, parse, speaking
+from torchpaths.cli.options import Draws, emit, parse, speaking
 from torchpaths.data import ImageSet, Loader
 from torchpaths.depth import Depth, NormDistance, activation_maps, depths, norm_distances
 from torchpaths.depth.figures import draw_depths, draw_maps, draw_norms
@@ -25,6 +25,7 @@ from torchpaths.path import Path
 from torchpaths.places.stages.switch import Skippable
 from torchpaths.routed import Routed
 from torchpaths.surveys.figures import save
+from torchpaths.surveys.figures.style import drawn_as
 from torchpaths.train.evaluate import open_run
 from torchpaths.train.folder import Run, read_accuracy
 
@@ -33,7 +34,7 @@ ENDS = {"super-net": "F", "base-net": "T"}
 
 
 @dataclass(frozen=True)
-class Options(OfRun):
+class Options(Draws):
     """What the verb takes."""
 
     plain: pathlib.Path | None = None
@@ -48,7 +49,7 @@ def run(arguments: list[str]) -> int:
     """Measure, save, draw and print. Returns the exit status, see `torchpaths.cli.main`."""
     about = "Every depth of an adaptive-depth run: accuracy and MACs, distances of its norms, activation maps."
     options = parse(Options, arguments, "depths", about)
-    with speaking(options.json) as console:
+    with speaking(options.json) as console, drawn_as(options.style):
         opened = options.open()
         blocks = _blocks(opened.net)
         if not blocks:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from torchpaths.cli import OK
 from torchpaths.cli.decode import some_of
-from torchpaths.cli.options import OfRun, emit, parse, speaking
+from torchpaths.cli.options import Draws, emit, parse, speaking
 from torchpaths.cli.tables import count
 from torchpaths.errors import RouteError, RunError
 from torchpaths.files.write import write_json
@@ -23,7 +23,7 @@ from torchpaths.filtering.runs import ordered
 from torchpaths.filtering.states import STATES
 from torchpaths.routed import Routed
 from torchpaths.surveys.figures import save
-from torchpaths.surveys.figures.style import shorten
+from torchpaths.surveys.figures.style import drawn_as, shorten
 from torchpaths.train import checkpoint
 from torchpaths.train.evaluate import images_for, open_run, survey_run
 from torchpaths.train.folder import Run, Weights, read_recipe
@@ -34,7 +34,7 @@ MOST_LAYERS = 24
 
 
 @dataclass(frozen=True)
-class Options(OfRun):
+class Options(Draws):
     """What the verb takes."""
 
     twin: pathlib.Path | None = None
@@ -57,7 +57,7 @@ def run(arguments: list[str]) -> int:
     """Measure, save, draw and print. Returns the exit status, see `torchpaths.cli.main`."""
     about = "States, paths, information, embedding, images and categories of the filters of a run with GatedFilters."
     options = parse(Options, arguments, "filters", about)
-    with speaking(options.json) as console:
+    with speaking(options.json) as console, drawn_as(options.style):
         opened = options.open()
         _check(opened.net, options.run)
         twin = None if options.twin is None else _twin(options.twin, opened)

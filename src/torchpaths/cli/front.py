@@ -11,7 +11,7 @@ from rich.table import Table
 from torch import Tensor
 
 from torchpaths.cli import OK
-from torchpaths.cli.options import OfRun, emit, parse, speaking
+from torchpaths.cli.options import Draws, emit, parse, speaking
 from torchpaths.data import Loader
 from torchpaths.errors import DataError
 from torchpaths.fronts import Front, Profile, front
@@ -20,10 +20,12 @@ from torchpaths.fronts.points import name_of
 from torchpaths.fronts.swaps import swaps
 from torchpaths.meter.row import digits
 from torchpaths.surveys.figures import save
+from torchpaths.surveys.figures.style import drawn_as
+from torchpaths.train.folder import read_accuracy
 
 
 @dataclass(frozen=True)
-class Options(OfRun):
+class Options(Draws):
     """What the verb takes."""
 
     batch: tuple[int, ...] = (1,)
@@ -62,7 +64,7 @@ def run(arguments: list[str]) -> int:
     options = parse(Options, arguments, "front", about)
     if options.limit is not None and options.limit < 1:
         raise DataError(f"--limit {options.limit}: accuracy needs at least one image.")
-    with speaking(options.json) as console:
+    with speaking(options.json) as console, drawn_as(options.style):
         opened = options.open()
         images = options.images(opened)
         drawn = options.limit is not None
@@ -79,9 +81,11 @@ def run(arguments: list[str]) -> int:
         )
         made = dataclasses.replace(made, name=opened.recipe.model, dataset=images.name, split=options.split)
         files = [made.save(options.run)]
+        plain = opened.folder / "plain"
+        twin = read_accuracy(plain) if (plain / "summary.json").is_file() and options.data is None else None
         for i, profile in enumerate(made.profiles):
             stem = "front" if i == 0 else f"front-batch-{profile.setting.batch}"
-            files += save(draw_front(made, profile), options.run / "figures" / stem)
+            files += save(draw_front(made, profile, twin), options.run / "figures" / stem)
             console.print(menu(made, profile))
         console.print("\n".join(f"wrote {file}" for file in files), soft_wrap=True)
     if options.json:

@@ -90,3 +90,11 @@ class OfRun:
     def images(self, run: Run) -> ImageSet:
         """The images asked for, see `images_for`."""
         return images_for(run, data=self.data, split=self.split, skip_corrupt=self.skip_corrupt)
+
+
+@dataclass(frozen=True)
+class Draws(OfRun):
+    """What verbs take that draw figures of a run."""
+
+    style: Literal["house", "paper"] = "house"
+    """How figures look: paper is white, without titles, in PDF."""

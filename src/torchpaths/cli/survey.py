@@ -7,14 +7,15 @@ import pathlib
 from dataclasses import dataclass
 
 from torchpaths.cli import OK
-from torchpaths.cli.options import OfRun, emit, parse, speaking
+from torchpaths.cli.options import Draws, emit, parse, speaking
 from torchpaths.cli.tables import beside_original, side_by_side
 from torchpaths.surveys import gate_health
+from torchpaths.surveys.figures.style import drawn_as
 from torchpaths.train.evaluate import summary
 
 
 @dataclass(frozen=True)
-class Options(OfRun):
+class Options(Draws):
     """What the verb takes."""
 
     figures: pathlib.Path | None = None
@@ -26,13 +27,15 @@ class Options(OfRun):
 def run(arguments: list[str]) -> int:
     """Survey, save, draw and print. Returns the exit status, see `torchpaths.cli.main`."""
     options = parse(Options, arguments, "survey", "Which units of a run's network open for which classes.")
-    with speaking(options.json) as console:
+    with speaking(options.json) as console, drawn_as(options.style):
         found = options.survey(keep_paths=True)
         file = found.survey.save(options.out or options.run)
         drawn = [] if options.figures is None else found.draw(options.figures)
         health = gate_health(found.survey)
         console.print(side_by_side([found.survey]))
         console.print("\n".join(health.rows()))
+        if options.figures is not None and not drawn:
+            console.print("no figures: this network takes one path for every image")
         if found.run.spec is not None:
             console.print(beside_original(found.run.spec))
         console.print("\n".join(f"wrote {path}" for path in (file, *drawn)), soft_wrap=True)

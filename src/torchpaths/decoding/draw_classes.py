@@ -102,8 +102,8 @@ def draw_classifiers(found: Mapping[str, Classifiers], classes: Sequence[str], t
             if quality is not None:
                 _draw_quality(axes, quality, who, colour)
         _worst(axes, getattr(found["paths"], split), classes, colour)
-        axes.set_xlim(0, 101)
-        axes.set_ylim(0, 101)
+        axes.set_xlim(0, 100)
+        axes.set_ylim(0, 100)
         axes.set_xlabel("recall, %")
         axes.set_ylabel("precision, %" if i == 0 else "")
     _key(axes, found)

@@ -93,9 +93,9 @@ def _bars(
             bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.4},
         )  # fmt: skip
     axes.axhline(100 * whole, color=ACCENT, lw=0.9, ls=(0, (4, 3)), zorder=1)
-    axes.text(count - 0.4, 100 * whole, f" {called}\n {100 * whole:.1f} %", size=SMALL, color=ACCENT, va="center")
+    axes.text(count - 0.4, 100 * whole, f" {called}\n {whole:.1%}", size=SMALL, color=ACCENT, va="center")
     axes.set_xlim(-0.6, count - 0.4)
-    axes.set_ylim(0, 112)
+    axes.set_ylim(0, 100)
     axes.set_yticks(range(0, 101, 20))
     axes.set_xticks(range(count), list(names), size=SMALL, rotation=90 if upright else 0)
     axes.tick_params(axis="x", length=0)
@@ -132,9 +132,7 @@ def draw_reliability(calibration: Calibration, title: str) -> Figure:
             clip_on=False,
         )
         axes.plot([0, 100], [0, 100], color=ACCENT, lw=0.9, ls=(0, (4, 3)), zorder=3)
-        axes.set_title(
-            f"{WAYS[name]}\nECE {100 * told.ece:.2f} %, NLL {way.nll:.3f}", size=SMALL, loc="left", color=INK
-        )
+        axes.set_title(f"{WAYS[name]}\nECE {told.ece:.2%}, NLL {way.nll:.3f}", size=SMALL, loc="left", color=INK)
         axes.set_xlim(0, 100)
         axes.set_ylim(0, 100)
         axes.set_yticks([0, 50, 100])

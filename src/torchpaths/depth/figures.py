@@ -33,10 +33,13 @@ from torchpaths.surveys.figures.style import (
     text_width,
 )
 
+NAME = 5.5
+"""Size of the norms' names in points."""
+
 
 @styled
 def draw_depths(depths: Sequence[Depth], plain_macs: int, title: str, references: Mapping[str, float]) -> Figure:
-    """A bar of accuracy for each depth, its MACs under it (figure 3a).
+    """A dot of accuracy for each depth, its MACs under it (figure 3a): no bars, as the axis does not begin at 0.
 
     Args:
         depths: in the order in which they are drawn.
@@ -53,13 +56,15 @@ def draw_depths(depths: Sequence[Depth], plain_macs: int, title: str, references
     axes = add_axes(figure, left, bottom, wide, height)
     values = [100 * depth.accuracy for depth in depths]
     trained = [set(depth.skip) in ({"F"}, {"T"}) for depth in depths]
-    axes.bar(range(len(depths)), values, width=0.62, color=[FLOW if t else PALE for t in trained], zorder=2)
+    for face, kind in ((FLOW, True), (PALE, False)):
+        across = [i for i, t in enumerate(trained) if t is kind]
+        axes.plot(across, [values[i] for i in across], "o", color=face, ms=7, zorder=3, clip_on=False)
     patch = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.5}  # a line of a reference may run behind the number
     for i, value in enumerate(values):
         axes.annotate(
             f"{value:.1f}",
             (i, value),
-            (0, 3),
+            (0, 6),
             textcoords="offset points",
             ha="center",
             size=SMALL,
@@ -69,7 +74,7 @@ def draw_depths(depths: Sequence[Depth], plain_macs: int, title: str, references
     shown = [*values, *(100 * r for r in references.values())]
     low = min(shown)
     span = max(max(shown) - low, 1.0)
-    axes.set_ylim(max(0.0, low - 0.45 * span), max(shown) + 0.25 * span)
+    axes.set_ylim(max(0.0, low - 0.45 * span), min(100.0, max(shown) + 0.25 * span))
     for name, accuracy in references.items():
         axes.axhline(100 * accuracy, color=ACCENT, lw=0.8, ls=(0, (4, 3)), zorder=1)
         axes.text(len(depths) - 0.4, 100 * accuracy, f" {name}", size=SMALL, color=ACCENT, va="center")
@@ -88,22 +93,26 @@ def draw_depths(depths: Sequence[Depth], plain_macs: int, title: str, references
 def draw_norms(distances: Sequence[NormDistance], title: str) -> Figure:
     """A bar for each norm with two versions, stages side by side in colours of depth (figure 3b)."""
     sites = list(dict.fromkeys(entry.site for entry in distances))
-    left, bottom, height = 0.62, 0.42, 2.2
+    names = [shorten(entry.norm) for entry in distances]
+    left, bottom, height = 0.62, 0.5 + text_width(names, NAME), 2.2
     title = f"Norms with two versions: {title}"
     note = "distance of the running means for super-net and base-net, in standard deviations, mean over channels"
     wide = max(0.2 * (len(distances) + len(sites)), room(title, note) - left)
     figure = new_figure(left + wide + 0.2, bottom + height + 0.62)
     heading(figure, 0.15, title, note)
     axes = add_axes(figure, left, bottom, wide, height)
-    position, ticks = 0.0, []
+    position, ticks, places = 0.0, [], []
     for i, site in enumerate(sites):
         values = [entry.distance for entry in distances if entry.site == site]
         across = position + np.arange(len(values))
         axes.bar(across, values, width=0.7, color=DEPTH_MAP(i / max(1, len(sites) - 1)), zorder=2)
         ticks.append(float(across.mean()))
+        places += across.tolist()
         position = float(across[-1]) + 2
-    axes.set_xticks(ticks, [shorten(site) for site in sites])
+    axes.set_xticks(places, names, size=NAME, rotation=90)
     axes.tick_params(axis="x", length=0)
+    for tick, site in zip(ticks, sites, strict=True):
+        axes.annotate(shorten(site), (tick, 1), (0, 2), ("data", "axes fraction"), "offset points", ha="center")
     axes.set_ylabel("distance, σ")
     axes.grid(axis="y", color=RULE, lw=0.5)
     axes.set_axisbelow(True)

@@ -70,7 +70,7 @@ def draw_states(states: FilterStates, title: str) -> Figure:
     left, height, over, between = 0.62, 1.5, 0.92, 0.34
     shares = states.shares
     title = f"States of filters: {title}"
-    note = "share of all filters: " + ", ".join(f"{s} {100 * shares[s]:.1f} %" for s in STATES)
+    note = "share of all filters: " + ", ".join(f"{s} {shares[s]:.1%}" for s in STATES)
     wide = max(most * each, room(title, note) - left, 4.9 - left)
     total = over + len(panels) * (height + between + under) - between + 0.3
     figure = new_figure(left + wide + 0.2, total)
@@ -126,8 +126,7 @@ def draw_runs(rows: Sequence[Trained], title: str) -> Figure:
     note = "bars: states, % of filters; mean MACs of an image, gates included"
     line, over, foot, gap = 0.27, 0.9, 0.45, 0.12
     cells = [
-        [f"{r.sparse:g}", f"{r.mutual:g}", f"{r.kl:g}", f"{r.macs / 1e6:.1f} M", f"{100 * r.accuracy:.2f} %"]
-        for r in rows
+        [f"{r.sparse:g}", f"{r.mutual:g}", f"{r.kl:g}", f"{r.macs / 1e6:.1f} M", f"{r.accuracy:.2%}"] for r in rows
     ]
     heads = ["λs", "λm", "λk", "MACs", "accuracy"]
     widths = [

@@ -25,14 +25,21 @@ from torchpaths.surveys.figures.style import (
     heading,
     new_figure,
     styled,
+    up_to_all,
 )
 
 MARKS: dict[str, dict[str, Any]] = {
     "gates": {"marker": "o", "mfc": FLOW, "mec": PAPER, "ms": 6.5, "mew": 0.8},
     "path": {"marker": "D", "mfc": PAPER, "mec": DEEP, "ms": 4.6, "mew": 1.2},
     "plain": {"marker": "o", "mfc": PAPER, "mec": INK, "ms": 7.0, "mew": 1.5},
+    "twin": {"marker": "s", "mfc": INK, "mec": PAPER, "ms": 6.0, "mew": 0.8},
 }
-NAMES = {"gates": "gates decide", "path": "one path for all images", "plain": "everything open: the plain network"}
+NAMES = {
+    "gates": "gates decide",
+    "path": "one path for all images",
+    "plain": "these weights, all open",
+    "twin": "the plain network",
+}
 
 LEFT, BOTTOM, HEIGHT, WIDE, GAP = 0.66, 0.62, 2.62, 3.9, 0.34
 """Inches: where the first panel stands, how large panels are, how far apart."""
@@ -43,12 +50,13 @@ would press the others together."""
 
 
 @styled
-def draw_front(front: Front, profile: Profile | None = None) -> Figure:
-    """The points worth having, what was tried, and the plain network.
+def draw_front(front: Front, profile: Profile | None = None, twin: float | None = None) -> Figure:
+    """The points worth having, what was tried, everything open, and the plain network where it is known.
 
     Args:
         front: any front.
         profile: one of its profiles, for the second panel; None draws the first one, or no second panel.
+        twin: accuracy, 0 to 1, of the plain network trained alike; None where there is none.
     """
     profile = front.profiles[0] if profile is None and front.profiles else profile
     panels = 1 if profile is None else 2
@@ -61,12 +69,12 @@ def draw_front(front: Front, profile: Profile | None = None) -> Figure:
     first = add_axes(figure, LEFT, BOTTOM, WIDE, HEIGHT)
     scale = 100 / front.layout.plain.macs
     tried = [(macs * scale, accuracy * 100) for macs, accuracy in front.cloud if accuracy >= lowest]
-    _panel(first, front, points, [point.macs * scale for point in points], 100.0, tried)
+    _panel(first, front, points, [point.macs * scale for point in points], 100.0, tried, twin)
     first.set_xlabel(f"mean MACs of an image, % of the plain network’s {front.layout.plain.macs / 1e6:,.4g} M")
     first.set_ylabel(f"accuracy on {front.images:,} images, %")
     if profile is not None:
         second = add_axes(figure, LEFT + WIDE + GAP, BOTTOM, WIDE, HEIGHT, sharey=first)
-        _panel(second, front, points, [point.ms or 0.0 for point in points], profile.plain_ms, [])
+        _panel(second, front, points, [point.ms or 0.0 for point in points], profile.plain_ms, [], twin)
         second.tick_params(labelleft=False)
         batch = profile.setting.batch
         second.set_xlabel("milliseconds for an image" if batch == 1 else f"milliseconds for a batch of {batch}")
@@ -101,6 +109,7 @@ def _panel(
     across: Sequence[float],
     plain: float,
     tried: Sequence[tuple[float, float]],
+    twin: float | None,
 ) -> None:
     """Points by accuracy and one cost, joined in order of it; ``plain``: the plain network's cost."""
     axes.axhline(front.accuracy * 100, color=INK, lw=0.7, ls=(0, (1, 3)), zorder=1)
@@ -124,6 +133,8 @@ def _panel(
             axes.plot(xs, ys, color=colour, lw=1.1, zorder=3)
             axes.plot(xs, ys, ls="", zorder=4, label=NAMES[role], **MARKS[role])
     axes.plot([plain], [front.accuracy * 100], ls="", zorder=5, label=NAMES["plain"], **MARKS["plain"])
+    if twin is not None:
+        axes.plot([plain], [twin * 100], ls="", zorder=5, label=NAMES["twin"], **MARKS["twin"])
     for x, point in zip(across, points, strict=True):
         if point.path is None and point.threshold == 0:
             axes.annotate(
@@ -138,6 +149,7 @@ def _panel(
                 zorder=6,
             )
     axes.margins(0.07, 0.1)
+    up_to_all(axes)
     axes.set_axisbelow(True)
     axes.grid(color=RULE, lw=0.5)
     axes.locator_params(nbins=7)

@@ -62,7 +62,7 @@ def class_rates(survey: Survey, order: Sequence[int] | None = None) -> Figure:
     figure = new_figure(total, height + over + foot)
     word = noun(survey.layout)
     executed = f"{survey.executed[0]:.1f} of {units} {word}s executed on average"
-    note = f"{int(survey.images.sum()):,} images · {executed} · {survey.accuracy * 100:.1f} % right"
+    note = f"{int(survey.images.sum()):,} images · {executed} · {survey.accuracy:.1%} right"
     heading(figure, 0.15, f"Which {word}s run, class by class: {survey.title}", note)
 
     heat = add_axes(figure, left, foot, width, height)
@@ -81,7 +81,7 @@ def class_rates(survey: Survey, order: Sequence[int] | None = None) -> Figure:
     share.bar(range(units), survey.rates, width=0.78 if column > 0.06 else 1.0, color=PALE)
     share.set_ylim(0, 1)
     _quiet(share)
-    share.set_yticks([0, 1], ["0", "100 %"], size=6.5, color=SOFT)
+    share.set_yticks([0, 1], ["0", "100%"], size=6.5, color=SOFT)
     share.axhline(1, color=RULE, lw=0.6)
     share.set_ylabel("all", rotation=0, size=TEXT, ha="right", va="center", labelpad=4)
     _stage_names(share, parts, column)
@@ -158,7 +158,7 @@ def _colour_bar(figure: Figure, left: float) -> None:
     bar = add_axes(figure, left, height - 0.86, 0.9, 0.09)
     bar.imshow(np.linspace(0, 1, 64)[None], aspect="auto", cmap=RATE_MAP, extent=(0, 1, 0, 1))
     bar.set_yticks([])
-    bar.set_xticks([0, 0.5, 1], ["0", "50", "100 %"], size=6.5)
+    bar.set_xticks([0, 0.5, 1], ["0", "50", "100%"], size=6.5)
     bar.tick_params(length=0, pad=2)
     _frame(bar)
     bar.set_title("share of images", size=6.5, color=SOFT, loc="left", pad=3)

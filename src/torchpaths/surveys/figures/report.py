@@ -20,7 +20,7 @@ def save_all(
     metrics: pathlib.Path | str | None = None,
     target: float | None = None,
 ) -> list[pathlib.Path]:
-    """Write the figures as PNG and SVG and return the files.
+    """Write the figures as PNG and SVG and return the files; none of a network that takes one path for every image.
 
     Args:
         survey: any survey.
@@ -29,6 +29,8 @@ def save_all(
         metrics: the run's ``metrics.jsonl``, for the rates over training.
         target: the mean rate asked for, drawn in the latter.
     """
+    if not survey.decided and survey.distinct_paths == 1:
+        return []
     folder = pathlib.Path(folder)
     drawn = {"class-rates": class_rates(survey), "executed-layers": executed_layers(survey)}
     if metrics is not None:

@@ -6,18 +6,21 @@ ships, so that they come out the same on every machine. Text stays text in SVG.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import pathlib
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar
 from unicodedata import bidirectional
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, to_rgba, to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.text import Text
@@ -31,6 +34,14 @@ ACCENT, TINT = "#bf4408", "#f6d9c6"
 RULE, HAIRLINE = "#dedad1", "#c4c0b6"
 RATE_MAP = LinearSegmentedColormap.from_list("torchpaths-rate", ["#faf8f3", "#ccdae3", "#89abc4", "#427399", "#103456"])
 DEPTH_MAP = LinearSegmentedColormap.from_list("torchpaths-depth", ["#a9c1d4", "#4f7ea3", "#103456"])
+
+HEADING = "heading"
+"""What marks a heading, which a paper's figures do without: its caption says that."""
+
+Look: TypeAlias = Literal["house", "paper"]
+"""``house`` as above, in PNG and SVG; ``paper`` white, without heading, cropped, in PDF."""
+
+_LOOK: ContextVar[Look] = ContextVar("torchpaths_look", default="house")
 
 TITLE, TEXT, SMALL = 10.5, 8.0, 7.0
 
@@ -99,13 +110,21 @@ def add_axes(figure: Figure, left: float, bottom: float, width: float, height: f
     return figure.add_axes((left / w, bottom / h, width / w, height / h), **kwargs)
 
 
+def up_to_all(axes: Axes) -> None:
+    """Let an axis of accuracies in percent end at 100: more there is none. Marks there are not cut in half."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, min(high, 100.0))
+    for line in axes.lines:
+        line.set_clip_on(line.get_linestyle() not in ("None", ""))
+
+
 def heading(figure: Figure, left: float, title: str, note: str = "") -> None:
     """A title, and a line in softer ink under it, at the top of a figure; ``left`` in inches."""
     title, note = visible(title), visible(note)
     w, h = figure.get_size_inches()
-    figure.text(left / w, 1 - 0.12 / h, title, size=TITLE, weight="bold", va="top")
+    figure.text(left / w, 1 - 0.12 / h, title, size=TITLE, weight="bold", va="top", gid=HEADING)
     if note:
-        figure.text(left / w, 1 - 0.36 / h, note, size=TEXT, color=SOFT, va="top")
+        figure.text(left / w, 1 - 0.36 / h, note, size=TEXT, color=SOFT, va="top", gid=HEADING)
 
 
 @styled
@@ -157,6 +176,37 @@ def spread_apart(positions: Sequence[float], gap: float, low: float, high: float
     return placed
 
 
+@contextlib.contextmanager
+def drawn_as(look: Look) -> Iterator[None]:
+    """Let `save` write figures in another look, meanwhile."""
+    before = _LOOK.set(look)
+    try:
+        yield
+    finally:
+        _LOOK.reset(before)
+
+
+def _as_in_papers(figure: Figure) -> None:
+    """Take headings off, and make what is of the house's paper white."""
+    for text in figure.findobj(lambda artist: artist.get_gid() == HEADING):
+        text.set_visible(False)
+    house = to_rgba(PAPER)
+    for artist in figure.findobj():
+        for name in ("facecolor", "edgecolor", "markerfacecolor", "markeredgecolor", "color"):
+            now = getattr(artist, f"get_{name}", None)
+            if now is not None and _is(now(), house):
+                getattr(artist, f"set_{name}")("white")
+
+
+def _is(colour: Any, other: tuple[float, float, float, float]) -> bool:
+    """Whether a colour, as an artist gives it, is this one."""
+    try:
+        found = to_rgba_array(colour)
+    except (TypeError, ValueError):  # no colour but a map of them
+        return False
+    return len(found) > 0 and bool(np.allclose(found, other))
+
+
 KINDS: dict[str, dict[str, Any]] = {
     "png": {"Software": None},
     "svg": {"Date": None, "Creator": None},
@@ -167,9 +217,11 @@ KINDS: dict[str, dict[str, Any]] = {
 
 @styled
 def save(
-    figure: Figure, stem: pathlib.Path | str, dpi: int = 200, kinds: Sequence[str] = ("png", "svg")
+    figure: Figure, stem: pathlib.Path | str, dpi: int = 200, kinds: Sequence[str] | None = None
 ) -> tuple[pathlib.Path, ...]:
-    """Write ``stem.png`` and ``stem.svg`` and return their paths. The same figure gives the same bytes each time.
+    """Write ``stem.png`` and ``stem.svg`` and return their paths; in the look of papers (`drawn_as`) ``stem.pdf``.
+
+    The same figure gives the same bytes each time.
 
     Args:
         figure: any.
@@ -184,9 +236,13 @@ def save(
         text.set_text(visible(text.get_text(), keep="\n"))
     stem = pathlib.Path(stem)
     written = []
-    for kind in kinds:
+    paper = _LOOK.get() == "paper"
+    if paper:
+        _as_in_papers(figure)
+    more: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.04, "facecolor": "white"} if paper else {}
+    for kind in kinds or (("pdf",) if paper else ("png", "svg")):
         data = io.BytesIO()
-        figure.savefig(data, format=kind, dpi=dpi, metadata=KINDS[kind])
+        figure.savefig(data, format=kind, dpi=dpi, metadata=KINDS[kind], **more)
         file = stem.with_name(f"{stem.name}.{kind}")
         with disk(file, "what was there before is intact"):
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -25,6 +25,7 @@ from torchpaths.surveys.figures.style import (
     heading,
     new_figure,
     styled,
+    up_to_all,
 )
 
 
@@ -92,6 +93,7 @@ def accuracy_macs(points: Sequence[Point], title: str = "") -> Figure:
             xs, ys = [p.macs * scale for p in shown], [p.accuracy * 100 for p in shown]
             axes.plot(xs, ys, ls="", zorder=3, label=NAMES[role], **mark)
     axes.margins(0.14, 0.18)
+    up_to_all(axes)
     axes.set_axisbelow(True)
     axes.grid(color=RULE, lw=0.5)
     axes.locator_params(nbins=7)

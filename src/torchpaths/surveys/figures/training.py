@@ -144,8 +144,8 @@ def training_rates(
 
 def _note(done: Sequence[int], rates: NDArray[np.float64], target: float | None) -> str:
     first, last = rates[0].mean() * 100, rates[-1].mean() * 100
-    goal = f"; dashed: target {target * 100:g} %" if target is not None else ""
-    return f"mean {first:.1f} % after epoch {done[0]}, {last:.1f} % after epoch {done[-1]}{goal}"
+    goal = f"; dashed: target {target:.1%}" if target is not None else ""
+    return f"mean {first:.1f}% after epoch {done[0]}, {last:.1f}% after epoch {done[-1]}{goal}"
 
 
 def _panel(
