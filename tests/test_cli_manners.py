@@ -12,7 +12,7 @@ from rich.table import Table
 
 import torchpaths as tp
 from survey_toy import Toy, loader
-from torchpaths import cli, progress
+from torchpaths import cli
 from torchpaths.cli import OK, help_page, pages
 from torchpaths.fronts import Front, Point
 from torchpaths.progress import clock, telling, tracked
@@ -67,7 +67,7 @@ def test_off_a_terminal_a_line_now_and_then_says_how_far_it_is_and_what_is_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = iter(float(4 * i) for i in range(100))
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr("torchpaths.progress.time.monotonic", lambda: next(now))
     out = io.StringIO()
     assert list(tracked(range(8), "survey", 8, Console(file=out))) == list(range(8))
     # A step takes 4 s, so that every third one is told of; the first look is at 4 s.

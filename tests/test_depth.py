@@ -140,7 +140,7 @@ def test_figures_show_every_depth_norm_and_block(net: tp.Routed, images: tuple[T
     figure = draw_depths(found, net.layout.plain.macs, "toy", {"plain": 0.5})
     [axes] = figure.axes
     assert [label.get_text()[:3] for label in axes.get_xticklabels()] == [d.skip for d in found]
-    assert sum(len(line.get_xdata()) for line in axes.lines if line.get_marker() == "o") == 8  # type: ignore[arg-type]
+    assert sum(np.size(line.get_xdata()) for line in axes.lines if line.get_marker() == "o") == 8
     norms = norm_distances(net)
     assert len(draw_norms(norms, "toy").axes[0].patches) == len(norms)
     blocks = [f"layer3.{i}" for i in range(3)]

@@ -43,8 +43,8 @@ def test_everything_open_is_not_called_the_plain_network_which_is_drawn_where_it
     assert "the plain network" not in key(draw_front(front()))
     figure = draw_front(front(), twin=0.99)
     assert "the plain network" in key(figure)
-    marks = [tuple(line.get_xydata()[0]) for line in figure.axes[0].lines if line.get_label() == "the plain network"]
-    assert marks == [(100.0, 99.0)]
+    marks = [np.asarray(line.get_xydata()) for line in figure.axes[0].lines if line.get_label() == "the plain network"]
+    assert np.array_equal(np.concatenate(marks), [[100.0, 99.0]])
 
 
 def test_no_axis_of_accuracies_goes_beyond_100_percent() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TypeVar
 
 from torchpaths.terminal import Console
@@ -15,7 +15,7 @@ QUIET = 10.0
 """Off a terminal: seconds between two lines."""
 
 
-def tracked(items: Iterable[T], name: str, total: int | None, console: Console | None = None) -> Iterator[T]:
+def tracked(items: Iterable[T], name: str, total: int | None, console: Console | None = None) -> Generator[T]:
     """The items, while the standard error stream is told how many have been taken.
 
     Args:

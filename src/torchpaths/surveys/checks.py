@@ -21,8 +21,9 @@ def batches(loader: Iterable[Any], progress: str | None = None) -> Iterator[tupl
     """The loader's batches, checked to be pairs; empty batches are left out. With a bar of that name, if any."""
     with contextlib.ExitStack() as stack:
         if progress is not None:
-            loader = tracked(loader, progress, _length(loader))
-            stack.callback(loader.close)
+            told = tracked(loader, progress, _length(loader))
+            stack.callback(told.close)
+            loader = told
         for number, batch in enumerate(loader):
             if not isinstance(batch, (tuple, list)) or len(batch) != 2 or not isinstance(batch[0], Tensor):
                 raise DataError(
