@@ -1,4 +1,4 @@
-"""From a trained network and a folder of your images to one small file for a server: four commands, and no JSON.
+"""From a trained network and a folder of your images to one small file for a server: five commands, and no JSON.
 
 python examples/monday.py photos timm/resnet34.a1_in1k
 """
@@ -13,7 +13,7 @@ from torchpaths.cli import main as torchpaths
 
 
 def main(images: Path, model: str, out: Path, macs: float = 0.7, train: str = "", shrink: str = "") -> Path:
-    """Fine-tune, shrink, export and evaluate.
+    """Fine-tune, shrink, export, evaluate what was cut out, and look at a picture.
 
     Args:
         images: a folder of each class, or ``train/`` and ``val/`` of such folders.
@@ -32,13 +32,19 @@ def main(images: Path, model: str, out: Path, macs: float = 0.7, train: str = ""
         f"train finetune --data {photos} --model {model} --method none --out {plain} {train}",
         f"shrink {plain} --budget-macs {macs} --out {small} {shrink}",
         f"export {small}/run --out {written} --int8 static",
-        f"evaluate {small}/run",
+        f"evaluate {small}/cut",
+        f"predict {small}/cut {shlex.quote(str(first(images)))}",
     )
     for command in commands:
         print(f"\n$ torchpaths {command}", flush=True)
         if torchpaths(shlex.split(command)) != 0:
             raise SystemExit(f"stopped at: torchpaths {command}")
     return file
+
+
+def first(images: Path) -> Path:
+    """A picture of a folder."""
+    return min(path for path in images.rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"))
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def open_data(
         spec: ``"digits"``; CIFAR's own folder, ``cifar-10-batches-py`` or ``cifar-100-python``; or a folder with
             ``train.parquet`` and ``test.parquet`` (or shards ``train-*.parquet``, also ``validation``, also under
             ``data/``) in the Hugging Face image layout; or a folder with ``train/<class>/`` and ``test/<class>/`` (or
-            ``val/``) of image files; or a folder ``<class>/`` of image files or one Parquet file, which are test splits.
+            ``val/``) of image files; or a folder ``<class>/`` of images or one Parquet file, which are test splits.
         split: "train", "test" (falls back on a validation split where there is no other) or "validation".
         skip_corrupt: leave images out that cannot be decoded, and warn with their number, instead of raising.
         size: scale the shorter side to so many pixels and crop the centre; needed where sizes differ.
