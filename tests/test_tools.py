@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import timm
 import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
@@ -105,3 +106,54 @@ def test_layers_whose_weights_are_made_anew_skip_and_are_cut_after_a_training_st
         torch.testing.assert_close(tp.skipping(net)(x)[0], net(x)[0])
         path = tp.Path.full(net) & tp.Path({"layer2.1": [False]})
         torch.testing.assert_close(tp.extract(net, path)(x), net(x, path)[0])
+
+
+class Told(nn.Module):
+    """A block whose forward says the kinds of what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor, size: tuple[int, int], scale: float = 1.0, flip: bool = False) -> torch.Tensor:
+        x = x + self.a(x.reshape(-1, size[0] * size[1], 4)).reshape(x.shape) * scale
+        if flip:
+            x = x.flip(0)
+        return x + self.b(x)
+
+
+class Teller(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = Told(), Told()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.second(self.first(x, (2, 3)), (2, 3), 0.5)
+        return y
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Teller,
+        lambda: timm.create_model("test_vit", num_classes=3),
+        lambda: timm.create_model(
+            "pvt_v2_b0", num_classes=3, embed_dims=(8, 16, 16, 16), depths=(1, 2, 1, 1), num_heads=(1, 2, 2, 2)
+        ),
+    ],
+)
+def test_a_cut_is_scripted_where_the_plain_network_is_and_says_the_same(
+    make: Callable[[], nn.Module],
+) -> None:
+    torch.manual_seed(0)
+    model = make().eval()
+    torch.jit.script(model)
+    x = torch.randn(2, 6, 4) if isinstance(model, Teller) else torch.randn(2, 3, 64, 64)
+    if hasattr(model, "set_input_size"):
+        model.set_input_size((64, 64))
+    net = tp.route(model, example=x)
+    names = list(net.sites)
+    for closed in (names[::2], names[1::2]):
+        path = tp.Path.full(net) & tp.Path({name: [False] for name in closed})
+        small = tp.extract(net, path)
+        assert torch.allclose(torch.jit.script(small)(x), small(x), atol=1e-5)

@@ -152,6 +152,21 @@ def test_an_exported_file_gives_the_answer(tmp_path: pathlib.Path) -> None:
     assert tp.export(net, tmp_path / "cut.pt2", X, path=path).outputs == ("y",)
 
 
+def test_a_family_that_adds_to_its_mask_is_exported_as_it_is_called(tmp_path: pathlib.Path) -> None:
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS as MASKS
+
+    def of_my_own(**kwargs: Any) -> None: ...
+
+    library = dict(MASKS)
+    MASKS["mine"] = of_my_own
+    net = tp.route(make("beit"), example=X)
+    path = tp.Path.full(net) & tp.Path({"beit.layers.1.mlp": [False]})
+    assert tp.export(net, tmp_path / "cut.pt2", X, path=path).outputs == ("y",)
+    assert dict(MASKS) == {**library, "mine": of_my_own}
+    del MASKS["mine"]
+    assert dict(MASKS) == library
+
+
 def test_a_folder_that_is_incomplete_or_says_something_else_is_refused(tmp_path: pathlib.Path) -> None:
     net = tp.route(make("vit"), example=X)
     small: Any = tp.extract(net, tp.Path.full(net) & tp.Path({"vit.layers.1.mlp": [False]}))

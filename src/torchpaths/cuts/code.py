@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import builtins
 import functools
 import importlib
 import math
 import re
 from dataclasses import dataclass
-from types import ModuleType
+from types import ModuleType, NoneType
 from typing import Any
 
 from torch import fx, nn
@@ -83,7 +84,8 @@ def left(module: fx.GraphModule, name: str) -> Code:
     # Without the deletion of values after their last use, which nobody wants to read.
     source = re.sub(r";  (\w+ = )+None *(#.*)?$", "", generated.src.strip(), flags=re.MULTILINE)
     words = set(re.findall(r"\w+", source))
-    imports = {_import(n, of) for n, of in generated.globals.items() if n in words and n != "__builtins__"}
+    named = {n: of for n, of in generated.globals.items() if n in words and getattr(builtins, n, generated) is not of}
+    imports = {_import(n, of) for n, of in named.items() if n != "__builtins__"}
     lines = [
         f"class {name}(torch.nn.Module):",
         "    def __init__(self, block):",
@@ -101,6 +103,8 @@ def _import(name: str, of: Any) -> str:
         return f"import {of.__name__}" if name == of.__name__ else f"import {of.__name__} as {name}"
     if isinstance(of, float):
         return f"from math import {name}"  # inf and nan
+    if of is NoneType:  # which calls itself a builtin and is not among them
+        return "from types import NoneType" + (f" as {name}" if name != "NoneType" else "")
     made = value(of)
     module, _, attribute = made.text.rpartition(".")
     return f"from {module} import {attribute}" + (f" as {name}" if name != attribute else "")

@@ -12,6 +12,7 @@ from torch.export import Dim, ExportedProgram
 from torchpaths.errors import RouteError, reason
 from torchpaths.exports.form import Batch
 from torchpaths.exports.formats import Format, Run
+from torchpaths.exports.masks import without_empty_masks
 
 
 def capture(module: nn.Module, x: Tensor, batch: Batch) -> ExportedProgram:
@@ -30,7 +31,8 @@ def capture(module: nn.Module, x: Tensor, batch: Batch) -> ExportedProgram:
     sizes = None if batch == "one" else ({0: Dim.DYNAMIC},)
     try:
         # Sites share the code of their branches; that their sizes differ must not make these sizes variables.
-        with torch.no_grad(), torch._dynamo.config.patch(automatic_dynamic_shapes=False):
+        fixed = torch._dynamo.config.patch(automatic_dynamic_shapes=False)
+        with torch.no_grad(), fixed, without_empty_masks():
             return torch.export.export(module, (example,), dynamic_shapes=sizes, strict=False)
     except RouteError:
         raise

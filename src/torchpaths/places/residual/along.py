@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import types
+import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from torchpaths.errors import RouteError
 from torchpaths.junction import Junction
@@ -157,16 +159,43 @@ class _Along(Recorder):
         """The graph of ``run``."""
         parameters = inspect.signature(self.block.forward).parameters.values()
         named = [p for p in parameters if p.kind is not p.VAR_POSITIONAL]
+        kinds = _kinds(self.block)
 
         def forward(twin: nn.Module) -> Any:
-            arguments = {p.name: self._argument(p) for p in named}
+            arguments = {p.name: self._argument(p, kinds.get(p.name)) for p in named}
             for condition, message in conditions:
                 torch._assert(condition(twin, arguments), message)
             return run(twin, arguments)
 
         return self.record(forward)
 
-    def _argument(self, parameter: inspect.Parameter) -> fx.Proxy:
+    def _argument(self, parameter: inspect.Parameter, kind: Any) -> fx.Proxy:
         if parameter.kind is parameter.VAR_KEYWORD:
             return self.rest(f"**{parameter.name}")
-        return self.argument(parameter.name, *(() if parameter.default is parameter.empty else (parameter.default,)))
+        argument = self.argument(
+            parameter.name, *(() if parameter.default is parameter.empty else (parameter.default,))
+        )
+        argument.node.type = kind  # torch.jit.script takes what has none for a tensor
+        return argument
+
+
+def _kinds(block: nn.Module) -> dict[str, Any]:
+    """The kinds of the arguments of a block's forward, where it says them and torch.jit.script has a word for them."""
+    try:
+        hints = typing.get_type_hints(block.__dict__.get("forward") or type(block).forward)
+    except (NameError, TypeError, AttributeError):  # names that only a type checker knows
+        return {}
+    return {name: _scriptable(hint) for name, hint in hints.items() if hint is not Tensor}
+
+
+def _scriptable(hint: Any) -> Any:
+    """A type hint in the words of torch.jit.script; None for what it has none for."""
+    if hint in (Tensor, bool, int, float, str):
+        return hint
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    given = tuple(_scriptable(kind) for kind in inner if kind is not types.NoneType)
+    if not given or None in given:
+        return None
+    if origin in (typing.Union, types.UnionType):
+        return typing.Optional[given[0]] if len(inner) == 2 > len(given) else None  # noqa: UP045
+    return {tuple: typing.Tuple[given], list: typing.List[given[0]]}.get(origin)  # noqa: UP006
