@@ -15,64 +15,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 import torchpaths as tp
-from torchpaths.errors import CallError, DataError, RouteError
+from torchpaths.errors import CallError, DataError, RouteError, RunError
+from transformers_toys import FAMILIES, X, make
 
 transformers = pytest.importorskip("transformers")
-
-SIZES: dict[str, Any] = {"image_size": 32, "patch_size": 8}
-WIDTHS = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
-VIT = {**SIZES, **WIDTHS, "intermediate_size": 64}
-FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "vit": ("ViTForImageClassification", "ViTConfig", VIT),
-    "deit": ("DeiTForImageClassification", "DeiTConfig", VIT),
-    "dinov2": ("Dinov2ForImageClassification", "Dinov2Config", {**SIZES, **WIDTHS, "mlp_ratio": 2}),
-    "beit": ("BeitForImageClassification", "BeitConfig", {**VIT, "use_relative_position_bias": True}),
-    "swin": (
-        "SwinForImageClassification",
-        "SwinConfig",
-        {"image_size": 32, "patch_size": 2, "embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 4},
-    ),
-    "segformer": (
-        "SegformerForImageClassification",
-        "SegformerConfig",
-        {
-            "num_encoder_blocks": 2,
-            "depths": [2, 2],
-            "sr_ratios": [2, 1],
-            "hidden_sizes": [16, 32],
-            "patch_sizes": [7, 3],
-            "strides": [4, 2],
-            "num_attention_heads": [1, 2],
-            "mlp_ratios": [2, 2],
-        },
-    ),
-    "clip": ("CLIPVisionModelWithProjection", "CLIPVisionConfig", {**VIT, "projection_dim": 16}),
-    "convnext": (
-        "ConvNextForImageClassification",
-        "ConvNextConfig",
-        {"num_stages": 2, "hidden_sizes": [16, 32], "depths": [2, 2]},
-    ),
-    "resnet": (
-        "ResNetForImageClassification",
-        "ResNetConfig",
-        {"embedding_size": 8, "hidden_sizes": [16, 32], "depths": [2, 2], "layer_type": "basic"},
-    ),
-}
-X = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-
-
-def make(family: str) -> nn.Module:
-    kind, config, numbers = FAMILIES[family]
-    labels = {} if family == "clip" else {"num_labels": 5}
-    torch.manual_seed(0)
-    model: nn.Module = getattr(transformers, kind)(getattr(transformers, config)(**numbers, **labels)).eval()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "lambda" in name or "scale" in name:
-                parameter.fill_(0.5)
-            elif parameter.dim() > 1:
-                parameter.normal_(std=0.2)
-    return model
 
 
 def equal(a: Any, b: Any) -> bool:
@@ -282,3 +228,40 @@ def test_costs_of_a_network_with_another_head_are_said_to_be_old() -> None:
         tp.Path.full(net).cost(net)
     again = tp.route(tp.plain(net), example=torch.randn(2, 8))
     assert tp.Path.full(again).cost(again).params == sum(p.numel() for p in again.parameters())
+
+
+LOSSES = {
+    "cross_entropy": (torch.nn.functional.cross_entropy, torch.tensor([1, 3])),
+    "BCEWithLogitsLoss": (nn.BCEWithLogitsLoss(), torch.rand(2, 5, generator=torch.Generator().manual_seed(2))),
+    "mse_loss": (torch.nn.functional.mse_loss, torch.rand(2, 5, generator=torch.Generator().manual_seed(2))),
+}
+
+
+@pytest.mark.parametrize("method", [None, tp.GatedBlocks(), tp.AdaptiveDepth(features="none")])
+def test_an_objective_takes_what_transformers_give_with_labels_beside_or_within(method: tp.Method | None) -> None:
+    net = tp.route(make("vit"), method, example=X).eval()
+    labels = LOSSES["cross_entropy"][1]
+    objective = tp.Objective(net, method)
+    beside = objective(X, labels)["task"]
+    for batch in (
+        {"pixel_values": X, "labels": labels},
+        transformers.BatchFeature({"pixel_values": X, "labels": labels}),
+    ):
+        assert torch.equal(objective(batch)["task"], beside)
+        assert torch.equal(next(objective.passes(batch))["task"], beside)
+    with torch.no_grad():
+        logits = net(X)[0].logits
+    for task, target in LOSSES.values():
+        found = tp.Objective(net, method, task=task)(X, target)["task"]
+        share = 0.5 if isinstance(method, tp.AdaptiveDepth) else 1.0
+        assert torch.allclose(found, share * task(logits, target))
+
+
+def test_a_loss_of_several_outputs_says_how_it_is_told_which() -> None:
+    net = tp.route(make("clip"), tp.GatedBlocks(), example=X).eval()
+    target = torch.rand(2, 16)
+    for task, named in ((None, "cross_entropy"), (nn.MSELoss(), "MSELoss")):
+        with pytest.raises(RunError, match=rf"task=lambda outputs, target: {named}\(outputs\['image_embeds'\]"):
+            tp.Objective(net, tp.GatedBlocks(), task=task)(X, target)
+    with pytest.raises(RunError, match="got a NoneType"):
+        tp.Objective(net, tp.GatedBlocks(), task=lambda y, t: tp.Objective(net, None).task(y["image_embeds"], t))(X)

@@ -73,7 +73,8 @@ class CrossEntropy:
         found = scores(outputs)
         if not isinstance(found, Tensor):
             raise RunError(
-                f"a classifier's loss wants one tensor of scores, the network gives {shown(outputs)}; {_OWN}."
+                f"a classifier's loss wants one tensor of scores, the network gives {shown(outputs)}; "
+                f"{_chosen(outputs)}{_OWN}."
             )
         if found.dim() < 2 or found.shape[1] < 2:
             raise RunError(
@@ -92,6 +93,55 @@ class CrossEntropy:
             check_classes(target, found.shape[1], positions, "a classifier's loss", _OWN, self.looks)
             target = target.long()
         return functional.cross_entropy(found, target, label_smoothing=self.smoothing)
+
+
+class OfScores:
+    """A loss of torch's own, which knows tensors only, of a network that returns several things by name: of its
+    "logits".
+
+    Attributes:
+        func: the loss.
+    """
+
+    def __init__(self, func: Callable[[Any, Any], Tensor]) -> None:
+        self.func = func
+
+    def __call__(self, outputs: Any, target: Any) -> Tensor:
+        """
+        Raises:
+            RunError: where the outputs are no tensor and none of them is called "logits".
+        """
+        found = scores(outputs)
+        if not isinstance(found, Tensor):
+            raise RunError(
+                f"{_name(self.func)} wants one tensor, the network gives {shown(outputs)}; "
+                f"{_chosen(outputs, _name(self.func))}any function (outputs, target) -> scalar can be given as task."
+            )
+        return self.func(found, target)
+
+
+def hearing(task: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor]:
+    """A task's loss as it is called: one of torch's own is given the scores; others the outputs as they are."""
+    bare = task
+    while isinstance(bare, functools.partial):
+        bare = bare.func
+    home = type(bare).__module__ if isinstance(bare, nn.Module) else getattr(bare, "__module__", None) or ""
+    return OfScores(task) if home.partition(".")[0] == "torch" else task
+
+
+def _name(task: Any) -> str:
+    bare = task.func if isinstance(task, functools.partial) else task
+    return getattr(bare, "__name__", type(bare).__name__)
+
+
+def _chosen(outputs: Any, loss: str = "cross_entropy") -> str:
+    """How a loss is told which of several outputs it is of, for an error."""
+    tensors = (
+        [key for key, value in outputs.items() if isinstance(value, Tensor)] if isinstance(outputs, Mapping) else []
+    )
+    if not tensors:
+        return ""
+    return f"say which, task=lambda outputs, target: {loss}(outputs[{tensors[0]!r}], target), or "
 
 
 def check_classes(target: Any, classes: int, shape: list[int], who: str, remedy: str, looks: bool = True) -> None:
@@ -147,7 +197,7 @@ def scores(outputs: Any) -> Any:
 
 def kind_of(task: Callable[[Any, Any], Tensor]) -> Kind | None:
     """What outputs a loss is for, where it is one of torch's, bare, with arguments bound, or as a module; else None."""
-    while isinstance(task, functools.partial):
+    while isinstance(task, (functools.partial, OfScores)):
         task = task.func
     if isinstance(task, CrossEntropy):
         return "classes"

@@ -16,7 +16,7 @@ over the ranks; under gradient accumulation a first pass without gradients, with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torchpaths.costs import evaluating
 from torchpaths.errors import RunError, reason
 from torchpaths.methods.base import Method, Task, losses, parts
-from torchpaths.methods.task import CrossEntropy, check_classes, scores, shown
+from torchpaths.methods.task import CrossEntropy, check_classes, hearing, scores, shown
 from torchpaths.methods.together import Together
 from torchpaths.routed import Routed
 from torchpaths.train.distributed import mean_over_ranks
@@ -107,6 +107,7 @@ class Objective(nn.Module):
         method: see below.
         task: the task's loss: `torchpaths.methods.task.CrossEntropy`, or the one given. Parameters of its own, if it is
             a module, are the objective's.
+        heard: the same as it is called, see `torchpaths.methods.task.hearing`.
         heads: what the method's losses need beside the network, on its device and in its dtype; None for nothing.
     """
 
@@ -127,7 +128,8 @@ class Objective(nn.Module):
             classes: of the task, where the method has heads; None counts the network's outputs by running it once on
                 zeros.
             task: the task's loss, any function (outputs, target) -> scalar, a mean over the batch: outputs as the
-                network gives them, target as a call is given it. None for the classifier's cross-entropy.
+                network gives them (a loss of torch's own gets their ``logits``, where they are several things by name),
+                target as a call is given it. None for the classifier's cross-entropy.
             labels: target -> the class of each image, int64 ``[B]``, for a method whose losses need it while targets
                 are something else. None: the targets are the classes.
 
@@ -147,6 +149,7 @@ class Objective(nn.Module):
         self.net = net
         self.method = method
         self.task: Task = CrossEntropy(smoothing) if task is None else task
+        self.heard = hearing(self.task)
         self.labels = labels
         heads = None
         if method is not None and method.headed:
@@ -154,11 +157,12 @@ class Objective(nn.Module):
         like = next((p for p in net.parameters() if p.is_floating_point()), None)
         self.heads = heads if heads is None or like is None else heads.to(like.device, like.dtype)
 
-    def forward(self, x: Any, y: Any, whole: WholeBatch | None = None) -> dict[str, Tensor]:
+    def forward(self, x: Any, y: Any = None, whole: WholeBatch | None = None) -> dict[str, Tensor]:
         """
         Args:
-            x: images ``[B, C, H, W]``.
-            y: labels, int64 ``[B]``, or whatever the task's loss takes for a target.
+            x: images ``[B, C, H, W]``, or what else the network is called with, such as a dictionary.
+            y: labels, int64 ``[B]``, or whatever the task's loss takes for a target. None: the ``labels`` in a
+                dictionary ``x``, as batches for transformers have them.
             whole: means over the global batch; None where this batch is all this rank has in this step.
 
         Returns:
@@ -168,13 +172,14 @@ class Objective(nn.Module):
             RunError: for outputs and targets that do not go with the classifier's loss, see
                 `torchpaths.methods.task.CrossEntropy`, or labels that do not go with a method's.
         """
+        y = _target(x, y)
         if self.method is None:
             outputs, _ = self.net(x)
-            return _scalars({"task": self.task(outputs, y)})
+            return _scalars({"task": self.heard(outputs, y)})
         mean = whole if whole is not None else WholeBatch()
-        return _scalars(losses(self.method, self.net, x, y, self.task, mean, self.heads, self._labels(x, y)))
+        return _scalars(losses(self.method, self.net, x, y, self.heard, mean, self.heads, self._labels(x, y)))
 
-    def passes(self, x: Any, y: Any, whole: WholeBatch | None = None) -> Iterator[dict[str, Tensor]]:
+    def passes(self, x: Any, y: Any = None, whole: WholeBatch | None = None) -> Iterator[dict[str, Tensor]]:
         """The same losses in parts, for less memory: run the backward pass of each before asking for the next.
 
         For a training step that neither DDP nor ``torch.compile`` wraps: they know only `forward`. See `Method.passes`.
@@ -182,8 +187,9 @@ class Objective(nn.Module):
         if self.method is None:
             yield self(x, y, whole)
         else:
+            y = _target(x, y)
             mean = whole if whole is not None else WholeBatch()
-            for part in parts(self.method, self.net, x, y, self.task, mean, self.heads, self._labels(x, y)):
+            for part in parts(self.method, self.net, x, y, self.heard, mean, self.heads, self._labels(x, y)):
                 yield _scalars(part)
 
     def _labels(self, x: Any, y: Any) -> Any:
@@ -201,6 +207,11 @@ class Objective(nn.Module):
         )
         check_classes(labels, classes, [count], who, remedy, getattr(self.task, "looks", True))
         return labels
+
+
+def _target(x: Any, y: Any) -> Any:
+    """The target of a batch that may hold it itself."""
+    return x.get("labels") if y is None and isinstance(x, Mapping) else y
 
 
 def _scalars(part: dict[str, Tensor]) -> dict[str, Tensor]:
