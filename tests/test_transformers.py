@@ -217,7 +217,7 @@ def test_tied_weights_are_saved_by_no_unit_that_shares_them() -> None:
     net = tp.route(model, example=torch.randn(2, 8))
     one = tp.Path.full(net) & tp.Path({"3": [False]})
     assert one.cost(net).params == sum(p.numel() for p in tp.extract(net, one).parameters())
-    assert tp.Path({s: [False] for s in net.sites}).cost(net).params >= 0
+    assert tp.Path({s: [False] for s in net.sites}).cost(net).params == 0
 
 
 def test_costs_of_a_network_with_another_head_are_said_to_be_old() -> None:

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from torchpaths.errors import PathError, clip
 from torchpaths.schema import MalformedError, Strict, Whole, convert, reading
+from torchpaths.ties import Tie, read
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,7 @@ class Layout:
         terms: what runs in proportion to open units; by default each unit is a term by itself.
         deciding: the deciders' part of ``fixed``.
         inside: site name -> the units ``(site, index)`` that must be open for it to run; only sites that others hold.
+        ties: weights that several units share.
         sites: site name -> its units, in order of execution.
         fingerprint: 16 hexadecimal digits of the units' names and costs: a path or survey of another network differs.
     """
@@ -109,6 +111,7 @@ class Layout:
     terms: tuple[Term, ...] = ()
     deciding: Cost = Cost(0, 0)
     inside: Mapping[str, tuple[tuple[str, int], ...]] = field(default_factory=dict, repr=False)
+    ties: tuple[Tie, ...] = ()
     sites: dict[str, tuple[Unit, ...]] = field(init=False, repr=False, compare=False)
     fingerprint: str = field(init=False, compare=False)
 
@@ -123,6 +126,8 @@ class Layout:
         sites = {site: tuple(members) for site, members in itertools.groupby(units, key=lambda unit: unit.site)}
         object.__setattr__(self, "sites", sites)
         _check(units, sites, self.terms)
+        for tie in self.ties:
+            tie.check(len(units))
         products = [term for term in self.terms if not term.decides]
         if flat := not products or _sums(products, len(units)) == [unit.cost for unit in units]:
             deciders = (term for term in self.terms if term.decides)
@@ -174,7 +179,10 @@ class Layout:
         counts = np.ones((*opened.shape[:-1], len(self.terms)), np.int64)
         for start, stop in zip(starts.T, stops.T, strict=True):
             counts *= sums[..., stop] - sums[..., start]
-        return np.asarray(np.array([self.fixed.macs, self.fixed.params]) + counts @ costs, np.int64)
+        found = np.asarray(np.array([self.fixed.macs, self.fixed.params]) + counts @ costs, np.int64)
+        for tie in self.ties:
+            found[..., 1] += tie.params * tie.there(opened)
+        return found
 
     def cost(self, opened: NDArray[np.bool_]) -> Cost:
         """Of one path, bool ``[unit]``, deciders included."""
@@ -192,7 +200,10 @@ class Layout:
             added = np.delete(counts, factor, 1).prod(1, keepdims=True) * costs
             np.add.at(found, starts[:, factor], added)
             np.add.at(found, stops[:, factor], -added)
-        return np.asarray(found.cumsum(0)[: len(opened)], np.int64)
+        gained = np.asarray(found.cumsum(0)[: len(opened)], np.int64)
+        for tie in self.ties:
+            gained[:, 1] += tie.gains(opened)
+        return gained
 
     @cached_property
     def _factors(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -245,6 +256,8 @@ class Layout:
             data["deciding"] = dataclasses.asdict(self.deciding)
         if self.inside:
             data["inside"] = {site: [list(unit) for unit in around] for site, around in self.inside.items()}
+        if self.ties:
+            data["ties"] = [[tie.params, *map(list, tie.holders)] for tie in self.ties]
         return data
 
     @classmethod
@@ -279,13 +292,16 @@ class _Written(Strict, frozen=True):
     kind: list[str] | None = None
     terms: list[list[bool | int | list[int]]] = msgspec.field(default_factory=list)
     inside: dict[str, tuple[tuple[str, Whole], ...]] = msgspec.field(default_factory=dict)
+    ties: list[list[int | list[int]]] = msgspec.field(default_factory=list)
 
     def layout(self, of: type[Layout]) -> Layout:
         kinds = ["block"] * len(self.site) if self.kind is None else self.kind
         columns = (self.site, self.index, self.macs, self.params, kinds)
         units = tuple(Unit(s, i, Cost(macs, params), k) for s, i, macs, params, k in zip(*columns, strict=True))
         terms = tuple(map(_term, self.terms))
-        layout = of(units, self.fixed, self.plain, self.network, terms, self.deciding, self.inside)
+        layout = of(
+            units, self.fixed, self.plain, self.network, terms, self.deciding, self.inside, tuple(map(read, self.ties))
+        )
         for site, members in layout.sites.items():
             if [unit.index for unit in members] != list(range(len(members))):
                 raise MalformedError(f"units of site {clip(site, 80)!r} are not numbered from 0 on")

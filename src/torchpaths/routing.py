@@ -30,7 +30,7 @@ from torchpaths.methods.blocks import plan_blocks
 from torchpaths.methods.filters import Filters
 from torchpaths.methods.together import Together
 from torchpaths.path import Path
-from torchpaths.places.covers import Cover, make_layout
+from torchpaths.places.covers import Cover, make_layout, shared
 from torchpaths.places.plan import Plan
 from torchpaths.places.residual.find import ByHand
 from torchpaths.places.untouched import Untouched
@@ -177,8 +177,8 @@ def _routed(model: nn.Module, plans: list[Plan], plain: Cost, x: Inputs, expecte
     network, one = type(model).__name__, x.main if isinstance(x, Given) and x.first else x
     shape = tuple(one.shape[1:]) if isinstance(one, Tensor) else ()
     covers = _covers(plans, sites.values())
-    units = [unit for site in sites.values() for unit in site.units]
-    found = Routed(model, tuple(sites.values()), make_layout(units, covers, plain, network), shape)
+    units, shares = [unit for site in sites.values() for unit in site.units], shared(model)
+    found = Routed(model, tuple(sites.values()), make_layout(units, covers, plain, network, shares), shape)
     got, trace = _run(found, x, path=Path.full(found))
     if exactly:
         _check_same(got, expected, network)
@@ -191,7 +191,7 @@ def _routed(model: nn.Module, plans: list[Plan], plain: Cost, x: Inputs, expecte
     if missing:
         raise RouteError(f"site {missing[0]!r} did not run for the example, so nothing is known of it.")
     units = [unit for name in trace for unit in sites[name].units]
-    layout = make_layout(units, covers, plain, network)
+    layout = make_layout(units, covers, plain, network, shares)
     for name, members in layout.sites.items():
         sites[name].units = members
     return Routed(model, tuple(sites[name] for name in trace), layout, shape)

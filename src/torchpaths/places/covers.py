@@ -18,6 +18,7 @@ from torch import nn
 
 from torchpaths.errors import RouteError
 from torchpaths.layout import Cost, Layout, Span, Term, Unit
+from torchpaths.ties import Tie, merged, tie
 
 NOTHING = Cost(0, 0)
 
@@ -51,8 +52,8 @@ class Cover:
 
 
 def tied(model: nn.Module) -> set[int]:
-    """The parameters, by id, that several modules share: they are there as long as one of those is, so closing any of
-    them saves none."""
+    """The parameters, by id, that several modules share: they are there as long as one of those is, so covers leave
+    them out and `make_layout` is told of them apart."""
     counts = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
     return {key for key, count in counts.items() if count > 1}
 
@@ -62,7 +63,23 @@ def sum_item(block: str, number: int) -> str:
     return f"{block}:{number}"
 
 
-def make_layout(units: Sequence[Unit], covers: Iterable[Cover], plain: Cost, network: str) -> Layout:
+def shared(model: nn.Module) -> list[tuple[int, tuple[str, ...]]]:
+    """The parameters that several modules share: how many numbers, and all their names."""
+    names: dict[int, list[str]] = {}
+    sizes = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+        sizes[id(parameter)] = parameter.numel()
+    return [(sizes[key], tuple(known)) for key, known in names.items() if len(known) > 1]
+
+
+def make_layout(
+    units: Sequence[Unit],
+    covers: Iterable[Cover],
+    plain: Cost,
+    network: str,
+    shares: Iterable[tuple[int, tuple[str, ...]]] = (),
+) -> Layout:
     """The layout of a network; each unit's cost is what closing it saves where everything else is open, deciders aside:
     a network has the same units whoever decides.
 
@@ -71,6 +88,7 @@ def make_layout(units: Sequence[Unit], covers: Iterable[Cover], plain: Cost, net
         covers: of all methods.
         plain: the original network.
         network: name of its class.
+        shares: weights with several names, see `shared`, which the costs of covers leave out.
 
     Raises:
         RouteError: for covers that overlap without one lying in the other, or whose cost is not one of equal units.
@@ -80,7 +98,11 @@ def make_layout(units: Sequence[Unit], covers: Iterable[Cover], plain: Cost, net
     if bare:
         raise RouteError(f"site {min(bare)!r} covers nothing of the network; its plan needs a Cover that says what.")
     spans = _Spans(units)
-    terms, left = _nested([c for c in covers if not c.added], spans, plain)
+    # What several covers share is none of theirs: without it they lie in one another or apart.
+    shares = list(shares)
+    names = {name for _, known in shares for name in known}
+    own = [(c, replace(c, items=c.items - names or c.items)) for c in covers if not c.added]
+    terms, left = _nested([bare for _, bare in own], spans, plain)
     for cover in covers:
         if cover.added:
             outer = {spans.of(c) for c in covers if not c.added and c.site != cover.site and _around(c, cover)}
@@ -92,13 +114,31 @@ def make_layout(units: Sequence[Unit], covers: Iterable[Cover], plain: Cost, net
             f"the covers{site} cannot be right: {cost.macs:,} MACs are left of {plain.macs:,}. A cover costs what its "
             "items cost in this network, once, for one image."
         )
+    ties = [found for numbers, known in shares if (found := _tie(numbers, known, own, spans)) is not None]
+    left -= Cost(0, sum(found.params for found in ties))
+    # Held by one unit, or by several only together, they cost what everything else does.
+    terms += [Term(Cost(0, t.params), tuple((u, u + 1) for u in t.holders[0])) for t in ties if len(t.holders) == 1]
     always = [term for term in terms if not term.spans]
     fixed = sum((term.cost for term in always), left)
     deciding = sum((term.cost for term in always if term.decides), NOTHING)
-    made = Layout(tuple(units), fixed, plain, network, _merged(terms), deciding, _inside(covers))
+    apart = merged([t for t in ties if len(t.holders) > 1])
+    made = Layout(tuple(units), fixed, plain, network, _merged(terms), deciding, _inside(covers), apart)
     gains = made.undecided().gains(np.ones(len(units), bool)).tolist()
     saved = tuple(replace(unit, cost=Cost(*gain)) for unit, gain in zip(made.units, gains, strict=True))
     return replace(made, units=saved)
+
+
+def _tie(numbers: int, names: Iterable[str], covers: Sequence[tuple[Cover, Cover]], spans: _Spans) -> Tie | None:
+    """The units that hold weights of several names, from covers with these names and without; None where one of those
+    always runs, or lies in filters, of which some are always open."""
+    holders = []
+    for name in names:
+        held = [bare for cover, bare in covers if name in cover.items]
+        if not held or any(cover.unit is None for cover in held):
+            return None
+        inner = [c for c in held if not any(_around(c, other) for other in held)]
+        holders += [{spans.of(c)[0], *(spans.of(o)[0] for o in held if _around(o, c))} for c in inner]
+    return tie(numbers, holders)
 
 
 def _merged(terms: Iterable[Term]) -> tuple[Term, ...]:
