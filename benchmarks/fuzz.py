@@ -12,7 +12,7 @@ zeros, and headers that lie. Counted are
     silent       opened, and other weights or arrays than were written: must not be
     poor error   an error of the library that is too long or does not say which file: must not be
     bare         any other exception: must not be
-    hang         more than five seconds: must not be
+    hang         more than five seconds of the processor, or a minute of waiting: must not be
 
 The exit status is 1 if anything happened that must not.
 """
@@ -42,7 +42,8 @@ from rich.table import Table
 from torchpaths.meter.setting import device_name
 from torchpaths.train.environment import commit
 
-SECONDS = 5
+SECONDS = {signal.ITIMER_PROF: 5, signal.ITIMER_REAL: 60}
+"""Of the processor, whatever else it has to do, and by the clock."""
 BAD = ("silent", "poor error", "bare", "hang")
 OUTCOMES = ("error", "equal", "another", *BAD)
 
@@ -171,7 +172,8 @@ def mutated(file: str, data: bytes, draw: random.Random) -> bytes:
 
 def outcome(kind: Kind, folder: pathlib.Path, file: str, whole: Any) -> tuple[str, str]:
     """What opening a mutated file came to, and what was said."""
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    for clock, seconds in SECONDS.items():
+        signal.setitimer(clock, seconds)
     try:
         found = kind.read(folder)
     except HangError:
@@ -183,7 +185,8 @@ def outcome(kind: Kind, folder: pathlib.Path, file: str, whole: Any) -> tuple[st
         named = folder.name in text or any(where in text for where in kind.says)
         return ("error" if named and len(text) <= 500 else "poor error"), text[:700]
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        for clock in SECONDS:
+            signal.setitimer(clock, 0)
     if found == whole:
         return "equal", ""
     return ("silent" if file.endswith(BINARY) else "another"), f"{file} changed what was read"
@@ -191,7 +194,8 @@ def outcome(kind: Kind, folder: pathlib.Path, file: str, whole: Any) -> tuple[st
 
 def main(options: Options) -> int:
     """Mutate, count and print."""
-    signal.signal(signal.SIGALRM, _ring)
+    for rings in (signal.SIGALRM, signal.SIGPROF):
+        signal.signal(rings, _ring)
     warnings.simplefilter("ignore")
     console = Console()
     began, rows, shown = time.monotonic(), [], 0

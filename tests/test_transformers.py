@@ -109,7 +109,7 @@ def test_a_family_that_adds_to_its_mask_is_exported_as_it_is_called(tmp_path: pa
     path = tp.Path.full(net) & tp.Path({"beit.layers.1.mlp": [False]})
     assert tp.export(net, tmp_path / "cut.pt2", X, path=path).outputs == ("y",)
     assert dict(MASKS) == {**library, "mine": of_my_own}
-    del MASKS["mine"]
+    MASKS.pop("mine")
     assert dict(MASKS) == library
 
 
@@ -230,7 +230,7 @@ def test_costs_of_a_network_with_another_head_are_said_to_be_old() -> None:
     assert tp.Path.full(again).cost(again).params == sum(p.numel() for p in again.parameters())
 
 
-LOSSES = {
+LOSSES: dict[str, tuple[Callable[[Any, Any], Tensor], Tensor]] = {
     "cross_entropy": (torch.nn.functional.cross_entropy, torch.tensor([1, 3])),
     "BCEWithLogitsLoss": (nn.BCEWithLogitsLoss(), torch.rand(2, 5, generator=torch.Generator().manual_seed(2))),
     "mse_loss": (torch.nn.functional.mse_loss, torch.rand(2, 5, generator=torch.Generator().manual_seed(2))),

@@ -28,7 +28,7 @@ class Tie:
 
     def there(self, opened: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Whether they are, bool ``[..., unit]`` -> ``[...]``."""
-        return np.stack([opened[..., list(units)].all(-1) for units in self.holders]).any(0)
+        return np.asarray(np.stack([opened[..., list(units)].all(-1) for units in self.holders]).any(0))
 
     def gains(self, opened: NDArray[np.bool_]) -> NDArray[np.int64]:
         """What each unit adds if it is open, the others as they are: bool ``[unit]`` -> int64 ``[unit]``."""

@@ -196,6 +196,7 @@ def _scriptable(hint: Any) -> Any:
     given = tuple(_scriptable(kind) for kind in inner if kind is not types.NoneType)
     if not given or None in given:
         return None
+    words: dict[Any, Any] = {tuple: typing.Tuple, list: typing.List}  # noqa: UP006, those that fx writes out
     if origin in (typing.Union, types.UnionType):
         return typing.Optional[given[0]] if len(inner) == 2 > len(given) else None  # noqa: UP045
-    return {tuple: typing.Tuple[given], list: typing.List[given[0]]}.get(origin)  # noqa: UP006
+    return words[origin][given] if origin in words else None
