@@ -52,7 +52,7 @@ def test_classes_that_training_lacks_are_refused(tmp_path: Path) -> None:
 def test_a_corrupt_file_is_named_or_left_out(tmp_path: Path) -> None:
     fill(tmp_path / "train", {"ant": 3})
     (tmp_path / "train" / "ant" / "1.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"1\.png: no image bytes"):
+    with pytest.raises(DataError, match=r"1\.png holds no bytes; put the image there"):
         open_data(tmp_path, "train")
     with pytest.warns(UserWarning, match="left out 1 of 3 images"):
         assert len(open_data(tmp_path, "train", skip_corrupt=True)) == 2
@@ -88,7 +88,7 @@ def test_hidden_folders_pipes_and_links_into_the_tree_are_no_images(tmp_path: Pa
 
 
 def test_only_rasters_of_a_sane_size_are_decoded_whatever_they_are_called() -> None:
-    with pytest.raises(CorruptImageError, match="cannot identify"):
+    with pytest.raises(CorruptImageError, match=r"1\.jpg: the image cannot be decoded \(it is none of PNG, JPEG"):
         load(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EOF\n", "1.jpg")
     huge = io.BytesIO()
     Image.new("1", (9000, 9000)).save(huge, "PNG")

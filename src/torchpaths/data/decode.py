@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from torchpaths.errors import DataError
 from torchpaths.files.disk import read_bytes
@@ -46,7 +46,9 @@ def load(data: bytes | None, where: str, size: tuple[int, int] | None = None) ->
         CorruptImageError: if the bytes are no whole image.
     """
     if not data:
-        raise CorruptImageError(f"{where}: no image bytes; repair the row, or give skip_corrupt=True to leave it out.")
+        raise CorruptImageError(
+            f"{where} holds no bytes; put the image there, or give skip_corrupt=True to leave it out."
+        )
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
         if image.width * image.height > _PIXELS:
@@ -55,8 +57,10 @@ def load(data: bytes | None, where: str, size: tuple[int, int] | None = None) ->
     except (
         Exception
     ) as error:  # Pillow's decoders raise whatever the bytes lead them to: OSError, SyntaxError, IndexError, ...
+        # Pillow's text for bytes that are no image names an object in memory.
+        why = f"it is none of {', '.join(_FORMATS)}" if isinstance(error, UnidentifiedImageError) else error
         raise CorruptImageError(
-            f"{where}: the image cannot be decoded ({error}); repair it, or give skip_corrupt=True to leave it out."
+            f"{where}: the image cannot be decoded ({why}); repair it, or give skip_corrupt=True to leave it out."
         ) from error
     upright = _upright(image)
     return image if size is not None and upright.size != size and image.size == size else upright
