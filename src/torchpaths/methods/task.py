@@ -96,7 +96,7 @@ class CrossEntropy:
 
 
 class OfScores:
-    """A loss of torch's own, which knows tensors only, of a network that returns several things by name: of its
+    """A library's loss, which knows tensors only, of a network that returns several things by name: of its
     "logits".
 
     Attributes:
@@ -121,12 +121,13 @@ class OfScores:
 
 
 def hearing(task: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor]:
-    """A task's loss as it is called: one of torch's own is given the scores; others the outputs as they are."""
+    """A task's loss as it is called: one of torch's own, of torchvision's or timm's is given the scores; others the
+    outputs as they are."""
     bare = task
     while isinstance(bare, functools.partial):
         bare = bare.func
     home = type(bare).__module__ if isinstance(bare, nn.Module) else getattr(bare, "__module__", None) or ""
-    return OfScores(task) if home.partition(".")[0] == "torch" else task
+    return OfScores(task) if home.partition(".")[0] in ("torch", "torchvision", "timm") else task
 
 
 def _name(task: Any) -> str:
