@@ -1,4 +1,4 @@
-"""The support matrix: which architectures of timm and torchvision route, and which laws they keep.
+"""The support matrix: which architectures of timm, torchvision and transformers route, and which laws they keep.
 
     python benchmarks/models.py                  # whatever has no result yet, then docs/models.md
     python benchmarks/models.py timm/resnet18    # these again
@@ -44,8 +44,9 @@ NAMES = [
             convnext_atto convnextv2_atto inception_next_tiny convmixer_768_32 focalnet_tiny_srf edgenext_xx_small
             mambaout_femto hgnetv2_b0 rdnet_tiny
             vit_tiny_patch16_224 deit_tiny_patch16_224 deit_tiny_distilled_patch16_224 deit3_small_patch16_224
-            beit_base_patch16_224 eva02_tiny_patch14_224 cait_xxs24_224 xcit_nano_12_p16_224 volo_d1_224 convit_tiny
-            crossvit_tiny_240 visformer_tiny pit_ti_224 tnt_s_legacy_patch16_224 vitamin_small_224 flexivit_small
+            vit_small_patch14_dinov2 beit_base_patch16_224 eva02_tiny_patch14_224 cait_xxs24_224 xcit_nano_12_p16_224
+            volo_d1_224 convit_tiny crossvit_tiny_240 visformer_tiny pit_ti_224 tnt_s_legacy_patch16_224
+            vitamin_small_224 flexivit_small
             swin_tiny_patch4_window7_224 swinv2_tiny_window8_256 swinv2_cr_tiny_224 swin_s3_tiny_224
             maxvit_tiny_rw_224
             coatnet_0_rw_224 coat_lite_tiny twins_svt_small pvt_v2_b0 nest_tiny davit_tiny hiera_tiny_224
@@ -65,25 +66,34 @@ NAMES = [
             swin_t swin_v2_t maxvit_t shufflenet_v2_x0_5 densenet121 googlenet inception_v3 vgg11 alexnet
             squeezenet1_1
         """,
+        "transformers": "vit deit dinov2 beit swin segformer clip convnext resnet",
     }.items()
     for name in names.split()
 ]
+
+SIDES = {"timm/vit_small_patch14_dinov2": 112}
+"""Images smaller than a model is made for, where those take long."""
 
 UNSEEN = {"timm/dpn48b": "its blocks pass a tuple, residual and dense path, from one to the next"}
 """Why nothing was found where the search itself cannot say."""
 
 
-Part: TypeAlias = Literal["laws", "depths"]
-"""What is measured of an architecture: the laws of a routed network; whether it has depths."""
+Part: TypeAlias = Literal["laws", "depths", "uses"]
+"""What is measured of an architecture: the laws of a routed network; whether it has depths; how a model of transformers
+is used."""
 
 
-def make(name: str) -> Any:
+def create(name: str) -> Any:
     """An architecture with random weights."""
     library, architecture = name.split("/")
     if library == "timm":
         import timm
 
-        return timm.create_model(architecture)
+        return timm.create_model(architecture, **({"img_size": SIDES[name]} if name in SIDES else {}))
+    if library == "transformers":
+        from transformers_toys import make
+
+        return make(architecture)
     import torchvision
 
     slow = {"init_weights": False} if architecture in ("googlenet", "inception_v3") else {}
@@ -93,11 +103,17 @@ def make(name: str) -> Any:
 def size(name: str) -> tuple[int, ...]:
     """The input size an architecture is made for."""
     library, architecture = name.split("/")
+    if name in SIDES:
+        return (3, SIDES[name], SIDES[name])
     if library == "timm":
         import timm
 
         config: Any = timm.get_pretrained_cfg(architecture, allow_unregistered=False)
         return tuple(config.input_size)
+    if library == "transformers":
+        from transformers_toys import X
+
+        return tuple(X.shape[1:])
     return (3, 299, 299) if architecture == "inception_v3" else (3, 224, 224)
 
 
@@ -114,8 +130,13 @@ def examine(name: str, part: Part, hand: bool, answer: Connection) -> None:
     warnings.filterwarnings("ignore")
     try:
         x = torch.randn(2, *size(name), generator=torch.Generator().manual_seed(0))
+        if part == "uses":
+            from models_uses import uses
+
+            answer.send(asdict(uses(name.split("/")[1])))
+            return
         work: Any = check if part == "laws" else depths
-        answer.send(asdict(work(lambda: make(name), x, BY_HAND[name] if hand else None)))
+        answer.send(asdict(work(lambda: create(name), x, BY_HAND[name] if hand else None)))
     except Exception as error:
         answer.send({"outcome": "failed", "reason": f"{type(error).__name__}: {str(error).splitlines()[0]}"})
 
@@ -167,7 +188,10 @@ def depths(name: str, seconds: float) -> dict[str, Any]:
 
 
 def _lacks(row: dict[str, Any], part: Part) -> bool:
-    return ("depths" if part == "depths" else "outcome") not in row
+    """Whether a part of a row is to be measured; how they are used, of models of transformers only."""
+    if part == "uses" and not row["name"].startswith("transformers/"):
+        return False
+    return (part if part != "laws" else "outcome") not in row
 
 
 def main() -> None:
@@ -188,22 +212,26 @@ def main() -> None:
         if given.part:
             wanted &= {given.part}
         if "laws" in wanted:
-            kept = {k: row[k] for k in ("name", "depths") if k in row}  # blocks by hand may be gone
+            kept = {k: row[k] for k in ("name", "depths", "uses") if k in row}  # blocks by hand may be gone
             row = {**kept, **laws(name, given.seconds)}
         if "depths" in wanted:
             row = {**row, "depths": depths(name, given.seconds)}
+        if "uses" in wanted and name.startswith("transformers/"):
+            row = {**row, "uses": measure(name, "uses", False, given.seconds)}
         if not wanted:
             continue
         with RESULTS.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(f"{name:40s} {row.get('outcome', ''):10s} {row.get('sums', 0):4d} {row.get('reason', '')}", flush=True)
     found = results()
-    missing = [name for name in NAMES if any(_lacks(found.get(name, {}), part) for part in get_args(Part))]
+    missing = [
+        name for name in NAMES if any(_lacks({"name": name, **found.get(name, {})}, part) for part in get_args(Part))
+    ]
     if missing:
         print(f"{len(missing)} architectures have no result yet, {missing[0]} the first; the page is as it was.")
         return
     table = {
-        "versions": {package: version(package) for package in ("torch", "torchvision", "timm")},
+        "versions": {package: version(package) for package in ("torch", "torchvision", "timm", "transformers")},
         "models": [found[name] for name in NAMES],
     }
     TABLE.write_text(json.dumps(table, indent=1) + "\n")

@@ -42,15 +42,6 @@ def volo_mlp(block: Any, x: Tensor) -> Tensor:
     return pad(block.mlp(block.norm2(x[:, :1])), (0, 0, 0, x.shape[1] - 1))
 
 
-# EVA's blocks get the rotary position embedding as a second argument.
-def eva_attn(block: Any, x: Tensor, rope: Tensor) -> Any:
-    return block.attn(block.norm1(x), rope=rope)
-
-
-def eva_mlp(block: Any, x: Tensor, rope: Tensor) -> Any:
-    return block.mlp(block.norm2(x))
-
-
 # GC ViT's blocks get the stage's global query as a second argument.
 def gcvit_attn(block: Any, x: Tensor, q_global: Tensor) -> Any:
     return block.ls1(block._window_attn(block.norm1(x), q_global))
@@ -103,12 +94,6 @@ BY_HAND: dict[str, ByHand] = {
         r"post_network\.\d+": [
             Residual(volo_attn, same, same, name="attn", axis=2),
             Residual(volo_mlp, same, same, name="mlp", axis=2),
-        ]
-    },
-    "timm/eva02_tiny_patch14_224": {
-        r"blocks\.\d+": [
-            Residual(eva_attn, same, same, name="attn", axis=2),
-            Residual(eva_mlp, same, same, name="mlp", axis=2),
         ]
     },
     "timm/gcvit_xxtiny": {

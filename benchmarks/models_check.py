@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 import torchpaths as tp
 from torchpaths.errors import RouteError
+from torchpaths.outputs import answer
 from torchpaths.places.residual.find import ByHand, find_residuals
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
@@ -114,14 +115,14 @@ def _laws(
 ) -> None:
     keys = list(model.state_dict())
     with torch.no_grad():
-        original = model(x).clone()
+        original = answer(model(x)).clone()
     net = tp.route(model, example=x, residuals=by_hand)
     paths = [random_path(net, seed + i) for i in range(2)]
     each = tp.Path({s: torch.tensor([list(p[s]) for p in paths]) for s in net.sites})
     with torch.no_grad():
-        opened = (net(x)[0], net(x, tp.Path.full(net))[0], net.model(x))
-        left_out = torch.stack([net(x, p)[0][i] for i, p in enumerate(paths)])
-        masked = net(x, each)[0]
+        opened = tuple(map(answer, (net(x)[0], net(x, tp.Path.full(net))[0], net.model(x))))
+        left_out = torch.stack([answer(net(x, p)[0])[i] for i, p in enumerate(paths)])
+        masked = answer(net(x, each)[0])
     row.sums = len(net.layout.units)
     row.macs = net.layout.plain.macs
     row.closable = 1 - net.layout.fixed.macs / row.macs
@@ -180,7 +181,7 @@ def _copies_agree(net: tp.Routed, x: Tensor, path: tp.Path, expected: Tensor) ->
     except (RuntimeError, TypeError, AttributeError, pickle.PicklingError):
         return False
     with torch.no_grad():
-        return all(torch.equal(c(x, path)[0], expected) for c in copies)
+        return all(torch.equal(answer(c(x, path)[0]), expected) for c in copies)
 
 
 def _gates_reached(model: nn.Module, x: Tensor, by_hand: ByHand | None, seed: int) -> tuple[int, int]:
@@ -191,7 +192,7 @@ def _gates_reached(model: nn.Module, x: Tensor, by_hand: ByHand | None, seed: in
         if type(module).__name__ in DROPS:
             module.eval()  # a branch dropped by chance would hide its gate
     torch.manual_seed(seed)
-    y, _ = net(x)
+    y = answer(net(x)[0])
     logits = y if isinstance(y, Tensor) else next(iter(y))
     (logits * torch.randn_like(logits)).sum().backward()
     deciders = [site.decider for site in net.sites.values() if site.decider is not None]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import torchpaths as tp
 from torchpaths.errors import RouteError
+from torchpaths.outputs import answer
 from torchpaths.places.residual.find import ByHand
 
 
@@ -51,14 +52,14 @@ def depths(make: Callable[[], nn.Module], x: Tensor, by_hand: ByHand | None = No
     model = weights(make, seed)
     method = tp.AdaptiveDepth()
     with torch.no_grad():
-        original = model(x).clone()
+        original = answer(model(x)).clone()
         try:
             net = tp.route(model, method, example=x, residuals=by_hand)
         except RouteError as error:
             return Depths("not routed", str(error), seconds=time.perf_counter() - start)
         base = method.path(net, True)
-        full, smallest = net(x, method.path(net, False))[0], net(x, base)[0]
-        cut = tp.extract(net, base, example=x)(x)
+        full, smallest = (answer(net(x, path)[0]) for path in (method.path(net, False), base))
+        cut = answer(tp.extract(net, base, example=x)(x))
     broken = [
         (not torch.equal(full, original), "the largest depth is not the original"),
         (not relative(smallest, original) >= VISIBLE, "the smallest depth hardly moves the output"),

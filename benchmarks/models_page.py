@@ -7,9 +7,10 @@ from typing import Any
 
 INTRO = """# Models that were tried
 
-Written by `python benchmarks/models.py`; do not edit. Random weights, batch of 2, each model at its own input size,
-float32 on a CPU; torch {torch}, torchvision {torchvision}, timm {timm}. **{passed} of {tried} architectures pass,
-{automatic} of them with nothing given by hand.** A pass means:
+Written by `python benchmarks/models.py`; do not edit. Random weights, batch of 2, each model at its own input size
+({sides}), float32 on a CPU; torch {torch}, torchvision {torchvision}, timm {timm}. **{passed} of {tried}
+architectures pass, {automatic} of them with nothing given by hand.** [Models of transformers](#models-of-transformers)
+have a table of their own. A pass means:
 
 * **open == original**: with every unit open, `net(x)`, `net(x, Path.full(net))` and `net.model(x)` are the original's
   output bit for bit, and the state_dict has the same keys;
@@ -32,6 +33,20 @@ SHALLOW = """
 
 Routed models in which `AdaptiveDepth` with its defaults finds no stage to shorten, or norms that cannot have a second
 version.
+"""
+
+FAMILIES = """
+## Models of transformers
+
+Families of Hugging Face's transformers {transformers}, made small from their configurations: random weights, images of
+{side} pixels. **{passed} of {tried} pass**: all of the above, and
+
+* **asked**: asked for these besides, `net(x)` returns what the plain model returns, bit for bit, all open;
+* **skip**: `skipping(net)` against masking, by a path for each image; **cut**: what `extract` cuts out against the
+  path, a part of a block and a whole one closed; the largest difference relative to the largest value;
+* **saved**: the cuts, by `save_pretrained` and `from_pretrained`, answer the same;
+* **exported**: files for torch.export and ONNX that decide for themselves, and along a path, against the network: the
+  largest difference, where {allowed:g} is allowed.
 """
 
 FAILURES = """
@@ -74,9 +89,11 @@ def write(table: dict[str, Any], target: Path) -> None:
 
 def page(table: dict[str, Any]) -> str:
     """The page's text."""
+    from models import SIDES
     from models_check import MEMORY, TOLERANCE, VISIBLE
 
-    rows = table["models"]
+    families = [row for row in table["models"] if "uses" in row]
+    rows = [row for row in table["models"] if row not in families]
     routed = [row for row in rows if best(row)["outcome"] != "not routed"]
     passed = [row for row in rows if best(row)["outcome"] == "passed"]
     text = INTRO.format(
@@ -89,6 +106,7 @@ def page(table: dict[str, Any]) -> str:
         limit=MEMORY / 2**30,
         untouched=sum(best(row).get("untouched", False) for row in rows),
         deep=sum(row["depths"]["outcome"] == "passed" for row in rows),
+        sides=", ".join(f"{name.partition('/')[2]} at {side}" for name, side in SIDES.items()),
     )
     columns = (
         "Model",
@@ -103,7 +121,7 @@ def page(table: dict[str, Any]) -> str:
         "Notes",
     )
     lines = [_row(columns), _row(["---"] * len(columns)), *(_row(_cells(row)) for row in routed)]
-    text += "\n" + "\n".join(lines) + "\n" + FAILURES + "\n"
+    text += "\n" + "\n".join(lines) + "\n" + _families(families, table["versions"]) + FAILURES + "\n"
     lines = [_row(("Model", "Library", "Why")), _row(["---"] * 3)]
     lines += [_row((*_names(row), best(row)["reason"])) for row in rows if row not in routed]
     text += "\n".join(lines) + "\n" + SHALLOW + "\n"
@@ -156,6 +174,29 @@ def _cells(row: dict[str, Any]) -> list[str]:
         _depths(row["depths"]),
         "; ".join(notes),
     ]
+
+
+def _families(rows: list[dict[str, Any]], versions: dict[str, str]) -> str:
+    """The section about models of transformers."""
+    from torchpaths.exports.verify import TOLERANCE
+    from transformers_toys import X
+
+    passed = [row for row in rows if row["outcome"] == row["depths"]["outcome"] == row["uses"]["outcome"] == "passed"]
+    text = FAMILIES.format(**versions, passed=len(passed), tried=len(rows), side=X.shape[-1], allowed=TOLERANCE)
+    columns = ("Model", "Sums", "Open == original", "Left out == masked", "Gates", "Depths")
+    columns += ("Asked", "Skip", "Cut", "Saved", "Exported", "Notes")
+    lines = [_row(columns), _row(["---"] * len(columns))]
+    for row in rows:
+        uses = row["uses"]
+        gates = "/".join(map(str, row["gates"] or ("?",)))
+        asked = ", ".join(what for what, same in uses["asked"].items() if same and what != "everything")
+        files = ", ".join(f"{kind} {max(found):.0e}" for kind, found in uses["exported"].items())
+        notes = "; ".join(found["reason"] for found in (row, row["depths"], uses) if found["reason"])
+        left_out, *off = (f"{d:.0e}" if d else "0" for d in (row["left_out"], uses["skip"], uses["cut"]))
+        exact = "yes" if row["open_equals"] else "no"
+        cells = [uses["kind"], row["sums"], exact, left_out, gates, _depths(row["depths"])]
+        lines.append(_row([*cells, asked, *off, "yes" if uses["saved"] else "no", files, notes]))
+    return "\n".join(["", text.strip(), "", *lines, ""])
 
 
 def _depths(found: dict[str, Any]) -> str:

@@ -119,3 +119,21 @@ def test_every_block_given_by_hand_is_one_that_was_measured() -> None:
     for name in script("models_by_hand").BY_HAND:
         assert rows[name]["by_hand"]["outcome"] == "passed", name
         assert rows[name]["by_hand"]["sums"] > rows[name].get("sums", 0), name
+
+
+def test_at_least_8_of_9_families_of_transformers_route_skip_and_are_cut_saved_and_exported_with_equal_outputs() -> (
+    None
+):
+    table = json.loads((BENCHMARKS / "models.json").read_text())
+    rows = [row for row in table["models"] if row["name"].startswith("transformers/")]
+    assert len(rows) == 9
+    passed = [row for row in rows if row["outcome"] == row["depths"]["outcome"] == row["uses"]["outcome"] == "passed"]
+    assert len(passed) >= 8
+    for row in passed:
+        uses = row["uses"]
+        assert {"hidden states", "everything"} <= uses["asked"].keys()
+        assert all(uses["asked"].values())
+        assert uses["saved"]
+        assert max(uses["skip"], uses["cut"]) <= 1e-4
+        assert set(uses["exported"]) == {"torch.export", "ONNX"}
+        assert max(off for found in uses["exported"].values() for off in found) <= 1e-5
