@@ -20,6 +20,7 @@ WORDS = (
     "text",
     "schema",
     "budget",
+    "ties",
     "layout",
     "path",
     "perceptron",
