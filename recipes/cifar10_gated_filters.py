@@ -66,10 +66,11 @@ ABOUT = """# cifar10_gated_filters
 Gates for the filters of a ResNet-56 (93.39 %, 125.5 M MACs, 853,018 parameters) on CIFAR-10, {epochs} epochs from its
 weights; one seed, {device}, torch {torch}. Mean MACs of a test image, gates included: open outputs times open inputs;
 in brackets if closed inputs were counted as well. *Trained*: with the norms' statistics of training, as in the paper;
-*updated*: measured anew on {images} augmented training images, with decisions as in evaluation (`torchpaths.update_bn`), as for
-all that stands to the right. *Shuffled*: every layer takes other images' decisions. *Usual path*: the static network of
-the filters that most images open (in brackets without statistics of its own). *Parameters*: without the filters that no
-test image opens, gates included. *Dialled*: not trained again; one threshold for all gates, found on training images.
+*updated*: measured anew on {images} augmented training images, with decisions as in evaluation
+(`torchpaths.update_bn`), as for all that stands to the right. *Shuffled*: every layer takes other images' decisions.
+*Usual path*: the static network of the filters that most images open (in brackets without statistics of its own).
+*Parameters*: without the filters that no test image opens, gates included. *Dialled*: not trained again; one threshold
+for all gates, found on training images.
 """
 NOTES = """
 The paper (Table 1, ResNet-56, 93.17 % plain; 200 epochs): 93.43 % at 86 M, 92.78 % at 67 M, 92.53 % at 59 M MACs.

@@ -31,7 +31,8 @@ def update_bn(net: nn.Module, batches: Iterable[Any], path: Path | None = None) 
 
     Args:
         net: routed, skipping or plain, changed in place; the mode of each module stays.
-        batches: images ``[B, ...]``, or tuples that begin with them, labels aside: some thousand training images.
+        batches: images ``[B, ...]``, or tuples that begin with them, labels aside: some thousand training images,
+            augmented as in training, since those that a network knows by heart have other statistics.
         path: where to go instead of deciding, for a network that will be used or cut along it.
 
     Raises:
