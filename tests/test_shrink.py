@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -159,3 +160,70 @@ def test_a_pattern_that_matches_no_block_is_named() -> None:
         tp.route(model, tp.Fixed(closed=("layer1.9",)), example=x)
     with pytest.raises(RouteError, match=r"closed=\('layer1.0',\)"):
         tp.Fixed(closed="layer1.0")  # type: ignore[arg-type]
+
+
+class Linear(nn.Module):
+    """``x + layer(x)`` of features, weights of a known size."""
+
+    def __init__(self, size: float, shift: float = 0.0) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        nn.init.normal_(self.layer.weight, std=size)
+        nn.init.constant_(self.layer.bias, shift)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = x + self.layer(x)
+        return y
+
+
+def features(*parts: nn.Module) -> tuple[tp.Routed, Tensor]:
+    x = torch.randn(32, 4, generator=torch.Generator().manual_seed(0))
+    return tp.route(nn.Sequential(*parts).eval(), example=x), x
+
+
+@pytest.mark.parametrize("times", [1.0, 1e5])
+@pytest.mark.parametrize("width", [1, 3])
+def test_values_and_scores_of_any_size_tell_blocks_apart(width: int, times: float) -> None:
+    torch.manual_seed(0)
+    head = nn.Linear(4, width)
+    head.weight.data.mul_(times)
+    net, x = features(Linear(9.0), Linear(0.01), Linear(0.5), head)
+    found = tp.shrink(net, [x], tp.Budget(open=0.34), outputs="values" if width > 1 else None)
+    assert [step.unit for step in found.steps] == ["1", "2"]
+    assert 0 < found.steps[0].divergence < found.steps[1].divergence
+
+
+def test_labels_that_may_all_be_true_are_not_told_apart_by_a_softmax() -> None:
+    """What a block adds to all scores alike leaves classes as they were, and turns every label."""
+    torch.manual_seed(0)
+    head = nn.Linear(4, 4, bias=False)
+    nn.init.eye_(head.weight)
+    net, x = features(Linear(0.2), Linear(0.0, shift=-4.0), head)
+    assert [s.unit for s in tp.shrink(net, [x], tp.Budget(open=0.5)).steps] == ["1"]
+    assert [s.unit for s in tp.shrink(net, [x], tp.Budget(open=0.5), outputs="labels").steps] == ["0"]
+
+
+def test_probabilities_are_as_good_as_scores() -> None:
+    torch.manual_seed(0)
+    parts = Linear(2.0), Linear(0.1), nn.Linear(4, 3)
+    net, x = features(*parts)
+    likely, _ = features(*copy.deepcopy(parts), nn.Softmax(1))
+    found = [tp.shrink(n, [x], tp.Budget(open=0.5)).steps[0] for n in (net, likely)]
+    assert found[0].unit == found[1].unit == "1"
+    assert found[0].divergence == pytest.approx(found[1].divergence, rel=1e-3)
+
+
+def test_images_for_which_the_output_is_no_number_are_refused() -> None:
+    net, x = blocks(0.5, 0.1)
+    x[3, 0, 0, 0] = torch.nan
+    with pytest.raises(DataError, match="no number for some of these images; leave them out"):
+        tp.shrink(net, [x], tp.Budget(open=0.5))
+    tp.shrink(net, [x[:3]], tp.Budget(open=0.5))
+
+
+def test_a_number_for_a_budget_and_a_network_that_is_not_routed_are_answered() -> None:
+    net, x = blocks(0.5, 0.1)
+    with pytest.raises(BudgetError, match=r"say of what: Budget\(macs=0.7\)"):
+        tp.shrink(net, [x], 0.8)  # type: ignore[arg-type]
+    with pytest.raises(CallError, match="is not routed; give shrink"):
+        tp.shrink(net.model, [x], tp.Budget(open=0.8))  # type: ignore[arg-type]

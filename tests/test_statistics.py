@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+import laws
 import torchpaths as tp
 from channel_toys import stir
 from torchpaths.errors import RouteError, RunError
@@ -106,9 +107,11 @@ def test_norms_that_no_image_comes_to_keep_theirs() -> None:
     )
 
 
-def test_plain_and_cut_networks_are_updated_too() -> None:
+@pytest.mark.parametrize("full", [True, False])
+def test_plain_and_cut_networks_are_updated_too(full: bool) -> None:
+    """Along a path a network gets the statistics of what is cut out along it, where channels are missing too."""
     net, x = filtered()
-    path = tp.Path.full(net)
+    path = tp.Path.full(net) if full else laws.random_path(net)
     cut = tp.extract(net, path)
     tp.update_bn(cut, [x])
     tp.update_bn(net, [x], path)

@@ -265,3 +265,20 @@ def test_a_loss_of_several_outputs_says_how_it_is_told_which() -> None:
             tp.Objective(net, tp.GatedBlocks(), task=task)(X, target)
     with pytest.raises(RunError, match="got a NoneType"):
         tp.Objective(net, tp.GatedBlocks(), task=lambda y, t: tp.Objective(net, None).task(y["image_embeds"], t))(X)
+
+
+def test_batches_of_a_processor_are_taken_to_shrink_and_to_measure_statistics() -> None:
+    small: dict[str, Any] = {
+        "embedding_size": 8,
+        "hidden_sizes": [8, 16],
+        "depths": [2, 2],
+        "layer_type": "basic",
+        "num_labels": 3,
+    }
+    model = transformers.ResNetForImageClassification(transformers.ResNetConfig(**small)).eval()
+    batch = {"pixel_values": torch.randn(4, 3, 32, 32), "labels": torch.tensor([0, 1, 2, 0])}
+    net = tp.route(model, tp.GatedBlocks(), example={"pixel_values": batch["pixel_values"]})
+    before = copy.deepcopy(net.state_dict())
+    tp.update_bn(net, [batch])
+    assert any(not torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert len(tp.shrink(net, [batch], tp.Budget(open=0.8)).steps) >= 1

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -82,3 +83,12 @@ def shape_of(x: Any) -> Any:
     if isinstance(x, Given):
         return shape_of([*x.args, *x.kwargs.values()])
     return tuple(x.shape) if isinstance(x, Tensor) else [tuple(v.shape) for v in x if isinstance(v, Tensor)]
+
+
+def images_of(batch: Any, device: torch.device) -> Any:
+    """What a network is called with of a loader's batch, on a device: the batch itself, what comes before the labels of
+    a tuple, or the mapping that a processor of transformers makes."""
+    x = batch[0] if isinstance(batch, (tuple, list)) else batch
+    if isinstance(x, Mapping):
+        return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in x.items()}
+    return x.to(device) if isinstance(x, Tensor) else x

@@ -13,11 +13,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
 from torchpaths.costs import evaluating
 from torchpaths.errors import RouteError
+from torchpaths.inputs import images_of
 from torchpaths.path import Path
 from torchpaths.routed import Routed
 
@@ -31,8 +33,9 @@ def update_bn(net: nn.Module, batches: Iterable[Any], path: Path | None = None) 
 
     Args:
         net: routed, skipping or plain, changed in place; the mode of each module stays.
-        batches: images ``[B, ...]``, or tuples that begin with them, labels aside: some thousand training images,
-            augmented as in training, since those that a network knows by heart have other statistics.
+        batches: images ``[B, ...]``, tuples that begin with them, labels aside, or mappings as for models of
+            transformers: some thousand training images, augmented as in training, since those that a network knows by
+            heart have other statistics. In the type and range that the network takes.
         path: where to go instead of deciding, for a network that will be used or cut along it.
 
     Raises:
@@ -55,9 +58,12 @@ def update_bn(net: nn.Module, batches: Iterable[Any], path: Path | None = None) 
                 norm.reset_running_stats()
                 norm.momentum = None  # the average of all batches
                 norm.training = True
+            if path is not None:  # a layer of which channels are left out is in the mode of its norm
+                for layer in net.modules():
+                    layer.training |= isinstance(layer, (_ConvNd, nn.Linear))
             for batch in batches:
-                x: Tensor = batch[0] if isinstance(batch, (tuple, list)) else batch
-                net(x.to(place)) if path is None else net(x.to(place), path)
+                x = images_of(batch, place)
+                net(x) if path is None else net(x, path)
                 count += 1
         if not count:
             raise RouteError("no batches: the statistics stay as they were. Give some thousand training images.")

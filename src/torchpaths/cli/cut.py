@@ -18,15 +18,14 @@ from torchpaths.cli.options import emit, parse, speaking
 from torchpaths.cli.silent import remove_silent
 from torchpaths.cli.tables import count
 from torchpaths.cuts import Spec, save_cut
-from torchpaths.cuts.read import uncut
 from torchpaths.errors import BudgetError, DataError, RouteError
 from torchpaths.files.document import read_document
 from torchpaths.files.fresh import check_free
 from torchpaths.fronts import Point
 from torchpaths.fronts.points import name_of
-from torchpaths.models import source
 from torchpaths.path import Path
 from torchpaths.schema import convert, reading
+from torchpaths.train.cut_folder import original
 from torchpaths.train.folder import Run
 from torchpaths.train.thresholds import save_thresholds
 
@@ -80,32 +79,6 @@ def run(arguments: list[str]) -> int:
     if options.json:
         emit({"folder": str(options.run), "out": str(options.out), **told})
     return OK
-
-
-def original(opened: Run, path: Path, keep: tuple[int, ...] | None) -> dict[str, Any]:
-    """What `save_cut` takes for a run's network along a path: of a network that was cut or narrowed before, what the
-    original is, and along which path that gives the same.
-
-    Raises:
-        PathError: for a cut network whose layers were cut too.
-    """
-    spec = opened.spec
-    known = {"classes": opened.classes, "mean": opened.mean, "std": opened.std, "images": opened.recipe.data or None}
-    if spec is None:
-        channels = opened.net.example_shape[0]
-        net, path = opened.whole(path)
-        made = source(opened.recipe.model, len(opened.classes), channels=channels)
-        return {"net": net, "path": path, "source": made, "method": opened.recipe.method, "keep": keep, **known}
-    path.check(opened.net.layout)
-    before = uncut(opened.folder)
-    return {
-        "net": before.net,
-        "path": before.further(path),
-        "source": spec.source,
-        "method": spec.method,
-        "keep": keep,
-        **known,
-    }
 
 
 def _kept_deciding(options: Options, opened: Run, point: Path | Point) -> tuple[dict[str, Any], list[str]]:

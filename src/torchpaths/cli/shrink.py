@@ -24,7 +24,7 @@ from torchpaths.meter.row import digits
 from torchpaths.shrinking.close import Step
 from torchpaths.shrinking.job import DISTIL, Job, shrink_run
 from torchpaths.terminal import Console
-from torchpaths.train.folder import load_run, read_recipe
+from torchpaths.train.folder import load_run, read_recipe, read_seen
 from torchpaths.train.recipe import Recipe
 
 LR = 0.02
@@ -140,7 +140,14 @@ def recipe_of(options: Options) -> Recipe:
                 f"{folder} holds a network with {' and '.join(recipe.method.names)}; shrink a plain one: its twin, "
                 "FOLDER/plain, where there is one, or the model and weights that it started from."
             )
-        own = {"weights": folder / "weights.safetensors", "start": None, "lr": options.lr or recipe.lr / 5}
+        seen = read_seen(folder)  # as it was trained, whatever its recipe leaves to the images
+        own = {
+            "weights": folder / "weights.safetensors",
+            "start": None,
+            "lr": options.lr or recipe.lr / 5,
+            "mean": seen.mean,
+            "std": seen.std,
+        }
         return recipe.override({**changes, **own})
     if folder.is_dir():
         raise RunError(f"{folder} is no run folder: it has no recipe.json. Give a run, or a model by name.")

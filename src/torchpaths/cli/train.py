@@ -59,7 +59,9 @@ def run(arguments: list[str]) -> int:
         drawn = found.draw(options.out / "figures")
         twin = [survey_run(options.out / "plain").survey] if recipe.twin else []
         console.print(side_by_side([*twin, found.survey]))
-        console.print(f"run folder: {options.out}", f"figures:    {options.out / 'figures'}", sep="\n", soft_wrap=True)
+        console.print(f"run folder: {options.out}", soft_wrap=True)
+        if drawn:
+            console.print(f"figures:    {options.out / 'figures'}", soft_wrap=True)
     if options.json:
         beside = {"plain": summary(twin[0])} if twin else {}
         emit({"folder": str(options.out), "figures": [str(f) for f in drawn], **summary(found.survey), **beside})

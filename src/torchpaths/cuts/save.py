@@ -55,6 +55,8 @@ def save_cut(
     mean: tuple[float, ...] = (),
     std: tuple[float, ...] = (),
     images: str | None = None,
+    crop: float = 1.0,
+    bicubic: bool = False,
     example: Tensor | None = None,
     force: bool = False,
 ) -> Spec:
@@ -74,6 +76,8 @@ def save_cut(
         mean: per channel, to be subtracted from images of 0 to 1.
         std: per channel, to divide by after that.
         images: the set that ``net`` was trained on, by name or folder, for verbs that run the cut network.
+        crop: share of the shorter side that is left of an image that is scaled to the network's size.
+        bicubic: whether it is scaled with bicubic weights, otherwise bilinear.
         example: images to compare on, as for `extract`.
         force: replace a network that is there.
 
@@ -114,6 +118,8 @@ def save_cut(
             method=method,
             kept=None if keep is None else tuple(keep),
             data=images,
+            crop=crop,
+            bicubic=bicubic,
         )
         write_file(fresh / SPEC, (json.dumps(spec.to_json(), indent=1) + "\n").encode())
     return spec

@@ -44,6 +44,8 @@ class Spec:
         sha256: of the weights file.
         kept: numbers, in the original, of the classes whose scores are kept; None for all.
         data: the image set that the original was trained on, by name or folder; None where not known.
+        crop: share of the shorter side that is left of an image that is scaled.
+        bicubic: whether it is scaled with bicubic weights, otherwise bilinear.
     """
 
     source: Source
@@ -62,6 +64,8 @@ class Spec:
     method: Method | None = None
     kept: tuple[int, ...] | None = None
     data: str | None = None
+    crop: float = 1.0
+    bicubic: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As JSON data."""
@@ -73,7 +77,14 @@ class Spec:
             "edits": self.edits,
             "path": json.loads(self.path.to_json()),
             "method": encode(self.method),
-            "input": {"shape": self.shape, "dtype": self.dtype, "mean": self.mean, "std": self.std},
+            "input": {
+                "shape": self.shape,
+                "dtype": self.dtype,
+                "mean": self.mean,
+                "std": self.std,
+                "crop": self.crop,
+                "bicubic": self.bicubic,
+            },
             "classes": self.classes,
             **({} if self.kept is None else {"kept": list(self.kept)}),
             **({} if self.data is None else {"data": self.data}),
@@ -113,6 +124,8 @@ class Spec:
                 method=method,
                 kept=data.kept,
                 data=data.data,
+                crop=data.input.crop,
+                bicubic=data.input.bicubic,
             )
 
 
@@ -128,8 +141,12 @@ class _Input:
     dtype: str
     mean: tuple[float, ...]
     std: tuple[Positive, ...]
+    crop: float = 1.0
+    bicubic: bool = False
 
     def __post_init__(self) -> None:
+        if not 0 < self.crop <= 1:
+            raise ValueError(f"a crop of {self.crop}, which is no share of an image")
         if not self.shape or math.prod(self.shape) > MOST:
             raise ValueError(f"inputs of shape {self.shape}, which hold none or more than {MOST:,} numbers")
 

@@ -11,7 +11,7 @@ which is the cheapest, unless closing one made another cheaper.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +23,12 @@ from torch import Tensor
 from torchpaths.budget import Budget
 from torchpaths.errors import BudgetError, CallError, DataError
 from torchpaths.fronts.evaluate import undisturbed
-from torchpaths.methods.distil import divergence
+from torchpaths.inputs import images_of
 from torchpaths.methods.fixed import Fixed
+from torchpaths.methods.task import scores
 from torchpaths.path import Path
 from torchpaths.routed import Routed
+from torchpaths.shrinking.apart import Apart, Outputs, apart, meant
 from torchpaths.surveys.choose import as_path, most_macs
 
 Milliseconds = Callable[[Path], float]
@@ -40,7 +42,7 @@ class Step:
     Attributes:
         unit: its name.
         divergence: of the network's output from the whole network's, with this unit and those before closed; a mean
-            over images, in nats.
+            over images, for classes in nats, see `torchpaths.shrinking.apart`.
         macs: MACs of the network now, deciders aside.
         ms: milliseconds it takes now; None where none were asked for.
     """
@@ -74,6 +76,7 @@ def shrink(
     images: Iterable[Any],
     budget: Budget,
     *,
+    outputs: Outputs | None = None,
     ms: Milliseconds | None = None,
     progress: Callable[[Step], None] | None = None,
 ) -> Shrunk:
@@ -82,17 +85,23 @@ def shrink(
     Args:
         net: a routed network; it stays as it is.
         images: batches of images, or of (images, labels), of which labels are not read: those that it is trained on. A
-            few hundred tell blocks apart; they stay in memory.
+            few hundred tell blocks apart; they stay in memory. Mappings, as for models of transformers, too.
         budget: of MACs, of open units, or of milliseconds.
+        outputs: what they mean, ``"classes"``, ``"labels"`` (several of which may be true) or ``"values"``
+            (regression); None: classes, and a value where there is one output.
         ms: what the network takes along a path, for a budget of milliseconds.
         progress: told of each step.
 
     Raises:
         BudgetError: for a budget that not even the network with every unit closed meets, or one of milliseconds
             without ``ms``.
-        DataError: for no images.
+        DataError: for no images, or some for which the network's output is not finite.
         CallError: for a network whose output is not one tensor with a row for each image.
     """
+    if not isinstance(net, Routed):
+        raise CallError(f"{type(net).__name__} is not routed; give shrink(route(model, example=x), ...).")
+    if not isinstance(budget, Budget):
+        raise BudgetError(f"a budget of {budget!r}; say of what: Budget(macs=0.7), Budget(open=0.7) or Budget(ms=20).")
     layout = net.layout.undecided()
     opened = np.ones(len(layout.units), bool)
     fits = _fits(net, budget, ms)
@@ -100,17 +109,20 @@ def shrink(
     steps: list[Step] = []
     with undisturbed(net):
         whole = [_scores(net, batch, as_path(net.layout, opened)) for batch in x]
+        if not all(bool(y.isfinite().all()) for y in whole):
+            raise DataError(f"{net.layout.network} gives what is no number for some of these images; leave them out.")
+        kind = meant(whole[0]) if outputs is None else outputs
         taken = fits(opened)
-        known = dict.fromkeys(range(len(opened)), -math.inf)
+        known: dict[int, Apart] = dict.fromkeys(range(len(opened)), (-math.inf, -math.inf))
         while not taken.fits:
             candidates = [i for i in known if opened[i]]
             tried: set[int] = set()
             while (unit := min(candidates, key=known.__getitem__)) not in tried:
-                known[unit] = _apart(net, x, whole, _without(net, opened, unit))
+                known[unit] = _apart(net, x, whole, _without(net, opened, unit), kind)
                 tried.add(unit)
             opened = _without(net, opened, unit)
             taken = fits(opened)
-            steps.append(Step(layout.units[unit].name, known[unit], layout.cost(opened).macs, taken.ms))
+            steps.append(Step(layout.units[unit].name, known[unit][0], layout.cost(opened).macs, taken.ms))
             if progress is not None:
                 progress(steps[-1])
     return Shrunk(as_path(net.layout, opened), tuple(steps))
@@ -152,12 +164,12 @@ def _fits(net: Routed, budget: Budget, ms: Milliseconds | None) -> Callable[[NDA
     return lambda opened: _Taken(max(layout.shares(opened.astype(float)).values(), default=0.0) <= share)
 
 
-def _batches(net: Routed, images: Iterable[Any]) -> list[Tensor]:
+def _batches(net: Routed, images: Iterable[Any]) -> list[Any]:
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
-    found = [(batch[0] if isinstance(batch, (tuple, list)) else batch) for batch in images]
-    if not found or not all(isinstance(x, Tensor) and len(x) for x in found):
+    found = [images_of(batch, device) for batch in images]
+    if not found or not all(isinstance(x, (Tensor, Mapping)) and len(x) for x in found):
         raise DataError("images are batches of images, [tensor [batch, ...], ...]; at least one, and none empty.")
-    return [x.to(device) for x in found]
+    return found
 
 
 def _without(net: Routed, opened: NDArray[np.bool_], unit: int) -> NDArray[np.bool_]:
@@ -167,20 +179,20 @@ def _without(net: Routed, opened: NDArray[np.bool_], unit: int) -> NDArray[np.bo
     return net.layout.running(left)
 
 
-def _scores(net: Routed, x: Tensor, path: Path) -> Tensor:
-    """Scores ``[batch, ..., class]`` along a path."""
-    y, _ = net(x, path)
-    if not isinstance(y, Tensor) or y.dim() < 2 or len(y) != len(x):
+def _scores(net: Routed, x: Any, path: Path) -> Tensor:
+    """Scores ``[batch, outputs, ...]`` along a path."""
+    y = scores(net(x, path)[0])
+    if not isinstance(y, Tensor) or y.dim() < 2 or not len(y) or (isinstance(x, Tensor) and len(y) != len(x)):
         raise CallError(
             f"the output of {net.layout.network} is no tensor with scores for each image, by which to choose units; "
             "choose them yourself, Fixed(closed=[...])."
         )
-    return y.movedim(1, -1)
+    return y
 
 
-def _apart(net: Routed, x: Sequence[Tensor], whole: Sequence[Tensor], opened: NDArray[np.bool_]) -> float:
-    """How far the network's output is from the whole network's, a mean over images."""
+def _apart(net: Routed, x: Sequence[Any], whole: Sequence[Tensor], opened: NDArray[np.bool_], kind: Outputs) -> Apart:
+    """How far the network's output is from the whole network's, means over images."""
     path = as_path(net.layout, opened)
-    pairs = zip(x, whole, strict=True)
-    told = sum(float(divergence(y, _scores(net, batch, path))) * len(batch) for batch, y in pairs)
-    return told / sum(map(len, x))
+    told = [(*apart(y, _scores(net, batch, path), kind), len(y)) for batch, y in zip(x, whole, strict=True)]
+    count = sum(images for *_, images in told)
+    return sum(far * images for far, _, images in told) / count, sum(by * images for _, by, images in told) / count

@@ -28,13 +28,14 @@ from torchpaths.files.document import read_json as read_typed
 from torchpaths.files.write import write_json
 from torchpaths.meter import Measurement, measure
 from torchpaths.meter.meter import SECONDS
-from torchpaths.models import source
 from torchpaths.path import Path
 from torchpaths.routed import Routed
 from torchpaths.shrinking.close import Shrunk, Step, shrink
 from torchpaths.surveys import survey
+from torchpaths.train.cut_folder import original
 from torchpaths.train.distil import START, Distil
 from torchpaths.train.folder import Run, build, load_run, open_images
+from torchpaths.train.images import open_both
 from torchpaths.train.recipe import Json, Recipe
 from torchpaths.train.run import resolved, train
 
@@ -122,8 +123,8 @@ def shrink_run(
     if recipe.weights is None or recipe.method is not None or recipe.start is not None:
         raise RunError("what is shrunk is a trained plain network: give its weights, and neither method nor start.")
     recipe = resolved(recipe)
-    train_set = open_images(recipe, "train")
-    mean, std = recipe.mean or train_set.mean, recipe.std or train_set.std
+    both = open_both(recipe)
+    train_set, mean, std = open_images(recipe, "train"), both.mean, both.std
     whole = build(recipe, train_set.classes, train_set.shape).eval()
     _check_blocks(whole)
     drawn = Loader(train_set, min(images, 128), shuffle=True, seed=recipe.seed, mean=mean, std=std)
@@ -140,7 +141,7 @@ def shrink_run(
         )
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / CLOSED, {"asked": asked, "closed": [dataclasses.asdict(step) for step in found.steps]})
-    test = Loader(open_images(recipe, "test"), 256, mean=mean, std=std)
+    test = Loader(both.test, 256, mean=mean, std=std)
     with_path = dataclasses.replace(recipe, method=found.method)
     before = build(with_path, train_set.classes, train_set.shape).eval()
     original, closed = (survey(net, test).accuracy for net in (whole, before))
@@ -222,15 +223,5 @@ def _repeated(x: Tensor, size: int) -> Tensor:
 def _save(opened: Run, path: Path, folder: pathlib.Path) -> Any:
     if (folder / "spec.json").is_file():
         return None
-    made = source(opened.recipe.model, len(opened.classes), channels=opened.net.example_shape[0])
     with torch.no_grad():
-        return save_cut(
-            opened.net,
-            path,
-            folder,
-            made,
-            method=opened.recipe.method,
-            classes=opened.classes,
-            mean=opened.mean,
-            std=opened.std,
-        )
+        return save_cut(**original(opened, path, None), folder=folder)

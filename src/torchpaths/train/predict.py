@@ -80,8 +80,8 @@ class Prediction:
 def predict(run: Run, files: Sequence[pathlib.Path], choice: Path | OperatingPoint | None = None) -> list[Prediction]:
     """What a run's network says of images.
 
-    Images of another size are scaled to the shorter side and cropped at their centre, turned upright as EXIF says, and
-    taken in as many channels as the network does.
+    Images of another size are scaled and cropped at their centre as those of the run's evaluation are, turned upright
+    as EXIF says, and taken in as many channels as the network does.
 
     Args:
         run: an opened run.
@@ -119,7 +119,8 @@ def _batches(
 ) -> Iterator[tuple[Sequence[pathlib.Path], NDArray[np.uint8], Tensor]]:
     """Files, their pixels, and the same normalised as in training, ``[batch, C, H, W]``."""
     channels, height, width = run.net.example_shape
-    form = Form(height, width, channels, scale=True, drop_colour=True)
+    crop, bicubic = run.recipe.crop or 1.0, bool(run.recipe.bicubic)
+    form = Form(height, width, channels, scale=True, drop_colour=True, crop=crop, bicubic=bicubic)
     mean, std = torch.tensor(run.mean), torch.tensor(run.std)
     for start in range(0, len(files), AT_ONCE):
         part = files[start : start + AT_ONCE]
