@@ -16,7 +16,7 @@ from torch.nn.modules import module as torch_module
 
 from torchpaths.junction import Junction, junctions
 from torchpaths.places.channels.layer import Layer, is_full, means, nothing_of, spread
-from torchpaths.places.channels.weights import channel_axis, kind_of, outputs, width
+from torchpaths.places.channels.weights import acts, channel_axis, is_torchs, outputs, width
 from torchpaths.skips.call import SkippingCall
 from torchpaths.skips.folded import Folded, placed
 from torchpaths.skips.ways import way
@@ -142,7 +142,7 @@ class SkippingLayer(Layer):
         if any(_EVERYWHERE) or "forward" in own.__dict__ or "forward" in other.__dict__:
             return False
         hooked = own._forward_hooks or own._forward_pre_hooks or other._forward_hooks or other._forward_pre_hooks
-        known = kind_of(other).forward in (nn.BatchNorm2d.forward, nn.BatchNorm1d.forward)
+        known = is_torchs(other) and not acts(other)
         return known and not hooked and not other.training and other._buffers.get("running_mean") is not None
 
 
@@ -153,11 +153,9 @@ def _masked(x: Tensor, made: Decision, axis: int) -> Tensor:
 
 def _is_plain(layer: nn.Module) -> bool:
     """Whether a layer computes as torch's own classes do, with weights of its own."""
-    if "weight" not in layer._parameters:
+    if any(name not in layer._parameters for name in ("weight", "bias")):
         return False  # pruned, normalised or parametrised
-    if isinstance(layer, nn.Conv2d):
-        return bool(kind_of(layer).forward is nn.Conv2d.forward and layer.padding_mode == "zeros")
-    return bool(kind_of(layer).forward is nn.Linear.forward)
+    return is_torchs(layer) and getattr(layer, "padding_mode", "zeros") == "zeros"
 
 
 def skip_channels(model: nn.Module) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from torchpaths.places.channels.layer import Layer
 from torchpaths.places.channels.obeying import check_weights, layer_covers, roles
 from torchpaths.places.channels.seen import Seen
 from torchpaths.places.channels.spans import Span
+from torchpaths.places.channels.weights import is_torchs
 from torchpaths.places.covers import Cover
 from torchpaths.places.plan import Plan
 from torchpaths.trace import Decider, Inputs, Site
@@ -88,7 +89,7 @@ def find_branches(model: nn.Module, example: Inputs, branches: int | None = None
             units = _units(model, conv, span, branches)
             check_weights(model, span)
             [consumer] = span.consumers
-            if type(model.get_submodule(consumer)).forward is not nn.Conv2d.forward:
+            if not is_torchs(model.get_submodule(consumer)):
                 raise RouteError(
                     f"{consumer!r} is a {type(model.get_submodule(consumer)).__name__}, which computes in its own way"
                 )

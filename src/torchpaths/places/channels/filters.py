@@ -20,7 +20,7 @@ from torchpaths.errors import RouteError
 from torchpaths.layout import Cost, Unit
 from torchpaths.places.channels.layer import Layer, Role
 from torchpaths.places.channels.nodes import is_mixing
-from torchpaths.places.channels.obeying import check_weights, layer_covers, roles
+from torchpaths.places.channels.obeying import WeightsError, check_weights, layer_covers, roles
 from torchpaths.places.channels.seen import Seen
 from torchpaths.places.channels.spans import Span
 from torchpaths.places.names import match
@@ -91,7 +91,8 @@ def find_filters(model: nn.Module, example: Inputs, sites: Sequence[str] | None 
         try:
             found.append(_filters(seen, name, ends=wanted is not None or not linear))
         except RouteError as error:
-            if wanted is not None or not linear:
+            # Most linear layers make no units, which needs no word; that an MLP's cannot be closed does.
+            if wanted is not None or not linear or isinstance(error, WeightsError):
                 refused[name] = str(error)
     helpers = {n for n in ran if wanted is None and seen.squeezed(n)}
     found = [f for f in found if f.name not in helpers]

@@ -31,6 +31,7 @@ from torchpaths.places.channels.weights import (
     biased,
     channel_axis,
     computed,
+    is_torchs,
     numbers,
     outputs,
     smaller,
@@ -224,6 +225,8 @@ class Layer(Place):
         if kept is not None and not kept:
             gone = isinstance(layer, _BatchNorm) and not self.spreads
             return nn.Identity().train(layer.training) if gone else trace(layer, partial(_zeros, count=count))
+        if columns is not None and not any(columns) and not is_torchs(layer):
+            columns = None  # see `computed`
         if columns is not None and not any(columns):
             small: Any = smaller(layer, kept)
             places = small.spread_places.tolist() if self.spreads else kept if role.ends else None

@@ -9,11 +9,16 @@ from torch import nn
 
 from torchpaths.errors import RouteError
 from torchpaths.layout import Cost
+from torchpaths.places.channels.dividing import why_whole
 from torchpaths.places.channels.layer import Role
 from torchpaths.places.channels.spans import Span
-from torchpaths.places.channels.weights import divides
+from torchpaths.places.channels.weights import by_rows
 from torchpaths.places.covers import Cover
 from torchpaths.trace import Site
+
+
+class WeightsError(RouteError):
+    """A layer whose channels could be left out if its weights, or those of another that they reach, were others."""
 
 
 def roles(span: Span, site: Site, notes: bool = False) -> dict[str, Role]:
@@ -53,24 +58,22 @@ def layer_covers(model: nn.Module, name: str, site: Site, axis: int, places: int
         places: of an image, in which it computes.
     """
     layer = model.get_submodule(name)
-    for key, parameter in layer.named_parameters():
-        if axis == 0 or key == "weight":
+    for key, parameter in by_rows(layer):
+        if key in layer._parameters and (axis == 0 or key == "weight"):
             counts = key == "weight" and isinstance(layer, (nn.Conv2d, nn.Linear))
             cost = Cost(parameter.numel() * places if counts else 0, parameter.numel())
             yield Cover(site.name, cost, frozenset({f"{name}.{key}"}), axis=axis)
 
 
 def check_weights(model: nn.Module, span: Span) -> None:
-    """Raise `RouteError` for a layer whose weights are not simply its own, or whose rows or columns need others."""
+    """Raise `WeightsError` for a layer whose weights are not simply its own, or whose rows or columns need others."""
     for name in (span.producer, *span.between, *span.aligned, *span.squeezes, *span.consumers):
-        if "weight" not in model.get_submodule(name)._parameters:
-            raise RouteError(
+        layer = model.get_submodule(name)
+        if any(key not in layer._parameters for key in ("weight", "bias")):
+            raise WeightsError(
                 f"the weights of {name!r} are computed (pruned, normalised or parametrised); make them plain first: "
                 "prune.remove, remove_weight_norm or parametrize.remove_parametrizations"
             )
-        axis = int(name in (*span.squeezes, *span.consumers))
-        if not divides(model.get_submodule(name), axis):
-            raise RouteError(
-                f"{name!r}, a {type(model.get_submodule(name)).__name__}, computes its {('outputs', 'inputs')[axis]} "
-                "from one another, as where weights are normalised over them, so none can be left out"
-            )
+        why = why_whole(layer, int(name in (*span.squeezes, *span.consumers)))
+        if why:
+            raise WeightsError(f"{name!r}, a {type(layer).__name__}, {why}")

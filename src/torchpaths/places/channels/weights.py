@@ -15,7 +15,6 @@ from torchpaths.errors import CallError
 from torchpaths.models.spread import is_spread
 from torchpaths.path import Bools
 
-_KNOWN = (nn.Conv2d.forward, nn.Linear.forward, nn.BatchNorm2d.forward, nn.BatchNorm1d.forward)
 Kept: TypeAlias = "Sequence[int] | None"
 """Numbers of the rows or columns that are there, ascending; None for all."""
 
@@ -53,53 +52,29 @@ def computed(layer: Any, x: Tensor, rows: Kept, columns: Kept) -> Tensor:
         columns: likewise; none of them: ``x`` holds zeros in all channels and says only how large it is.
     """
     y: Tensor
+    is_plain = is_torchs(layer)
+    if columns is not None and not columns and not is_plain:
+        columns = None  # what a forward of its own makes of zeros need not be the biases
     if columns is not None and not columns:
         bias = layer.bias if rows is None or layer.bias is None else layer.bias[list(rows)]
         y = biased(layer, zeros(layer, x, width(layer, 0) if rows is None else len(rows)), bias)
         return y
     taken = _taken(layer, rows, columns, x.device)
-    forward = kind_of(layer).forward
-    if isinstance(layer, _BatchNorm) and (forward is nn.BatchNorm2d.forward or _acts(layer)):
+    if isinstance(layer, _BatchNorm) and is_plain:
         mean, var = taken.get("running_mean"), taken.get("running_var")
         weight, bias = taken.get("weight"), taken.get("bias")
         y = functional.batch_norm(x, mean, var, weight, bias, training=mean is None, eps=layer.eps)
-        return _acted(layer, y) if _acts(layer) else y
+        return _acted(layer, y) if acts(layer) else y
     bias = taken.get("bias", layer.bias)
-    if forward is nn.Conv2d.forward and layer.padding_mode == "zeros":
+    if isinstance(layer, nn.Conv2d) and is_plain and layer.padding_mode == "zeros":
         groups = groups_of(layer, rows)
         y = functional.conv2d(x, taken["weight"], bias, layer.stride, layer.padding, layer.dilation, groups)
         return y
-    if forward is nn.Linear.forward:
+    if isinstance(layer, nn.Linear) and is_plain:
         return functional.linear(x, taken["weight"], bias)
-    made: Any = _with(layer, taken, rows)  # a class built on these, with a forward of its own
+    made: Any = with_tensors(layer, taken, rows)  # a class built on these, with a forward of its own
     y = made.narrow(x) if is_spread(layer) else made.forward(x)
     return y
-
-
-def divides(layer: nn.Module, axis: int) -> bool:
-    """Whether a layer without some of its rows (0) or columns (1) gives what it gives of the others; tried out where
-    its class computes in its own way, as one does that normalises its weights."""
-    if kind_of(layer).forward in _KNOWN or _acts(layer) or (isinstance(layer, nn.Conv2d) and layer.groups > 1):
-        return True
-    tried: Any = copy.deepcopy(layer).eval()
-    count = width(tried, axis)
-    kept = list(range(0, count, 2))
-    side = max(tried.kernel_size) * max(tried.dilation) + 2 if isinstance(tried, nn.Conv2d) else 3
-    inputs = width(tried, 1)
-    shape = (2, inputs) if isinstance(tried, nn.Linear) else (2, inputs, side, side)
-    weight = next(t for _, t in _sized(tried))
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(weight.device, weight.dtype)
-    with torch.no_grad():
-        some = x.index_select(1, torch.tensor(kept, device=x.device))
-        if axis == 0:
-            got = computed(tried, some if isinstance(tried, _BatchNorm) else x, kept, None)
-            expected = tried.forward(x)[:, kept]
-        else:
-            got = computed(tried, some, None, kept)
-            expected = tried.forward(torch.zeros_like(x).index_copy(1, torch.tensor(kept, device=x.device), some))
-    return got.shape == expected.shape and torch.allclose(
-        got, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())
-    )
 
 
 def kind_of(layer: nn.Module) -> Any:
@@ -108,12 +83,28 @@ def kind_of(layer: nn.Module) -> Any:
     return kind.plain if is_spread(layer) else kind
 
 
+def is_torchs(layer: nn.Module) -> bool:
+    """Whether a layer computes as torch's own class does: neither its class nor itself has another forward."""
+    kind = kind_of(layer)
+    if has_forward(layer):
+        return False
+    if isinstance(layer, nn.Conv2d):
+        own = kind.forward, kind._conv_forward
+        return own == (nn.Conv2d.forward, nn.Conv2d._conv_forward)
+    return kind.forward in (nn.Linear.forward, _BatchNorm.forward) or acts(layer)
+
+
+def has_forward(layer: nn.Module) -> bool:
+    """Whether the forward of a layer was replaced on itself; it holds that layer's weights, whatever copy calls it."""
+    return "forward" in layer.__dict__ or "_conv_forward" in layer.__dict__
+
+
 def _acted(layer: Any, y: Tensor) -> Tensor:
     acted: Tensor = layer.act(layer.drop(y))
     return acted
 
 
-def _acts(layer: nn.Module) -> bool:
+def acts(layer: nn.Module) -> bool:
     """Whether a norm is timm's, which has an activation in it; known by name, as timm need not be there."""
     kind = kind_of(layer)
     return bool(kind.__name__ == "BatchNormAct2d" and kind.__module__.startswith("timm."))
@@ -154,13 +145,13 @@ def _taken(layer: nn.Module, rows: Kept, columns: Kept, device: torch.device) ->
     Raises:
         CallError: for weights that are computed since the network was routed.
     """
-    if "weight" not in layer._parameters:
+    if any(name not in layer._parameters for name in ("weight", "bias")):
         raise CallError(
             f"the weights of a {type(layer).__name__} are computed since the network was routed (pruned, normalised or "
             "parametrised), so none can be left out; make them plain again: prune.remove, remove_weight_norm or "
             "parametrize.remove_parametrizations."
         )
-    found = {name: t for name, t in _sized(layer) if rows is not None or name == "weight"}
+    found = {name: t for name, t in by_rows(layer) if rows is not None or name == "weight"}
     if rows is not None:
         index = torch.tensor(rows, device=device)
         found = {name: t.index_select(0, index) for name, t in found.items()}
@@ -169,9 +160,11 @@ def _taken(layer: nn.Module, rows: Kept, columns: Kept, device: torch.device) ->
     return found
 
 
-def _sized(layer: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def by_rows(layer: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """A layer's own parameters and buffers that have an entry for each row; not, say, one scale for all weights."""
+    rows = width(layer, 0)
     for name, t in (*layer._parameters.items(), *layer._buffers.items()):
-        if t is not None and t.dim() > 0:
+        if t is not None and t.dim() > 0 and len(t) == rows:
             yield name, t
 
 
@@ -185,12 +178,12 @@ def smaller(layer: nn.Module, rows: Kept = None, columns: Kept = None) -> nn.Mod
     if rows is None and columns is None:
         return layer
     with torch.no_grad():
-        taken = _taken(layer, rows, columns, next(t for _, t in _sized(layer)).device)
+        taken = _taken(layer, rows, columns, next(t for _, t in by_rows(layer)).device)
     own = {n: nn.Parameter(t, layer._parameters[n].requires_grad) for n, t in taken.items() if n in layer._parameters}  # type: ignore[union-attr]
-    return _with(layer, {**taken, **own}, rows)
+    return with_tensors(layer, {**taken, **own}, rows)
 
 
-def _with(layer: nn.Module, taken: Mapping[str, Tensor], rows: Kept) -> nn.Module:
+def with_tensors(layer: nn.Module, taken: Mapping[str, Tensor], rows: Kept) -> nn.Module:
     """The same layer with other weights, and the sizes that they have."""
     made = copy.copy(layer)
     made._parameters = {name: taken.get(name, p) for name, p in layer._parameters.items()}  # type: ignore[misc]
