@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import timm.layers
 import torch
+from timm.layers.std_conv import ScaledStdConv2d, StdConv2d
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations, parametrize, prune
@@ -25,7 +25,8 @@ class Quantised(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         step = self.weight.abs().max() / 7
-        return self._conv_forward(x, (self.weight / step).round() * step, self.bias)
+        y: Tensor = self._conv_forward(x, (self.weight / step).round() * step, self.bias)
+        return y
 
 
 class QuantisedByRow(nn.Conv2d):
@@ -33,7 +34,8 @@ class QuantisedByRow(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         step = self.weight.abs().amax((1, 2, 3), keepdim=True) / 7
-        return self._conv_forward(x, (self.weight / step).round() * step, self.bias)
+        y: Tensor = self._conv_forward(x, (self.weight / step).round() * step, self.bias)
+        return y
 
 
 class QuantisedByStep(nn.Conv2d):
@@ -44,21 +46,24 @@ class QuantisedByStep(nn.Conv2d):
         self.step = nn.Parameter(torch.tensor([0.05]))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, (self.weight / self.step).round().clamp(-8, 7) * self.step, self.bias)
+        y: Tensor = self._conv_forward(x, (self.weight / self.step).round().clamp(-8, 7) * self.step, self.bias)
+        return y
 
 
 class Normalised(nn.Conv2d):
     """By the norm of all its weights."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, self.weight / self.weight.norm(), self.bias)
+        y: Tensor = self._conv_forward(x, self.weight / self.weight.norm(), self.bias)
+        return y
 
 
 class NormalisedInside(nn.Conv2d):
     """The same where torch's own forward calls it."""
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return super()._conv_forward(x, weight / weight.norm(), bias)
+        y: Tensor = super()._conv_forward(x, weight / weight.norm(), bias)
+        return y
 
 
 class Pruned(nn.Conv2d):
@@ -66,28 +71,32 @@ class Pruned(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         large = self.weight.abs() >= self.weight.abs().median()
-        return self._conv_forward(x, self.weight * large, self.bias)
+        y: Tensor = self._conv_forward(x, self.weight * large, self.bias)
+        return y
 
 
 class Least(nn.Conv2d):
     """Scaled by the smallest of all its weights."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, self.weight / (0.1 + self.weight.abs().min()), self.bias)
+        y: Tensor = self._conv_forward(x, self.weight / (0.1 + self.weight.abs().min()), self.bias)
+        return y
 
 
 class Standardised(nn.Conv2d):
     """Without the mean of each output's weights."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, self.weight - self.weight.mean((1, 2, 3), keepdim=True), self.bias)
+        y: Tensor = self._conv_forward(x, self.weight - self.weight.mean((1, 2, 3), keepdim=True), self.bias)
+        return y
 
 
 class Centred(nn.Conv2d):
     """Without the mean over outputs."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, self.weight - self.weight.mean(0), self.bias)
+        y: Tensor = self._conv_forward(x, self.weight - self.weight.mean(0), self.bias)
+        return y
 
 
 class Placed(nn.Conv2d):
@@ -95,7 +104,8 @@ class Placed(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         numbers = torch.arange(1, len(self.weight) + 1, device=x.device).view(1, -1, 1, 1)
-        return self._conv_forward(x, self.weight, self.bias) * numbers
+        y: Tensor = self._conv_forward(x, self.weight, self.bias) * numbers
+        return y
 
 
 class Ranged(nn.Conv2d):
@@ -103,7 +113,8 @@ class Ranged(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         step = x.abs().amax((1, 2, 3), keepdim=True) / 7 + 1e-9
-        return super().forward((x / step).round() * step)
+        y: Tensor = super().forward((x / step).round() * step)
+        return y
 
 
 class Shifted(nn.Conv2d):
@@ -112,7 +123,8 @@ class Shifted(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         low = x.amin((1, 2, 3), keepdim=True)
         step = (x.amax((1, 2, 3), keepdim=True) - low) / 7 + 1e-9
-        return super().forward(((x - low) / step).round() * step + low)
+        y: Tensor = super().forward(((x - low) / step).round() * step + low)
+        return y
 
 
 class Scaled(nn.Conv2d):
@@ -136,7 +148,8 @@ class Adapted(nn.Conv2d):
         self.up = nn.Parameter(torch.randn(len(self.weight), 2))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, self.weight + (self.up @ self.down).view_as(self.weight), self.bias)
+        y: Tensor = self._conv_forward(x, self.weight + (self.up @ self.down).view_as(self.weight), self.bias)
+        return y
 
 
 class Smoothed(nn.Conv2d):
@@ -147,7 +160,8 @@ class Smoothed(nn.Conv2d):
         self.smooth = nn.Parameter(torch.rand(self.in_channels) + 0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x / self.smooth.view(1, -1, 1, 1))
+        y: Tensor = super().forward(x / self.smooth.view(1, -1, 1, 1))
+        return y
 
 
 class Kept(nn.Conv2d):
@@ -158,14 +172,16 @@ class Kept(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         if self.kept is None:
             self.kept = self.weight / self.weight.norm()
-        return self._conv_forward(x, self.kept, self.bias)
+        y: Tensor = self._conv_forward(x, self.kept, self.bias)
+        return y
 
 
 class Same(nn.Conv2d):
     """Computes as torch does."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x)
+        y: Tensor = super().forward(x)
+        return y
 
 
 class Deviating(nn.BatchNorm2d):
@@ -184,7 +200,8 @@ class Renamed(nn.BatchNorm2d):
         super().__init__(channels, affine=False, track_running_stats=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x)
+        y: Tensor = super().forward(x)
+        return y
 
 
 class Dense(nn.Linear):
@@ -192,7 +209,8 @@ class Dense(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         step = self.weight.abs().max() / 7
-        return functional.linear(x, (self.weight / step).round() * step, self.bias)
+        y: Tensor = functional.linear(x, (self.weight / step).round() * step, self.bias)
+        return y
 
 
 class Tokens(nn.Module):
@@ -246,7 +264,7 @@ def check_leaving_out_is_masking(net: tp.Routed, shape: tuple[int, ...] = (2, 3,
             masked = net(x, each)[0]
             scale = float(masked.abs().max())
             assert 0 < scale < float("inf")
-            alone = torch.cat([fast(image, path)[0] for image in x.split(1)])
+            alone = torch.cat([fast(image, path)[0] for image in x[:, None]])
             for y in (net(x, path)[0], alone, tp.extract(net, path)(x)):
                 torch.testing.assert_close(y, masked, rtol=0, atol=1e-5 * scale)
 
@@ -261,8 +279,8 @@ ROWS: dict[Callable[..., nn.Module], bool] = {
     Adapted: False,
     Smoothed: False,
     Same: True,
-    timm.layers.StdConv2d: False,
-    timm.layers.ScaledStdConv2d: False,
+    StdConv2d: False,
+    ScaledStdConv2d: False,
 }
 """Kinds of which each output is computed from a row of its own; whether their columns are apart too."""
 
@@ -278,7 +296,7 @@ def test_rows_that_are_apart_are_left_out_and_columns_that_are_not_stay(kind: ty
 
 
 @pytest.mark.parametrize("groups", [2, 8])
-@pytest.mark.parametrize("kind", [Standardised, Scaled, timm.layers.ScaledStdConv2d], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [Standardised, Scaled, ScaledStdConv2d], ids=lambda kind: kind.__name__)
 def test_groups_that_are_apart_are_left_out(kind: type[nn.Conv2d], groups: int) -> None:
     net, _ = routed(chain(kind, groups))
     assert net is not None
@@ -295,7 +313,7 @@ def test_weights_that_depend_on_one_another_all_stay_wherever_the_largest_lies(k
     for groups, wide in ((1, 8), (1, 16), (2, 8), (8, 8)):
         model = chain(kind, groups, wide)
         with torch.no_grad():
-            model.get_submodule("4").weight[row, 0] = 3.0  # type: ignore[index, operator]
+            model.get_submodule("4").weight[row, 0] = 3.0  # type: ignore[operator]
         net, said = routed(model)
         assert sites(net) == ({"6"} if groups > 1 else set())
         assert f"2: '4', a {kind.__name__}, " in said
@@ -375,7 +393,8 @@ def test_what_is_tried_out_changes_neither_the_layer_nor_chance() -> None:
 
         def forward(self, x: Tensor) -> Tensor:
             self.calls += 1
-            return super().forward(x + torch.rand_like(x))
+            y: Tensor = super().forward(x + torch.rand_like(x))
+            return y
 
     model = chain(Noisy)
     before = {name: t.clone() for name, t in model.state_dict().items()}
