@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import checkpoint
 
 import torchpaths as tp
 from torchpaths.errors import CallError, DataError, RouteError, RunError
@@ -89,6 +90,72 @@ def test_depths_and_gates(family: str) -> None:
     assert all(p.grad is not None for p in gated.deciders.parameters())
     survey = tp.survey(gated, [(X, torch.tensor([1, 3]))])
     assert survey.images.sum() == 2
+
+
+def kept(run: Callable[[], Any]) -> int:
+    """How many values a forward keeps for its backward pass."""
+    count = 0
+
+    def note(tensor: Tensor) -> Tensor:
+        nonlocal count
+        count += tensor.numel()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        run()
+    return count
+
+
+def gradients(net: tp.Routed, path: tp.Path | None) -> dict[str, Tensor]:
+    net.zero_grad()
+    torch.manual_seed(5)  # of gates' noise and dropout
+    y, trace = net(X, path=path)
+    (y.logits.square().sum() + sum(d.z.mean() for d in trace.values())).backward()
+    return {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("family", ["vit", "dinov2"])
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated")
+def test_gradient_checkpointing_keeps_less_and_gives_the_same_gradients(family: str, reentrant: bool) -> None:
+    model: Any = make(family)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.2
+    asked = copy.deepcopy(model)
+    asked.gradient_checkpointing_enable({"use_reentrant": reentrant})
+    torch.manual_seed(0)
+    net = tp.route(model, tp.GatedBlocks(), example=X).train()
+    torch.manual_seed(0)
+    before = tp.route(asked, tp.GatedBlocks(), example=X).train()
+    closed = tp.Path({list(net.sites)[1]: [False]})
+    plain, least = [gradients(net, path) for path in (None, closed)], kept(lambda: net(X)) / 2
+    net.model.gradient_checkpointing_enable({"use_reentrant": reentrant})  # type: ignore[operator]
+    for again in (net, before):
+        assert kept(lambda again=again: again(X)) < least  # type: ignore[misc]
+        for want, path in zip(plain, (None, closed), strict=True):
+            got = gradients(again, path)
+            assert got.keys() == want.keys()
+            assert all(torch.equal(got[name], want[name]) for name in want)
+
+
+@pytest.mark.parametrize(("family", "method"), [("vit", tp.GatedFilters()), ("swin", tp.GatedBlocks())])
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_.*able` is deprecated")
+def test_gradient_checkpointing_of_layers_that_are_routed_within_is_refused_and_its_remedy_works(
+    family: str, method: tp.Method
+) -> None:
+    model: Any = make(family)
+    net = tp.route(model, method, example=X).train()
+    want = gradients(net, None)
+    model.gradient_checkpointing_enable()
+    with pytest.raises(CallError, match=r"gradient_checkpointing_disable\(\), and checkpoint the whole"):
+        gradients(net, None)
+    model.gradient_checkpointing_disable()
+    net.zero_grad()
+    torch.manual_seed(5)
+    y, trace = checkpoint(net, X, None, use_reentrant=False)
+    (y.logits.square().sum() + sum(d.z.mean() for d in trace.values())).backward()
+    assert all(torch.equal(dict(net.named_parameters())[name].grad, want[name]) for name in want)
 
 
 def test_an_exported_file_gives_the_answer(tmp_path: pathlib.Path) -> None:

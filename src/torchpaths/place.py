@@ -84,15 +84,17 @@ class Place(ABC):
             if torch._C._current_graph_task_id() != -1:
                 raise CallError(
                     f"site {site.name!r} ran again inside a backward pass, after its call had ended: activation "
-                    "checkpointing around parts of a routed model cannot see the path. Checkpoint the whole routed "
-                    "network's call instead, torch.utils.checkpoint.checkpoint(net, x, path, use_reentrant=False)."
+                    "checkpointing around parts of a routed model cannot see the path. Turn it off, such as by timm's "
+                    "net.model.set_grad_checkpointing(False) or transformers' "
+                    "net.model.gradient_checkpointing_disable(), and checkpoint the whole routed network's call "
+                    "instead, torch.utils.checkpoint.checkpoint(net, x, path, use_reentrant=False)."
                 )
             return x, None
         if call.grad and self.training and not torch.is_grad_enabled():
             raise CallError(
                 f"site {site.name!r} ran without gradients inside a call with them: reentrant checkpointing drops the "
-                "trace's gradient. Use torch.utils.checkpoint.checkpoint(..., use_reentrant=False) around the whole "
-                "call."
+                "trace's gradient. Turn it off, such as by net.model.gradient_checkpointing_disable(), and use "
+                "torch.utils.checkpoint.checkpoint(..., use_reentrant=False) around the whole call."
             )
         return call.decide(site, x, pool)
 

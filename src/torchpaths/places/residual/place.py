@@ -18,6 +18,7 @@ from torchpaths.errors import CallError
 from torchpaths.junction import Place
 from torchpaths.path import Bools
 from torchpaths.places.gradients import mix, pool
+from torchpaths.places.residual.again import recomputed
 from torchpaths.places.residual.along import Run, close, hands_on, trace
 from torchpaths.places.residual.parts import Keywords, Part, Piece, Residual, Split, alike, part
 from torchpaths.places.residual.rest import rest_name
@@ -156,26 +157,28 @@ class ResidualPlace(Place):
 
     def sum(self, step: Step, x: Tensor, inputs: tuple[Any, ...], notes: dict[int, Any]) -> Tensor:
         """One residual sum of the value before it; ``notes`` as for `Step.run_branch`."""
-        block = self.block
         x, decision = self.decide(step.site, x, step.pool)
-        if decision is None or decision.whole is not None:
-            if decision is None or decision.whole is None or decision.whole[step.unit]:
-                # The branch first, as residual blocks are commonly written: in-place layers then act in the same order.
-                branch = step.run_branch(block, x, inputs, notes)
-                y = step.shortcut(block, x, *inputs) + branch
-                return step.post(block, y, *inputs)
-            y = step.shortcut(block, x, *inputs)
+        z = None
+        if decision is not None and decision.whole is None:
+            z = decision.z if decision.z.shape[1] == 1 else decision.z[:, step.unit : step.unit + 1]
+        elif decision is not None and decision.whole is not None and not decision.whole[step.unit]:
+            y = step.shortcut(self.block, x, *inputs)
             if step.post.in_place or (step.post.identity and y is x):
                 y = y.clone()  # y may be the block's own input, which an in-place layer here or later would overwrite
-            return step.post(block, y, *inputs)
+            return step.post(self.block, y, *inputs)
+        # Only what follows the decision: a decision is drawn and noted once.
+        return recomputed(self.block, partial(self._total, step, notes), x, z, *inputs)
+
+    def _total(self, step: Step, notes: dict[int, Any], x: Tensor, z: Tensor | None, *inputs: Any) -> Tensor:
+        """An open sum, or one of which ``z`` says how far it is."""
+        block = self.block
+        # The branch first, as residual blocks are commonly written: in-place layers then act in the same order.
         branch = step.run_branch(block, x, inputs, notes)
         shortcut = step.shortcut(block, x, *inputs)
-        z = decision.z if decision.z.shape[1] == 1 else decision.z[:, step.unit : step.unit + 1]
+        if z is None:
+            return step.post(block, shortcut + branch, *inputs)
         z = z.to(branch.dtype).view(-1, *(1,) * (branch.dim() - 1))
-        if shortcut.dtype == branch.dtype:
-            total = mix(shortcut, branch, z)
-        else:
-            total = shortcut + branch * z
+        total = mix(shortcut, branch, z) if shortcut.dtype == branch.dtype else shortcut + branch * z
         return step.post(block, total, *inputs)
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:

@@ -26,6 +26,7 @@ from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from torchpaths.places.residual.again import FLAG
 from torchpaths.places.residual.rest import Rest
 from torchpaths.places.untouched import Untouched
 
@@ -218,6 +219,8 @@ class Recorder(fx.Tracer):
             own[name] = _Table(module.__dict__[name], prefix, self)
         own.update({name: self._own(value) for name, value in module.__dict__.items() if name not in own})
         own["training"] = self.flag(f"{prefix}training")  # recorded, it is read again whenever what was recorded runs
+        if FLAG in own:
+            own[FLAG] = False  # it says when values are computed, not which
         if module is not self.block:
             own["_compiled_call_impl"] = partial(self._called, prefix[:-1])
         return twin
