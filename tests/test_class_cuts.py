@@ -22,6 +22,7 @@ from torchpaths import cli
 from torchpaths.costs import count_params
 from torchpaths.cuts import Spec, load_cut
 from torchpaths.data import open_data
+from torchpaths.errors import CallError
 from torchpaths.files.write import write_json
 from torchpaths.models import source
 from torchpaths.train.folder import build
@@ -203,3 +204,16 @@ def test_a_class_of_a_librarys_network_is_saved_and_loaded(tmp_path: Path) -> No
     assert spec.cut.params < spec.plain.params
     with torch.no_grad():
         torch.testing.assert_close(load_cut(tmp_path / "cut")(x), net(x, method.path(net, [1]))[0][:, [1]])
+
+
+def test_a_head_whose_weights_are_computed_is_refused_until_they_are_plain() -> None:
+    model, x, method = with_branches(next(iter(WITH_BRANCHES)))
+    name, head = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear)][-1]
+    model.set_submodule(name, nn.utils.parametrizations.weight_norm(head))
+    net = tp.route(model, method, example=x)
+    path = method.path(net, [4, 1])
+    with pytest.raises(CallError, match=r"are computed of others .* parametrize\.remove_parametrizations"):
+        tp.extract(net, path, classes=[4, 1])
+    nn.utils.parametrize.remove_parametrizations(net.model.get_submodule(name), "weight")
+    with torch.no_grad():
+        torch.testing.assert_close(tp.extract(net, path, classes=[4, 1])(x), net(x, path)[0][:, [4, 1]])

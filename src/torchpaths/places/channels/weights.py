@@ -143,12 +143,12 @@ def _taken(layer: nn.Module, rows: Kept, columns: Kept, device: torch.device) ->
     """The parameters and buffers that have an entry for each row, or column, with those that are kept.
 
     Raises:
-        CallError: for weights that are computed since the network was routed.
+        CallError: for weights that are computed of others.
     """
     if any(name not in layer._parameters for name in ("weight", "bias")):
         raise CallError(
-            f"the weights of a {type(layer).__name__} are computed since the network was routed (pruned, normalised or "
-            "parametrised), so none can be left out; make them plain again: prune.remove, remove_weight_norm or "
+            f"the weights of a {type(layer).__name__} are computed of others (pruned, normalised or parametrised), so "
+            "none can be left out; make them plain again: prune.remove, remove_weight_norm or "
             "parametrize.remove_parametrizations."
         )
     found = {name: t for name, t in by_rows(layer) if rows is not None or name == "weight"}
@@ -178,7 +178,7 @@ def smaller(layer: nn.Module, rows: Kept = None, columns: Kept = None) -> nn.Mod
     if rows is None and columns is None:
         return layer
     with torch.no_grad():
-        taken = _taken(layer, rows, columns, next(t for _, t in by_rows(layer)).device)
+        taken = _taken(layer, rows, columns, next((t.device for _, t in by_rows(layer)), torch.device("cpu")))
     own = {n: nn.Parameter(t, layer._parameters[n].requires_grad) for n, t in taken.items() if n in layer._parameters}  # type: ignore[union-attr]
     return with_tensors(layer, {**taken, **own}, rows)
 
