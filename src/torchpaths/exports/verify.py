@@ -157,9 +157,10 @@ def verify(run: Run, probes: Probes, batch: Batch, what: str) -> float:
         try:
             found = run(probes.x[rows])
         except Exception as error:
+            single = "Write it for single images, batch='one', fix" if batch == "any" else "Fix"
             raise RouteError(
                 f"the file written for {what} does not run on {len(rows)} images ({reason(error)}), so it is not kept. "
-                "Fix the units it stumbles over, export(..., path=path), or take another format."
+                f"{single} the units it stumbles over, export(..., path=path), or take another format."
             ) from error
         y, *opened = found
         if opened and not torch.equal(opened[0].bool(), probes.open[rows]):
