@@ -158,11 +158,50 @@ def test_gradient_checkpointing_of_layers_that_are_routed_within_is_refused_and_
     assert all(torch.equal(dict(net.named_parameters())[name].grad, want[name]) for name in want)
 
 
+@pytest.mark.parametrize("family", ["vit", "resnet"])
+@torch.no_grad()
+def test_a_cut_keeps_the_scores_of_some_classes_and_their_names(family: str, tmp_path: pathlib.Path) -> None:
+    model = make(family)
+    want = model(X).logits[:, [3, 1]]
+    net = tp.route(model, example=X)
+    small: Any = tp.extract(net, tp.Path.full(net), classes=[3, 1])
+    small.save_pretrained(tmp_path)
+    for read in (small, type(small).from_pretrained(tmp_path).eval(), tp.from_pretrained(tmp_path)):
+        torch.testing.assert_close(read(X).logits, want)
+        assert read.config.id2label == {0: "LABEL_3", 1: "LABEL_1"}
+    assert torch.isfinite(small(X, labels=torch.tensor([0, 1])).loss)
+
+
+def test_rows_of_several_tensors_that_a_model_returns_are_not_kept() -> None:
+    net = tp.route(make("clip"), example=X)
+    with pytest.raises(RouteError, match=r"returns 2 tensors, .* leave out classes="):
+        tp.extract(net, tp.Path.full(net), classes=[1])
+    tp.extract(net, tp.Path.full(net))
+
+
 def test_an_exported_file_gives_the_answer(tmp_path: pathlib.Path) -> None:
     net = tp.route(make("vit"), tp.GatedBlocks(), example=X).eval()
     assert tp.export(net, tmp_path / "net.pt2", X).outputs == ("y", "open")
     path = tp.Path.full(net) & tp.Path({"vit.layers.1.mlp": [False]})
     assert tp.export(net, tmp_path / "cut.pt2", X, path=path).outputs == ("y",)
+
+
+@pytest.mark.parametrize("family", ["vit", "dinov2"])
+def test_a_file_for_any_batch_runs_attention_on_the_images_that_open_it(family: str, tmp_path: pathlib.Path) -> None:
+    model = make(family)
+    layers = next(m for m in model.modules() if isinstance(m, nn.ModuleList))
+    del layers[1:]
+    torch.manual_seed(0)
+    net = tp.route(model, tp.GatedBlocks(), example=X).eval()
+    site, gate = next(iter(net.deciders.items()))
+    *_, weight, bias = gate.parameters()
+    images = torch.randn(8, 3, 32, 32)
+    with torch.no_grad():
+        weight.normal_()
+        bias[-1] -= net(images)[1][site.replace("/", ".")].score.median() + 1e-4  # type: ignore[union-attr]
+        assert 0 < int(net(images)[1][site.replace("/", ".")].open.sum()) < 8
+    made = tp.export(net, tmp_path / "net.pt2", images, batch="any")  # it is run on batches of several sizes
+    assert site.replace("/", ".") not in made.one_sided
 
 
 def test_a_family_that_adds_to_its_mask_is_exported_as_it_is_called(tmp_path: pathlib.Path) -> None:

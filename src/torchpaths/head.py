@@ -12,8 +12,10 @@ from functools import partial
 from typing import Any, SupportsIndex
 
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from torchpaths.errors import PathError, RouteError
+from torchpaths.outputs import answer
 from torchpaths.places.channels.nodes import is_mixing
 from torchpaths.places.channels.weights import smaller
 
@@ -23,7 +25,7 @@ def head_of(model: nn.Module, run: Callable[[], Any]) -> str:
 
     Args:
         model: a classifier.
-        run: runs it and gives its output, ``[batch, class]``.
+        run: runs it and gives its output, ``[batch, class]``, or an output of transformers whose one tensor that is.
 
     Raises:
         RouteError: if its output is not that of one linear layer, or 1x1 convolution.
@@ -36,10 +38,17 @@ def head_of(model: nn.Module, run: Callable[[], Any]) -> str:
     layers = [(name, layer) for name, layer in model.named_modules() if is_mixing(layer)]
     handles = [layer.register_forward_hook(partial(note, name=name)) for name, layer in layers]
     try:
-        y = run()
+        output = run()
     finally:
         for handle in handles:
             handle.remove()
+    y = answer(output)
+    tensors = [value for value in tree_leaves(output) if isinstance(value, Tensor)]
+    if len(tensors) > 1:
+        raise RouteError(
+            f"{type(model).__name__} returns {len(tensors)} tensors, and rows can be kept of scores alone; leave out "
+            "classes=, or let the model return nothing else for this example."
+        )
     if isinstance(y, Tensor) and y.dim() == 2:
         # A convolution's output is returned as a view without the pixel.
         same = [n for n, own in given.items() if own.data_ptr() == y.data_ptr() and own.numel() == y.numel()]
