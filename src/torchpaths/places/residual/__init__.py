@@ -7,4 +7,5 @@
 | `parts` | its parts as code |
 | `place` | how it runs with branches closed |
 | `along` | what is left of it along a path |
+| `again` | activation checkpointing that it was asked for |
 """
