@@ -90,7 +90,7 @@ def test_bars_of_states_are_the_shares_counted() -> None:
     heights = [bar.get_height() for bar in bars(figure)]
     assert heights == pytest.approx([100 / 6, 400 / 6, 100 / 6])
     assert "second" in texts(figure)
-    assert any("active 16.7 %, dynamic 66.7 %, silent 16.7 %" in text for text in texts(figure))
+    assert any("active 16.7%, dynamic 66.7%, silent 16.7%" in text for text in texts(figure))
 
 
 def test_layers_of_one_position_stand_together_as_in_the_paper() -> None:
@@ -163,7 +163,7 @@ def test_the_figure_of_runs_has_a_bar_for_each_state_and_the_numbers_of_the_tabl
     ]
     figure = draw_runs(rows, "toy")
     assert [bar.get_width() for bar in bars(figure)] == pytest.approx([100, 30, 0, 40, 0, 30])
-    assert {"0.0001", "0.01", "117.0 M", "92.53 %"} <= set(texts(figure))
+    assert {"0.0001", "0.01", "117.0 M", "92.53%"} <= set(texts(figure))
 
 
 SITES = ("layer[23].*conv1",)

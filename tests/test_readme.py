@@ -31,7 +31,7 @@ def blocks(page: Path, language: str) -> list[str]:
 def commands() -> list[str]:
     """Every line of every bash block, without its comment."""
     return [
-        " ".join(shlex.split(line, comments=True))
+        shlex.join(shlex.split(line, comments=True))
         for page in PAGES
         for block in blocks(page, "bash")
         for line in block.splitlines()
@@ -77,7 +77,7 @@ def test_a_command_of_the_pages_is_understood(command: str, monkeypatch: pytest.
     monkeypatch.setattr(options, "open_run", reached)
     monkeypatch.setattr(codes_verb, "codes", reached)
     monkeypatch.setattr(shrink_verb, "recipe_of", reached)
-    words = command.replace(".venv/bin/", "").split()
+    words = shlex.split(command.replace(".venv/bin/", ""))
     with pytest.raises(ReachedError):
         cli.main(words[words.index("torchpaths") + 1 :])
 

@@ -71,9 +71,10 @@ def table(found: Sequence[Prediction], opened: Run) -> Table:
     for name in ("confidence", "MACs", "of plain", "ran"):
         made.add_column(name, justify="right", no_wrap=True)
     sites = opened.net.layout.sites
+    apart = len({one.file.name for one in found}) == len(found)  # a column is too narrow for long folders
     for one in found:
         made.add_row(
-            visible(str(one.file)),
+            visible(one.file.name if apart else str(one.file)),
             visible(opened.classes[one.label]),
             f"{one.confidence:.1%}",
             count(one.macs),

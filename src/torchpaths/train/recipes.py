@@ -190,7 +190,7 @@ def cifar10_gated_filters(
     The paper trains 200 epochs from a learning rate of 0.1 that falls twice, with ``sparse`` from 0.0001 to 0.0002.
     What closes a filter adds up over the steps; the learning rates of 30 epochs here add up to a fourteenth of the
     paper's, so ``sparse`` is larger. The norms' statistics are measured anew at the end, which the paper does not do
-    and which is worth up to three points (`torchpaths.update_bn`).
+    and which was worth three points (`torchpaths.update_bn`).
 
     Args:
         data: folder with train.parquet and test.parquet.
