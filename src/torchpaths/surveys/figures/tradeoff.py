@@ -1,4 +1,4 @@
-"""Accuracy against the work done, of several runs, the plain network and a random control (ConvNet-AIG, figure 3)."""
+"""Accuracy against the work done, of several runs, the plain network and controls (ConvNet-AIG, figure 3)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ MARKS: dict[str, dict[str, Any]] = {
     "plain": {"marker": "o", "mfc": PAPER, "mec": INK, "ms": 7.0, "mew": 1.5},
     "control": {"marker": "s", "mfc": PAPER, "mec": SOFT, "ms": 6.0, "mew": 1.2},
 }
-NAMES = {"run": "routed", "plain": "plain network", "control": "random control"}
+NAMES = {"run": "routed", "plain": "plain network", "control": "control"}
 
 # Where a label may stand, in points from its mark, in order of liking.
 OFFSETS = ((8, 0, "left", "center"), (0, 8, "center", "bottom"), (0, -8, "center", "top"), (-8, 0, "right", "center"),
