@@ -85,8 +85,8 @@ Batch 640, learning rate 0.25 along a cosine, one epoch of warm-up, bf16. What t
   73.7 %](../cifar10_shrunk/README.md).
 
 **Unfinished**: of λ_s = 0.0001 and 0.0008 only the paper's form was measured (92.49 % at 98.4 % and 86.82 % at 23.0 %
-of the MACs); the network that was taught as well had 92.88 % at 91.0 % after 20 of 30 epochs; filters pruned by L1 norm,
-Taylor and slimming (`benchmarks/pruning.py`) had not finished their training.
+of the MACs); the network that was taught as well had 92.88 % at 91.0 % after 20 of 30 epochs; filters pruned by L1
+norm, Taylor and slimming (`benchmarks/pruning.py`) had not finished their training.
 """
 
 
