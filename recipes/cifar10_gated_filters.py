@@ -197,6 +197,7 @@ def measured(name: Name, options: Options) -> Json:
     images = images_for(run)
     test = Loader(images, 250, mean=run.mean, std=run.std)
     survey = tp.survey(net, test, classes=run.classes, progress=True)
+    survey = dataclasses.replace(survey, name=run.recipe.model, method=method.names, dataset=images.name, split="test")
     survey.save(out)
     states = filter_states(survey)
     save(draw_states(states, f"{name}: ResNet-56 on CIFAR-10"), out / "states")

@@ -14,7 +14,7 @@ from torchpaths.cli import main
 from torchpaths.cuts import load_cut
 from torchpaths.errors import RunError
 from torchpaths.shrinking.job import CLOSED, shrink_run
-from torchpaths.train.folder import load_run, read_recipe
+from torchpaths.train.folder import load_run, read_recipe, read_seen
 from torchpaths.train.run import train
 from train_toys import tiny
 
@@ -152,7 +152,9 @@ def test_what_cannot_be_shrunk_is_said(
 
 
 def test_what_is_chosen_for_another_network_is_refused(shrunk: Path, plain: Path, tmp_path: Path) -> None:
-    recipe = read_recipe(plain).override({"weights": plain / "weights.safetensors", "epochs": 1})
+    seen = read_seen(plain)
+    changes = {"weights": plain / "weights.safetensors", "epochs": 1, "mean": seen.mean, "std": seen.std}
+    recipe = read_recipe(plain).override(changes)
     (tmp_path / CLOSED).write_text((shrunk / CLOSED).read_text().replace("layer", "stage"))
     with pytest.raises(RunError, match="which this network has not; take a new folder"):
         shrink_run(recipe, tp.Budget(macs=0.7), tmp_path, images=64)
