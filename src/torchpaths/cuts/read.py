@@ -117,7 +117,8 @@ def _opened(folder: pathlib.Path) -> tuple[Routed, Cut, Spec]:
         cut = cut_out(net, spec.path, classes=spec.kept)
         cut.module.load_state_dict(weights)
     except RunError as error:
-        raise RunError(clip(str(error), 499)) from error
+        text, place = str(error), clip(str(folder / SPEC), 160)
+        raise RunError(clip(text if str(folder) in text else f"{place}: {text}", 499)) from error
     except Exception as error:  # whatever torch or the library says to what an edited file asks for
         place, library = clip(str(folder), 160), clip(spec.source.library, 20)
         raise DataError(
