@@ -18,6 +18,8 @@ from torchpaths.train.folder import load_run, read_recipe, read_seen
 from torchpaths.train.run import train
 from train_toys import tiny
 
+QUICK = ["--budget-macs", "0.7", "--epochs", "1", "--images", "64", "--batch", "1", "--seconds", "0.1"]
+
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -31,21 +33,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shrunk(plain: Path) -> Path:
     """What the command made of it."""
     out = plain.parent / "small"
-    flags = [
-        "--budget-macs",
-        "0.7",
-        "--epochs",
-        "1",
-        "--images",
-        "64",
-        "--batch",
-        "1",
-        "--seconds",
-        "0.1",
-        "--out",
-        str(out),
-    ]
-    assert main(["shrink", str(plain), *flags]) == 0
+    assert main(["shrink", str(plain), *QUICK, "--out", str(out)]) == 0
     return out
 
 
@@ -76,26 +64,11 @@ def test_the_same_command_goes_on_with_what_was_chosen(
 ) -> None:
     before = (shrunk / CLOSED).read_text(), (shrunk / "run/weights.safetensors").read_bytes()
     (shrunk / "shrunk.json").unlink()
-    flags = [
-        "--budget-macs",
-        "0.7",
-        "--epochs",
-        "1",
-        "--images",
-        "64",
-        "--batch",
-        "1",
-        "--seconds",
-        "0.1",
-        "--out",
-        str(shrunk),
-        "--json",
-    ]
-    assert main(["shrink", str(plain), *flags]) == 0
+    assert main(["shrink", str(plain), *QUICK, "--out", str(shrunk), "--json"]) == 0
     said = capsys.readouterr()
     assert "close layer" not in said.err, "nothing was chosen again"
     assert json.loads(said.out)["rows"][0]["name"] == "original"
-    assert main(["shrink", str(plain), "--budget-macs", "0.8", *flags[2:]]) == 1
+    assert main(["shrink", str(plain), *QUICK, "--budget-macs", "0.8", "--out", str(shrunk)]) == 1
     assert "was begun otherwise (budget: Budget(macs=0.7) -> Budget(macs=0.8))" in " ".join(
         capsys.readouterr().err.split()
     )

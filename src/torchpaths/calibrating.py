@@ -9,6 +9,7 @@ lies above it, gives the rate back; which images these are stays what the gate l
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from torchpaths.costs import evaluating
 from torchpaths.errors import BudgetError, DataError, near
+from torchpaths.inputs import images_of
 from torchpaths.routed import Routed
 from torchpaths.trace import Decider
 
@@ -26,14 +28,13 @@ NEAR = 0.002
 """Rates this close to their targets are reached."""
 
 
-def calibrate(
-    net: Routed, images: Iterable[tuple[Tensor, Tensor]], targets: Mapping[str, float] | float
-) -> dict[str, float]:
+def calibrate(net: Routed, images: Iterable[Any], targets: Mapping[str, float] | float) -> dict[str, float]:
     """Set the thresholds of a network's gates so that each opens for its target's share of images.
 
     Args:
         net: a routed network in any mode; only the thresholds of its deciders are changed.
-        images: batches ``(images, labels)`` of training images, as for evaluation; read up to `ROUNDS` times.
+        images: batches of training images, prepared as for evaluation, with labels or without, or mappings as for
+            models of transformers; read up to `ROUNDS` times.
         targets: site -> share of the images that come to it, in (0, 1), as ``method.target_rates(net)`` gives; or one
             share for all sites that decide by a score.
 
@@ -72,15 +73,15 @@ def _rate(scores: np.ndarray[tuple[int], np.dtype[np.float64]], decider: Decider
 
 
 def _scores(
-    net: Routed, images: Iterable[tuple[Tensor, Tensor]], sites: Iterable[str]
+    net: Routed, images: Iterable[Any], sites: Iterable[str]
 ) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]:
     """Site -> the scores of the images that come to it, of all its units."""
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
     found: dict[str, list[Tensor]] = {site: [] for site in sites}
     seen = 0
-    for x, _ in images:
-        _, trace = net(x.to(device))
-        seen += len(x)
+    for batch in images:
+        _, trace = net(images_of(batch, device))
+        seen += 1
         for site, parts in found.items():
             made = trace.get(site)
             if made is not None and made.score is not None:

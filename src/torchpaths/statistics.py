@@ -49,9 +49,7 @@ def update_bn(net: nn.Module, batches: Iterable[Any], path: Path | None = None) 
     place = next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
     before = [{name: value.clone() for name, value in norm.named_buffers(recurse=False)} for norm in norms]
     momenta = [norm.momentum for norm in norms]
-    came = {id(norm): False for norm in norms}
-    count = 0
-    whole = False
+    count, updated = 0, False
     try:
         with evaluating(net):
             for norm in norms:
@@ -67,11 +65,10 @@ def update_bn(net: nn.Module, batches: Iterable[Any], path: Path | None = None) 
                 count += 1
         if not count:
             raise RouteError("no batches: the statistics stay as they were. Give some thousand training images.")
-        came = {id(norm): bool(norm.num_batches_tracked) for norm in norms}
-        whole = True
+        updated = True
     finally:
         for norm, momentum, kept in zip(norms, momenta, before, strict=True):
             norm.momentum = momentum
-            if not (whole and came[id(norm)]):
+            if not (updated and norm.num_batches_tracked):
                 for name, value in kept.items():
                     getattr(norm, name).copy_(value)

@@ -72,7 +72,9 @@ def _network(opened: Run, chosen: Chosen | None) -> tuple[nn.Module, Path | Oper
 def _images(opened: Run, options: Options) -> Tensor | None:
     """Some of the run's images; None, which stands for noise, where they are not here and noise will do."""
     try:
-        found = options.images(opened)
+        # What a file in int8 is made with must not be what it is judged by later.
+        learnt = options.int8 is not None and options.data is None
+        found = dataclasses.replace(options, split="train").images(opened) if learnt else options.images(opened)
     except DataError:
         if options.data is not None or options.int8 is not None:
             raise

@@ -124,7 +124,9 @@ def shrink_run(
         raise RunError("what is shrunk is a trained plain network: give its weights, and neither method nor start.")
     recipe = resolved(recipe)
     both = open_both(recipe)
-    train_set, mean, std = open_images(recipe, "train"), both.mean, both.std
+    # Training may be given images of more pixels, of which it takes crops.
+    train_set = both.train if both.train.shape == both.test.shape else open_images(recipe, "train")
+    mean, std = both.mean, both.std
     whole = build(recipe, train_set.classes, train_set.shape).eval()
     _check_blocks(whole)
     drawn = Loader(train_set, min(images, 128), shuffle=True, seed=recipe.seed, mean=mean, std=std)
