@@ -21,9 +21,12 @@ NETWORK = "torchvision/narrow"
 class Block(nn.Module):
     """``x + weight * conv(x)``: how much it does is known."""
 
-    def __init__(self, weight: float) -> None:
+    def __init__(self, weight: float, inner: int = 0) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+        if inner:
+            self.conv: Any = nn.Sequential(nn.Conv2d(4, inner, 3, padding=1), nn.Conv2d(inner, 4, 3, padding=1))
+        else:
+            self.conv = nn.Conv2d(4, 4, 3, padding=1)
         self.weight = weight
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,6 +75,24 @@ def test_all_are_tried_again_after_each_step() -> None:
     found = tp.shrink(net, [x], tp.Budget(open=0.1))
     assert found.steps[0].unit == "2"
     assert found.steps[-1].divergence < found.steps[1].divergence
+
+
+def test_small_blocks_are_opened_again_where_the_last_one_left_room_for_them() -> None:
+    """Within the budget are a small block and not the large one, which is closed last."""
+    torch.manual_seed(0)
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    x = torch.randn(6, 4, 8, 8)
+    net = tp.route(nn.Sequential(Block(0.01), Block(0.1), Block(4.0, 40), head).eval(), example=x)
+    told: list[Any] = []
+    found = tp.shrink(net, [x], tp.Budget(macs=0.07), progress=told.append)
+    assert [step.unit for step in told] == ["0", "1", "2"]
+    left = {unit: tp.Path({"0": [unit == "0"], "1": [unit == "1"], "2": [False]}) for unit in "01"}
+    with torch.no_grad():
+        far = {unit: float(divergence(net(x)[0], net(x, path)[0])) for unit, path in left.items()}
+    assert found.path == left[min(far, key=far.__getitem__)], "of the two that have room the better one"
+    assert [step.unit for step in found.steps] == [max(far, key=far.__getitem__), "2"]
+    assert found.steps[-1].macs == found.path.macs(net) <= 0.07 * net.layout.plain.macs
+    assert found.steps[-1].divergence == pytest.approx(min(far.values()), rel=1e-4)
 
 
 def test_nothing_is_closed_where_the_network_is_within_the_budget_already() -> None:

@@ -19,6 +19,7 @@ from torchpaths.data import Augment
 from torchpaths.errors import BudgetError, DataError, RunError
 from torchpaths.exports import export
 from torchpaths.exports.suffixes import format_of
+from torchpaths.meter.doubts import noted
 from torchpaths.meter.meter import SECONDS
 from torchpaths.meter.row import digits
 from torchpaths.shrinking.close import Step
@@ -78,8 +79,10 @@ def run(arguments: list[str]) -> int:
         format_of(options.export).check()  # now and not after minutes
     with speaking(options.json) as console:
         told = Console(stderr=True)
+        once: list[str] = []
 
         def progress(step: Step) -> None:
+            once.append(step.unit)
             ms = "" if step.ms is None else f", {digits(step.ms)} ms"
             told.print(
                 f"close {step.unit}: {count(step.macs)} MACs{ms}, output off by {step.divergence:.3g} nats",
@@ -95,6 +98,9 @@ def run(arguments: list[str]) -> int:
             seconds=options.seconds,
             progress=progress,
         )
+        again = [unit for unit in once if unit not in {step.unit for step in job.shrunk.steps}]
+        if again:
+            console.print(f"opened again, as there is room for it: {', '.join(again)}", soft_wrap=True, markup=False)
         console.print(table(job))
         files = [options.out / "run", options.out / "cut"]
         if options.export is not None:
@@ -193,10 +199,14 @@ def table(job: Job) -> Table:
             cells.append("" if ms is None else digits(ms))
         made.add_row(row.name, *cells)
     first, last = job.rows[0], job.rows[-1]
-    shares = [f"{last.accuracy - first.accuracy:+.2%}"]
-    shares += [f"{last.macs / first.macs:.1%}", f"{last.params / first.params:.1%}"]
-    for time in job.times:
-        ratio = time.time_ratio
-        shares.append(f"{ratio.value:.1%} ({ratio.low:.1%} to {ratio.high:.1%})\ngap {time.gap.value:.2f}")
-    made.add_row("of original", *shares, style="bold")
+    shares = [f"{last.accuracy - first.accuracy:+.2%}", f"{last.macs / first.macs:.1%}"]
+    shares.append(f"{last.params / first.params:.1%}")
+    of_time = [f"{time.time_ratio.value:.1%}" for time in job.times]
+    made.add_row("of original", *shares, *of_time, style="bold")
+    spread = [f"{time.time_ratio.low:.1%} to {time.time_ratio.high:.1%}" for time in job.times]
+    made.add_row("", "", "", "95 % interval", *spread, style="dim")
+    gaps = [f"{time.gap.value:.2f}{' !' if time.warnings else ''}" for time in job.times]
+    made.add_row("", "", "", "gap", *gaps)
+    made.caption = "\n".join(noted([(f"batch {time.setting.batch}", time.warnings) for time in job.times]))
+    made.caption_justify = "left"
     return made

@@ -5,7 +5,8 @@ Kullback-Leibler divergence from what the whole network says of a few hundred im
 not tell cheap blocks from dear ones: a trained network is right about nearly all of them. What one block does another
 may make up for, until it is gone too, so they are tried again after each step: the one that was cheapest first, until
 one is found that is still cheaper than all others were (lazy greedy; Minoux, "Accelerated greedy algorithms", 1978),
-which is the cheapest, unless closing one made another cheaper.
+which is the cheapest, unless closing one made another cheaper. Where the last one was larger than it had to be, those
+of the others that have room within the budget are opened again.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Shrunk:
 
     Attributes:
         path: of the network that is left.
-        steps: units in the order in which they were closed.
+        steps: units in the order in which they were closed; without those that were opened again.
     """
 
     path: Path
@@ -114,17 +115,27 @@ def shrink(
         kind = meant(whole[0]) if outputs is None else outputs
         taken = fits(opened)
         known: dict[int, Apart] = dict.fromkeys(range(len(opened)), (-math.inf, -math.inf))
+        closed: list[int] = []
         while not taken.fits:
             candidates = [i for i in known if opened[i]]
             tried: set[int] = set()
             while (unit := min(candidates, key=known.__getitem__)) not in tried:
-                known[unit] = _apart(net, x, whole, _without(net, opened, unit), kind)
+                known[unit] = _apart(net, x, whole, _without(net, [*closed, unit]), kind)
                 tried.add(unit)
-            opened = _without(net, opened, unit)
+            closed.append(unit)
+            opened = _without(net, closed)
             taken = fits(opened)
             steps.append(Step(layout.units[unit].name, known[unit][0], layout.cost(opened).macs, taken.ms))
             if progress is not None:
                 progress(steps[-1])
+        kept = _with_room(net, closed, fits, lambda units: _apart(net, x, whole, _without(net, units), kind))
+        if kept != closed:
+            opened = _without(net, kept)
+            steps = []
+            for n, unit in enumerate(kept, 1):
+                left = _without(net, kept[:n])
+                far, _ = _apart(net, x, whole, left, kind)
+                steps.append(Step(layout.units[unit].name, far, layout.cost(left).macs, fits(left).ms))
     return Shrunk(as_path(net.layout, opened), tuple(steps))
 
 
@@ -172,11 +183,30 @@ def _batches(net: Routed, images: Iterable[Any]) -> list[Any]:
     return found
 
 
-def _without(net: Routed, opened: NDArray[np.bool_], unit: int) -> NDArray[np.bool_]:
-    """Open units without one, and without those that run inside of it."""
-    left = opened.copy()
-    left[unit] = False
+def _without(net: Routed, closed: Sequence[int]) -> NDArray[np.bool_]:
+    """Open units without these, and without those that run inside of them."""
+    left = np.ones(len(net.layout.units), bool)
+    left[list(closed)] = False
     return net.layout.running(left)
+
+
+def _with_room(
+    net: Routed,
+    closed: list[int],
+    fits: Callable[[NDArray[np.bool_]], _Taken],
+    far: Callable[[Sequence[int]], Apart],
+) -> list[int]:
+    """What stays closed: the last unit may have been a large one, so that smaller ones closed before it have room
+    again. Each time the one is opened with which the network's output is nearest to the whole network's."""
+    layout = net.layout.undecided()
+    too_much = layout.cost(_without(net, closed[:-1])).macs
+    while True:
+        fewer = [[u for u in closed if u != unit] for unit in closed[:-1]]
+        fewer = [units for units in fewer if layout.cost(_without(net, units)).macs < too_much]
+        fewer = [units for units in fewer if fits(_without(net, units)).fits]
+        if not fewer:
+            return closed
+        closed = min(fewer, key=far)
 
 
 def _scores(net: Routed, x: Any, path: Path) -> Tensor:
