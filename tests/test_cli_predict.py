@@ -87,6 +87,21 @@ def test_people_get_a_table_and_a_picture(
         assert (tmp_path / f"one.{kind}").read_bytes().startswith(begins)
 
 
+def test_a_folder_stands_for_the_images_in_it_and_below(
+    run: Path, digits: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "below").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / "notes.txt").touch()
+    deeper = tmp_path / "below" / "D.PNG"
+    for copy in (deeper, tmp_path / ".hidden" / "e.png"):
+        copy.write_bytes(digits[0].read_bytes())
+    told = answer(capsys, "predict", run, tmp_path, digits[2], "--json")["images"]
+    assert [one["file"] for one in told] == [*map(str, sorted([*digits, deeper])), str(digits[2])]
+    (tmp_path / "empty").mkdir()
+    assert "is a folder without images; known file types" in complaint(capsys, "predict", run, tmp_path / "empty")
+
+
 def test_what_is_no_image_is_named(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "empty.jpg").touch()
@@ -98,7 +113,6 @@ def test_what_is_no_image_is_named(run: Path, tmp_path: Path, capsys: pytest.Cap
         ("script.jpg", "is no image that can be read"),
         ("pipe.png", "cannot be read (no regular file)"),
         ("absent.png", "cannot be read (No such file or directory)"),
-        ("", "cannot be read (Is a directory)"),
     ):
         assert f"{tmp_path / name} {why}" in complaint(capsys, "predict", run, tmp_path / name)
     assert "no image was named" in complaint(capsys, "predict", run)

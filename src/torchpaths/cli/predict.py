@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from rich import box
 from rich.table import Table
@@ -16,10 +16,10 @@ from torchpaths.cli.choice import OfPath, choose, means
 from torchpaths.cli.options import emit, parse, speaking
 from torchpaths.cli.tables import count
 from torchpaths.surveys.figures.predicted import MOST, Taken, paths_taken
-from torchpaths.surveys.figures.style import KINDS, save
+from torchpaths.surveys.figures.style import KINDS, drawn_as, save
 from torchpaths.text import visible
 from torchpaths.train.folder import Run
-from torchpaths.train.predict import Prediction, predict
+from torchpaths.train.predict import Prediction, images_in, predict
 
 MOST_SITES = 60
 """Up to so many are marked one by one."""
@@ -30,9 +30,11 @@ class Options(OfPath):
     """What the verb takes."""
 
     files: Annotated[conf.Positional[tuple[pathlib.Path, ...]], conf.arg(metavar="IMAGE...")] = ()
-    """Files of images."""
+    """Files of images, or folders of them."""
     out: pathlib.Path | None = None
     """A picture to write, .png, .svg or .pdf: the images with the path that each took beneath."""
+    style: Literal["house", "paper"] = "house"
+    """How the picture looks: paper is white and without a title."""
 
 
 def run(arguments: list[str]) -> int:
@@ -44,33 +46,32 @@ def run(arguments: list[str]) -> int:
         raise MisuseError(f"--out {options.out}: a picture ends in {', '.join(f'.{known}' for known in KINDS)}.")
     if options.classes is not None or options.without is not None:
         raise MisuseError("--classes: cut them out first, torchpaths cut RUN --classes CLASS, and give that folder.")
-    with speaking(options.json) as console:
+    with speaking(options.json) as console, drawn_as(options.style):
         opened = options.open()
         chosen = choose(options, opened) if means(options) else None
-        found = predict(opened, options.files, None if chosen is None else chosen.what)
+        found = predict(opened, images_in(options.files), None if chosen is None else chosen.what)
         console.print(table(found, opened))
         if chosen is not None:
             console.print(f"path chosen by {chosen.by}", soft_wrap=True)
         if options.out is not None:
-            taken = [Taken(one.pixels, _said(one, opened.classes), one.opened, one.macs) for one in found]
-            drawn = paths_taken(taken, opened.net.layout, opened.recipe.model)
+            drawn = paths_taken([_taken(one, opened) for one in found], opened.net.layout, opened.recipe.model)
             [file] = save(drawn, options.out.with_suffix(""), kinds=(str(kind),))
             left = len(found) - MOST
             console.print(f"wrote {file}" + (f", without {left} images of {len(found)}" if left > 0 else ""))
     if options.json:
-        plain = opened.net.layout.plain.macs
-        emit({"folder": str(options.run), "images": [one.to_json(opened.classes, plain) for one in found]})
+        told = [one.to_json(opened.classes, opened.plain_macs) for one in found]
+        emit({"folder": str(options.run), "images": told})
     return OK
 
 
 def table(found: Sequence[Prediction], opened: Run) -> Table:
     """A row for each image; in a network of few blocks with a mark for each that ran."""
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    sites = opened.net.layout.sites
     made.add_column("image", overflow="fold")
     made.add_column("class")
     for name in ("confidence", "MACs", "of plain", "ran"):
         made.add_column(name, justify="right", no_wrap=True)
-    sites = opened.net.layout.sites
     apart = len({one.file.name for one in found}) == len(found)  # a column is too narrow for long folders
     for one in found:
         made.add_row(
@@ -78,7 +79,7 @@ def table(found: Sequence[Prediction], opened: Run) -> Table:
             visible(opened.classes[one.label]),
             f"{one.confidence:.1%}",
             count(one.macs),
-            f"{one.macs / opened.net.layout.plain.macs:.1%}",
+            f"{one.macs / opened.plain_macs:.1%}",
             f"{sum(one.opened.values())} of {len(one.opened)}",
         )
         if len(sites) > MOST_SITES:
@@ -88,5 +89,6 @@ def table(found: Sequence[Prediction], opened: Run) -> Table:
     return made
 
 
-def _said(one: Prediction, classes: Sequence[str]) -> str:
-    return f"{visible(classes[one.label])} {one.confidence:.1%}"
+def _taken(one: Prediction, opened: Run) -> Taken:
+    said = f"{visible(opened.classes[one.label])} {one.confidence:.1%}"
+    return Taken(one.pixels, said, one.opened, one.macs / opened.plain_macs, one.file.name)

@@ -90,6 +90,11 @@ class Run:
     left: Mapping[str, Left] | None = None
     spec: Spec | None = None
 
+    @property
+    def plain_macs(self) -> int:
+        """MACs of the plain network: of a cut network, of the one that it was cut out of."""
+        return (self.net.layout if self.spec is None else self.spec).plain.macs
+
     def images(self, split: str = "test") -> ImageSet:
         """The run's data set."""
         return open_images(self.recipe, split)

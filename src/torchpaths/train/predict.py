@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from torchpaths.chosen import OperatingPoint, set_up
 from torchpaths.costs import evaluating
 from torchpaths.data.decode import CorruptImageError, Form, load
+from torchpaths.data.folder import SUFFIXES
 from torchpaths.errors import DataError, RunError
 from torchpaths.files.disk import read_bytes
 from torchpaths.outputs import answer
@@ -75,6 +76,25 @@ class Prediction:
             "macs_share": self.macs / plain,
             "open_by_unit": self.opened,
         }
+
+
+def images_in(named: Iterable[pathlib.Path]) -> list[pathlib.Path]:
+    """Files of images: those named, and for a folder those in it and below, by their endings, in order of their names.
+
+    Raises:
+        DataError: for a folder without any.
+    """
+    files: list[pathlib.Path] = []
+    for one in named:
+        if not one.is_dir():
+            files.append(one)
+            continue
+        found = sorted(file for file in one.rglob("*") if file.name.lower().endswith(SUFFIXES) and file.is_file())
+        found = [file for file in found if not any(part.startswith(".") for part in file.relative_to(one).parts)]
+        if not found:
+            raise DataError(f"{one} is a folder without images; known file types: {', '.join(SUFFIXES)}.")
+        files += found
+    return files
 
 
 def predict(run: Run, files: Sequence[pathlib.Path], choice: Path | OperatingPoint | None = None) -> list[Prediction]:

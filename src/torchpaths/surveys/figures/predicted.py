@@ -26,7 +26,7 @@ from torchpaths.surveys.figures.style import (
     styled,
 )
 
-TILE, GAP, STRIP, UNDER = 1.7, 0.25, 0.16, 0.5
+TILE, GAP, STRIP, UNDER = 1.7, 0.25, 0.16, 0.62
 """Inches: an image, what is between two, the path beneath, and room for words."""
 COLUMNS, MOST = 4, 24
 
@@ -39,13 +39,15 @@ class Taken:
         pixels: uint8 ``[H, W, C]``.
         said: what stands above it.
         opened: unit -> whether it ran.
-        macs: of what ran.
+        macs: of what ran, as a share of the plain network's.
+        name: what the image is called, beneath.
     """
 
     pixels: NDArray[np.uint8]
     said: str
     opened: Mapping[str, bool]
-    macs: int
+    macs: float
+    name: str = ""
 
 
 @styled
@@ -96,5 +98,7 @@ def _strip(figure: Figure, one: Taken, layout: Layout, left: float, bottom: floa
     axes.set(xlim=(0, len(shares)), ylim=(-0.05, 1.05))
     axes.set_axis_off()
     ran = sum(one.opened.values())
-    told = f"{ran} of {len(one.opened)} ran, {one.macs / layout.plain.macs:.1%} of the MACs"
+    told = f"{ran} of {len(one.opened)} ran, {one.macs:.1%} of the MACs"
+    if one.name:
+        told = f"{shorten(one.name, 32)}\n{told}"
     axes.annotate(told, (0, 0), xytext=(0, -3), textcoords="offset points", va="top", size=SMALL, color=SOFT)
