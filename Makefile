@@ -5,6 +5,7 @@
 #   make lint      ruff and mypy
 #   make format    let ruff rewrite what it can
 #   make pictures  the README's picture, drawn anew from the demo's run
+#   make site      the documentation as a site, with a reference of the public names, in build/site/html
 #   make lock      resolve pyproject.toml into requirements.lock anew
 #   make clean     remove the environment and all caches, not the runs
 
@@ -14,7 +15,7 @@ RUN ?= runs/digits
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-fast lint format pictures lock clean setup
+.PHONY: demo test test-fast lint format pictures site lock clean setup
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -39,6 +40,9 @@ format: $(READY)
 pictures: demo
 	mkdir -p docs/pictures
 	cp $(RUN)/figures/class-rates.png docs/pictures/digits-openness.png
+
+site: $(READY)
+	$(BIN)/python docs/site.py
 
 setup: $(READY)
 
