@@ -6,9 +6,11 @@ import importlib.util
 import pathlib
 from typing import Any
 
+import nbformat
 import pytest
 import timm
 import torch
+from nbclient import NotebookClient
 
 import torchpaths as tp
 from shared import encode, pictures
@@ -62,3 +64,13 @@ def test_own_images_and_a_trained_network_become_one_small_file_without_json(
     assert file.stat().st_size > 1000
     assert load_cut(tmp_path / "out/small/cut").eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 2)
     assert "layers are integer" in capsys.readouterr().out
+
+
+def test_the_notebook_runs_from_top_to_bottom(tmp_path: pathlib.Path) -> None:
+    notebook = nbformat.read(EXAMPLES / "first_look.ipynb", as_version=4)  # type: ignore[no-untyped-call]
+    assert "EPOCHS = 20" in notebook.cells[1].source
+    notebook.cells[1].source = notebook.cells[1].source.replace("EPOCHS = 20", "EPOCHS = 3")
+    NotebookClient(notebook, timeout=200, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    told = "".join(out.get("text", "") for cell in notebook.cells for out in cell.get("outputs", []))
+    assert "torchpaths.models.cifar_resnet True" in told, "what was cut out answers as the path does"
+    assert (tmp_path / "rates.png").exists()
