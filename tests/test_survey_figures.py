@@ -76,7 +76,7 @@ def made_up(classes: int, stages: tuple[int, ...], images: int = 400, empty: int
         macs_std_by_class=np.array([macs[labels == c].std() if len(by_class[c]) else np.nan for c in range(classes)]),
         distinct_paths=images,
         top_paths=(),
-        samples=Samples(np.packbits(opened, axis=1), labels, predictions, macs),
+        samples=Samples(np.packbits(opened, axis=1), labels, predictions, macs, np.arange(images)),
         name="ResNet-56",
         dataset="CIFAR-10",
     )

@@ -39,7 +39,7 @@ def test_what_is_loaded_equals_what_was_saved_bit_for_bit(
 
 def test_the_json_names_what_a_page_reads(tmp_path: pathlib.Path, toy: Survey) -> None:
     data = json.loads(toy.save(tmp_path).read_text())
-    assert data["schema"] == "torchpaths.survey/1"
+    assert data["schema"] == "torchpaths.survey/2"
     assert data["network"] == {
         "name": "ResNet-2",
         "architecture": "Toy",
@@ -52,7 +52,14 @@ def test_the_json_names_what_a_page_reads(tmp_path: pathlib.Path, toy: Survey) -
     assert data["classes"]["images"] == [4, 6, 0]
     assert data["classes"]["accuracy"] == [0.75, 4 / 6, None]
     assert sorted(data["classes"]["order"]) == [0, 1, 2]
-    assert data["sites"][2] == {"name": "layer2.0", "stage": "layer2", "decided_by": "input", "start": 2, "units": 2}
+    assert data["sites"][2] == {
+        "name": "layer2.0",
+        "stage": "layer2",
+        "decided_by": "input",
+        "kind": "block",
+        "start": 2,
+        "units": 2,
+    }
     assert [site["decided_by"] for site in data["sites"]] == ["outside", "input", "input"]
     assert data["units"]["macs"] == [10, 20, 30, 7]
     assert data["fixed"] == {"macs": 100, "params": 50}
@@ -61,7 +68,7 @@ def test_the_json_names_what_a_page_reads(tmp_path: pathlib.Path, toy: Survey) -
     assert data["now"]["accuracy"] == 0.7
     assert data["histogram"]["all"] == toy.histogram.sum(0).tolist()
     assert data["paths"]["distinct"] == 6
-    assert data["openness"]["shape"] == [3, 4]
+    assert data["openness"] == {"shape": [3, 4], "dtype": "uint8", "array": "opened", "divide_by": "images"}
 
 
 def test_saving_the_same_survey_twice_gives_the_same_bytes(tmp_path: pathlib.Path, toy: Survey) -> None:
@@ -109,7 +116,8 @@ def change(folder: pathlib.Path, **fields: Any) -> None:
 def test_another_schema_is_named_beside_the_one_that_is_read(tmp_path: pathlib.Path, toy: Survey) -> None:
     toy.save(tmp_path)
     change(tmp_path, schema="torchpaths.survey/7")
-    with pytest.raises(DataError, match=r"schema 'torchpaths.survey/7', this version reads 'torchpaths.survey/1'"):
+    told = r"schema 'torchpaths.survey/7', this version reads 'torchpaths.survey/2' and 'torchpaths.survey/1'"
+    with pytest.raises(DataError, match=told):
         Survey.load(tmp_path)
     (tmp_path / "survey.json").write_text("[1, 2]")
     with pytest.raises(DataError, match="schema 'list'"):

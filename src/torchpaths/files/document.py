@@ -30,7 +30,15 @@ def read_json(file: pathlib.Path, error: type[Exception], remedy: str, kind: Any
         return convert(parse(data), kind)
 
 
-def read_document(file: pathlib.Path, schema: str, noun: str, command: str, kind: Any = dict[str, Any]) -> Any:
+def read_document(
+    file: pathlib.Path,
+    schema: str,
+    noun: str,
+    command: str,
+    kind: Any = dict[str, Any],
+    *,
+    older: tuple[str, ...] = (),
+) -> Any:
     """The contents of a document as a value of a type, by default an object with anything in it.
 
     Args:
@@ -39,6 +47,7 @@ def read_document(file: pathlib.Path, schema: str, noun: str, command: str, kind
         noun: what such a file holds, for errors.
         command: that makes it, for errors.
         kind: a type, as `torchpaths.schema.convert` takes it.
+        older: schemas of older versions that are read too.
 
     Raises:
         DataError: no such file, one that cannot be read, that is no JSON, is of another schema, or malformed.
@@ -53,6 +62,7 @@ def read_document(file: pathlib.Path, schema: str, noun: str, command: str, kind
             raise DataError(f"{file}: cannot be read ({error.strerror}); give the file of a {noun}.") from error
         document = parse(data)
         found = document.get("schema") if isinstance(document, dict) else type(document).__name__
-        if found != schema:
-            raise MalformedError(f"schema {found!r}, this version reads {schema!r}")
+        if found not in (schema, *older):
+            known = " and ".join(map(repr, (schema, *older)))
+            raise MalformedError(f"schema {found!r}, this version reads {known}")
         return convert(document, kind)

@@ -7,9 +7,10 @@ figures are in `torchpaths.surveys.figures`, imported on their own because they 
 from __future__ import annotations
 
 from torchpaths.surveys.collect import survey
-from torchpaths.surveys.counts import PathCount, Samples
+from torchpaths.surveys.counts import Samples
 from torchpaths.surveys.health import GateHealth, Health, gate_health
 from torchpaths.surveys.order import similarity_order
 from torchpaths.surveys.result import Survey
+from torchpaths.surveys.taken import PathCount
 
 __all__ = ["GateHealth", "Health", "PathCount", "Samples", "Survey", "gate_health", "similarity_order", "survey"]

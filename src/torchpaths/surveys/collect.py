@@ -1,12 +1,14 @@
 """``survey``: one streaming pass over a data set (ConvNet-AIG, section 4.2).
 
-Memory does not grow with the images, but for the counts of distinct paths, one packed path for each. Everything is
-summed in integers, so the result does not depend on how the images were cut into batches.
+Memory does not grow with the images, but for the table of distinct paths, which is bounded
+(`torchpaths.surveys.taken`), and the images that are to be kept. Everything is summed in whole numbers
+(`torchpaths.surveys.tally`), so the result does not depend on how the images were cut into batches, nor on how they
+were shared among processes whose surveys are merged.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -15,17 +17,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from torchpaths.errors import DataError
+from torchpaths.coding.decode import coded_sites
+from torchpaths.errors import DataError, RunError
 from torchpaths.layout import Layout
 from torchpaths.outputs import answer
 from torchpaths.path import Path
+from torchpaths.places.channels.energy import ENERGIES
+from torchpaths.routed import Routed
 from torchpaths.surveys.checks import batches, check_logits, class_numbers, opened_units
-from torchpaths.surveys.counts import Ints, PathCount, Samples
+from torchpaths.surveys.counts import Floats
 from torchpaths.surveys.result import Survey
+from torchpaths.surveys.taken import Ints
+from torchpaths.surveys.tally import Seen, Tally
 from torchpaths.trace import Trace
-
-TOP_PATHS = 20
-"""How many of the most frequent paths a survey keeps."""
 
 
 class RoutedNet(Protocol):
@@ -44,7 +48,8 @@ def survey(
     loader: Iterable[tuple[Tensor, Tensor]],
     *,
     classes: Sequence[str] | None = None,
-    keep_paths: bool = False,
+    keep_paths: bool | int = False,
+    numbers: Iterable[int] | None = None,
     path: Path | None = None,
     progress: bool = False,
 ) -> Survey:
@@ -57,19 +62,23 @@ def survey(
         net: a routed network, ``net(x, path) -> (logits [batch, class], trace)``.
         loader: any iterable of (x, y): images and int labels ``[batch]``.
         classes: names of the classes; their numbers where None.
-        keep_paths: keep path, prediction and MACs of every image (`Survey.samples`), in the loader's order: for images
-            to be found again it must not shuffle.
+        keep_paths: keep path, prediction and MACs of every image (`Survey.samples`), or of so many that a hash of their
+            numbers draws.
+        numbers: of the images in the loader's order, by which they can be found again; from 0 on by default, for a
+            loader that does not shuffle. Processes that share a data set and merge what they counted
+            (`Survey.merge`) give the numbers of their own images.
         path: units chosen from outside, for every batch; the rest decides for itself.
         progress: draw a progress bar on the standard error stream.
 
     Raises:
-        DataError: no images, labels that are no class numbers, a wrong number of class names.
-        RunError: scores that are not finite.
+        DataError: no images, labels that are no class numbers, a wrong number of class names or of numbers.
+        RunError: scores or energies that are not finite.
         PathError: a path that does not fit, or a trace that does not fit the network's layout.
     """
     modes = [(module, module.training) for module in net.modules()]
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
-    tally: _Tally | None = None
+    counted = iter(itertools.count() if numbers is None else numbers)
+    tally: Tally | None = None
     net.eval()
     try:
         for number, (x, y) in enumerate(batches(loader, "survey" if progress else None)):
@@ -83,9 +92,11 @@ def survey(
                 # Where a path chooses everything, no decider is asked.
                 chosen = path is not None and set(net.layout.sites) <= set(path)
                 layout = net.layout.undecided() if chosen else net.layout
-                tally = _Tally(layout, _names(classes, logits.shape[1]), keep_paths)
+                tally = Tally(layout, _names(classes, logits.shape[1]), _most(keep_paths))
             tally.decided.update(site for site, decision in trace.items() if decision.score is not None)
-            tally.add(opened, class_numbers(y, len(x), len(tally.classes), number), predictions)
+            labels = class_numbers(y, len(x), len(tally.classes), number)
+            ran, energies = _ran(trace, net.layout, len(x)), _energies(trace, number)
+            tally.add(Seen(opened, ran, labels, predictions, energies, _next(counted, len(x), number)))
     finally:
         for module, training in modes:
             module.training = training
@@ -93,7 +104,63 @@ def survey(
         raise DataError(
             "the loader gave no images, so there is nothing to survey; check the split, its folder and drop_last."
         )
-    return tally.result()
+    return Survey(**tally.fields(), name=tally.layout.network, code=_code(net, len(tally.classes)))
+
+
+def _most(keep_paths: bool | int) -> int | None:
+    """How many images to keep; None for all."""
+    if keep_paths is True:
+        return None
+    if keep_paths < 0:
+        raise DataError(f"keep_paths={keep_paths}: give how many images to keep, or True for all.")
+    return int(keep_paths)
+
+
+def _next(numbers: Iterator[int], batch: int, number: int) -> Ints:
+    """The numbers of a batch's images."""
+    found = list(itertools.islice(numbers, batch))
+    if len(found) < batch:
+        raise DataError(f"batch {number}: numbers for {len(found)} of {batch} images; give one for each image.")
+    return np.array(found, np.int64)
+
+
+def _ran(trace: Trace, layout: Layout, batch: int) -> NDArray[np.bool_]:
+    """bool ``[batch, site]``: which images came to a site."""
+    found = np.zeros((batch, len(layout.sites)), bool)
+    for column, site in enumerate(layout.sites):
+        if site in trace:
+            ran = trace[site].ran
+            found[:, column] = True if ran is None else ran.cpu().numpy()
+    return found
+
+
+def _energies(trace: Trace, number: int) -> dict[str, Floats]:
+    """Site -> energies float64 ``[batch, unit]``, of sites that have any; 0 for images that did not come."""
+    found = {}
+    for site, decision in trace.items():
+        if ENERGIES in decision.response:
+            energies = decision.response[ENERGIES].double()
+            if decision.ran is not None:
+                energies = energies.masked_fill(~decision.ran.unsqueeze(1), 0.0)
+            if not bool(energies.isfinite().all()):
+                raise RunError(
+                    f"batch {number}: energies of site {site!r} are not finite; the checkpoint is damaged or the "
+                    "images are not normalised as in training."
+                )
+            found[site] = energies.cpu().numpy()
+    return found
+
+
+def _code(net: RoutedNet, classes: int) -> NDArray[np.bool_] | None:
+    """bool ``[class, unit]``: the codewords of coded sites; None where nothing is coded."""
+    codes = coded_sites(net) if isinstance(net, Routed) else {}
+    columns = [
+        codes[site].words.cpu().numpy() if site in codes else np.zeros((classes, len(units)), bool)
+        for site, units in net.layout.sites.items()
+    ]
+    if not codes or any(len(column) != classes for column in columns):  # a head of its own, as of a detector
+        return None
+    return np.ascontiguousarray(np.concatenate(columns, 1))
 
 
 def _names(classes: Sequence[str] | None, scores: int) -> tuple[str, ...]:
@@ -105,74 +172,3 @@ def _names(classes: Sequence[str] | None, scores: int) -> tuple[str, ...]:
             "pass the names of the data set it was trained on."
         )
     return tuple(classes)
-
-
-class _Tally:
-    """Sums over the images seen so far."""
-
-    def __init__(self, layout: Layout, classes: tuple[str, ...], keep_paths: bool) -> None:
-        units, count = len(layout.units), len(classes)
-        self.layout, self.classes = layout, classes
-        self.images = np.zeros(count, np.int64)
-        self.correct = np.zeros(count, np.int64)
-        self.opened = np.zeros((count, units), np.int64)
-        self.histogram = np.zeros((count, units + 1), np.int64)
-        # Python's integers, exact at any size: squares of MACs pass 2^63 after a few images of a large network.
-        self.macs = [0] * count
-        self.macs_squared = [0] * count
-        self.taken: Counter[tuple[bytes, int]] = Counter()
-        self.kept: list[tuple[NDArray[np.uint8], Ints, Ints, Ints]] | None = [] if keep_paths else None
-        self.decided: set[str] = set()
-
-    def add(self, opened: NDArray[np.bool_], labels: Ints, predictions: Ints) -> None:
-        """bool [batch, unit], int [batch], int [batch]."""
-        np.add.at(self.images, labels, 1)
-        np.add.at(self.correct, labels, predictions == labels)
-        np.add.at(self.opened, labels, opened)
-        np.add.at(self.histogram, (labels, opened.sum(1)), 1)
-        macs: Ints = self.layout.costs(opened)[:, 0]
-        packed = np.packbits(opened, axis=1)
-        for row, label, cost in zip(packed, labels.tolist(), macs.tolist(), strict=True):
-            self.taken[row.tobytes(), label] += 1
-            self.macs[label] += cost
-            self.macs_squared[label] += cost * cost
-        if self.kept is not None:
-            self.kept.append((packed, labels, predictions.astype(np.int64), macs))
-
-    def result(self) -> Survey:
-        means = np.full(len(self.classes), np.nan)
-        deviations = np.full(len(self.classes), np.nan)
-        for c, n in enumerate(self.images.tolist()):
-            if n:
-                means[c] = self.macs[c] / n
-                deviations[c] = np.sqrt((n * self.macs_squared[c] - self.macs[c] ** 2) / n**2)
-        order = {site: i for i, site in enumerate(self.layout.sites)}
-        samples = Samples(*(np.concatenate(column) for column in zip(*self.kept, strict=True))) if self.kept else None
-        return Survey(
-            layout=self.layout,
-            classes=self.classes,
-            images=self.images,
-            correct=self.correct,
-            opened=self.opened,
-            histogram=self.histogram,
-            macs_by_class=means,
-            macs_std_by_class=deviations,
-            distinct_paths=len({packed for packed, _ in self.taken}),
-            top_paths=self._top(),
-            decided=tuple(sorted(self.decided, key=order.__getitem__)),
-            samples=samples,
-            name=self.layout.network,
-        )
-
-    def _top(self) -> tuple[PathCount, ...]:
-        """The most frequent paths; equals in order of their bits, so the order of images does not matter."""
-        total: Counter[bytes] = Counter()
-        by_path: dict[bytes, list[tuple[int, int]]] = {}
-        for (packed, label), count in self.taken.items():
-            total[packed] += count
-            by_path.setdefault(packed, []).append((-count, label))
-        top = []
-        for packed, count in sorted(total.items(), key=lambda item: (-item[1], item[0]))[:TOP_PATHS]:
-            most, label = min(by_path[packed])
-            top.append(PathCount(packed, count, label, -most / int(self.images[label])))
-        return tuple(top)

@@ -2,7 +2,10 @@
 
 The JSON names its array file, which carries a digest of its contents in its name. Arrays are written first, then the
 JSON takes its place in one step, so at any moment ``survey.json`` is either the old survey or the new one, whole. The
-JSON holds what a page or a person reads at once (rates are also in the arrays, exactly, as counts).
+JSON holds what a page or a person reads at once; rates are also in the arrays, exactly, as counts. Its columns are told
+in ``docs/survey.md``: what was not measured is absent, never a guess or null.
+
+Version 1 is still read: it counted less, and what it lacks is absent.
 """
 
 from __future__ import annotations
@@ -23,13 +26,18 @@ from torchpaths.files.disk import inside, read_bytes
 from torchpaths.files.document import read_document
 from torchpaths.files.write import disk, write_file
 from torchpaths.layout import Layout
-from torchpaths.schema import MalformedError, reading
-from torchpaths.surveys.counts import Counts, Floats, PathCount, Samples
-from torchpaths.surveys.order import similarity_order
+from torchpaths.schema import reading
+from torchpaths.surveys.arrays import from_arrays, narrowest, to_arrays
+from torchpaths.surveys.counts import ENERGY_STEPS, Counts, Floats
+from torchpaths.surveys.order import class_order, unit_order
 from torchpaths.surveys.stages import stage_name
-from torchpaths.surveys.written import Arrays, Document, check_arrays
+from torchpaths.surveys.written import Arrays, Document, front_json, images_json, times_json
 
-SCHEMA = "torchpaths.survey/1"
+SCHEMA = "torchpaths.survey/2"
+OLDER = ("torchpaths.survey/1",)
+
+ORDERED = 32
+"""Units of a site above which it has an order of its own, by which neighbours are alike: fewer are drawn one by one."""
 
 Some = TypeVar("Some", bound=Counts)
 
@@ -45,10 +53,10 @@ def save(survey: Counts, where: pathlib.Path) -> pathlib.Path:
         RunError: if the disk is full or refuses; the survey that was there is untouched.
     """
     file = _file(where)
-    data = save_arrays(_arrays(survey))
+    data = save_arrays(to_arrays(survey))
     digest = hashlib.sha256(data).hexdigest()
     beside = file.with_name(f"{file.stem}.{digest[:12]}.safetensors")
-    text = json.dumps(_document(survey, beside.name, digest), allow_nan=False)
+    text = json.dumps(document(survey, beside.name, digest), allow_nan=False)
     with disk(file, "what was there before is intact"):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_file(beside, data)
@@ -64,9 +72,23 @@ def load(where: pathlib.Path, kind: type[Some], layout: Layout | None = None) ->
     file = _file(where)
     remedy = "survey the network again"
     with reading(file, DataError, remedy):
-        document: Document = read_document(file, SCHEMA, "survey", "torchpaths survey RUN", Document)
-        own = _layout(document)
-        survey = _survey(document, own, _read_arrays(file, document.arrays), kind)
+        found: Document = read_document(file, SCHEMA, "survey", "torchpaths survey RUN", Document, older=OLDER)
+        own = found.read_layout()
+        arrays = _read_arrays(file, found.arrays)
+        paths, sites = found.paths, found.energy.sites
+        fields = from_arrays(arrays, own, len(found.classes.name), sites, paths.distinct, paths.whole)
+        survey = kind(
+            layout=own,
+            classes=found.classes.name,
+            decided=tuple(site.name for site in found.sites if site.decided_by == "input"),
+            name=found.network.name,
+            method=found.network.method,
+            dataset=found.network.dataset,
+            split=found.network.split,
+            keep=found.arrays.keep or (None if found.arrays.samples else 0),
+            **fields,
+            **found.measured(own),
+        )
     if layout is not None and own.fingerprint != layout.fingerprint:
         raise DataError(
             f"{file} is a survey of network {own.fingerprint} ({own.network}, {len(own.units)} units), not of "
@@ -80,38 +102,20 @@ def _file(where: pathlib.Path) -> pathlib.Path:
     return where if where.suffix == ".json" else where / "survey.json"
 
 
-def _arrays(survey: Counts) -> dict[str, NDArray[Any]]:
-    arrays: dict[str, NDArray[Any]] = {
-        "images": survey.images,
-        "correct": survey.correct,
-        "opened": survey.opened,
-        "histogram": survey.histogram,
-        "macs": survey.macs_by_class,
-        "macs_std": survey.macs_std_by_class,
-        "path": np.array([list(p.packed) for p in survey.top_paths], np.uint8).reshape(len(survey.top_paths), -1),
-        "path_count": np.array([[p.count, p.label] for p in survey.top_paths], np.int64).reshape(-1, 2),
-        "path_share": np.array([p.share for p in survey.top_paths], np.float64),
-    }
-    if survey.samples is not None:
-        arrays |= {
-            f"sample_{name}": getattr(survey.samples, name) for name in ("packed", "labels", "predictions", "macs")
-        }
-    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+def document(survey: Counts, beside: str = "", digest: str = "") -> dict[str, Any]:
+    """A survey's JSON data.
 
-
-def _document(survey: Counts, beside: str, digest: str) -> dict[str, Any]:
+    Args:
+        survey: any.
+        beside: name of the file of its arrays.
+        digest: of that file.
+    """
     layout, units = survey.layout, survey.layout.units
     mean, std = survey.executed
-    sites, start = [], 0
-    for name, members in layout.sites.items():
-        decided = "input" if name in survey.decided else "outside"
-        sites.append(
-            {"name": name, "stage": stage_name(name), "decided_by": decided, "start": start, "units": len(members)}
-        )
-        start += len(members)
     present = survey.openness[survey.images > 0]
     params = layout.cost(np.ones(len(units), bool)).params
-    return {
+    times = survey.times
+    data: dict[str, Any] = {
         "schema": SCHEMA,
         "network": {
             "name": survey.name,
@@ -124,30 +128,41 @@ def _document(survey: Counts, beside: str, digest: str) -> dict[str, Any]:
         },
         "classes": {
             "name": list(survey.classes),
+            **({"group": list(survey.groups)} if survey.groups else {}),
             "images": survey.images.tolist(),
             "accuracy": _known(survey.accuracy_by_class),
             "executed": [_known(row) for row in survey.executed_by_class],
             "macs": _known(survey.macs_by_class),
-            "order": similarity_order(survey.openness),
+            "order": class_order(survey.openness, survey.groups),
         },
-        "sites": sites,
+        "sites": _sites(survey),
         "units": {
             "macs": [u.cost.macs for u in units],
             "params": [u.cost.params for u in units],
             "rate": _known(survey.rates),
             "spread": _known(present.std(0)),
+            **({} if survey.alone is None else {"alone_points": list(survey.alone.points)}),
+            **({} if times is None or times.units is None else {"ms": list(times.units)}),
         },
-        "fixed": {"macs": layout.fixed.macs, "params": layout.fixed.params},
+        "fixed": {
+            "macs": layout.fixed.macs,
+            "params": layout.fixed.params,
+            **({} if times is None or times.fixed is None else {"ms": times.fixed}),
+        },
         "layout": layout.more_json(),
-        "openness": {"shape": list(survey.opened.shape), "array": "opened", "divide_by": "images"},
-        "histogram": {"all": survey.histogram.sum(0).tolist(), "by_class": "histogram"},
-        "paths": {
-            "distinct": survey.distinct_paths,
-            "top": [
-                {"path": p.packed.hex(), "class": p.label, "count": p.count, "share": p.share} for p in survey.top_paths
-            ],
+        "openness": {
+            "shape": list(survey.opened.shape),
+            "dtype": narrowest(survey.opened),
+            "array": "opened",
+            "divide_by": "images",
         },
-        "plain": {"macs": layout.plain.macs, "params": layout.plain.params},
+        "histogram": {"all": survey.histogram.sum(0).tolist(), "by_class": "histogram"},
+        "paths": _paths(survey),
+        "plain": {
+            "macs": layout.plain.macs,
+            "params": layout.plain.params,
+            **({} if times is None else {"ms": times.plain_ms}),
+        },
         "now": {
             "macs": survey.macs,
             "macs_std": survey.macs_std,
@@ -155,13 +170,64 @@ def _document(survey: Counts, beside: str, digest: str) -> dict[str, Any]:
             "accuracy": survey.accuracy,
             "executed": mean,
             "executed_std": std,
+            **times_json(times),
         },
-        "arrays": {"file": beside, "sha256": digest, "samples": survey.samples is not None},
+        "arrays": {
+            "file": beside,
+            "sha256": digest,
+            "samples": survey.samples is not None,
+            **({"keep": survey.keep} if survey.keep else {}),
+        },
     }
+    if survey.energy is not None:
+        where = {"shape": list(survey.opened.shape), "array": "energy", "divide_by": "ran", "steps": ENERGY_STEPS}
+        data["energy"] = {"sites": list(survey.energy.sites), **where}
+    if survey.code is not None:
+        data["code"] = {"shape": list(survey.code.shape), "array": "code"}
+    if survey.alone is not None:
+        data["alone"] = {"images": survey.alone.images, "accuracy": survey.alone.accuracy}
+    optional = {
+        "front": front_json(survey.front),
+        "cloud": [list(tried) for tried in survey.cloud],
+        "images": images_json(survey.gallery),
+        "filters": {str(unit): list(images) for unit, images in survey.filters.items()},
+    }
+    return data | {name: column for name, column in optional.items() if column}
+
+
+def _sites(survey: Counts) -> list[dict[str, Any]]:
+    sites, start = [], 0
+    coded = survey.coded
+    known = survey.openness[survey.images > 0]
+    for name, members in survey.layout.sites.items():
+        decided = "input" if name in survey.decided else "class" if name in coded else "outside"
+        entry: dict[str, Any] = {
+            "name": name,
+            "stage": stage_name(name),
+            "decided_by": decided,
+            "kind": members[0].kind,
+        }
+        entry |= {"start": start, "units": len(members)}
+        if len(members) > ORDERED:
+            entry["order"] = unit_order(known[:, start : start + len(members)])
+        sites.append(entry)
+        start += len(members)
+    return sites
+
+
+def _paths(survey: Counts) -> dict[str, Any]:
+    top = []
+    for p in survey.top_paths:
+        entry: dict[str, Any] = {"path": p.packed.hex(), "class": p.label, "count": p.count, "share": p.share}
+        if survey.taken is not None:
+            entry["confused"] = survey.taken.confusion(p.packed).tolist()
+        top.append(entry)
+    whole = survey.taken is None or survey.taken.whole
+    return {"distinct": survey.distinct_paths, "top": top, **({} if whole else {"whole": False})}
 
 
 def _known(values: Floats) -> list[float | None]:
-    """Numbers for JSON, which has no NaN: null for what is not known."""
+    """Numbers for JSON, which has no NaN: null for what there is none of, as the accuracy of no images."""
     return [None if math.isnan(v) else v for v in values.tolist()]
 
 
@@ -177,47 +243,3 @@ def _read_arrays(file: pathlib.Path, entry: Arrays) -> dict[str, NDArray[Any]]:
             "the file was cut short or changed, survey the network again."
         )
     return dict(load_arrays(data))
-
-
-def _layout(document: Document) -> Layout:
-    columns = document.units
-    if sum(site.units for site in document.sites) != len(columns.macs):
-        raise MalformedError(f"sites: not of as many units as there are costs, {len(columns.macs)}")
-    places = [(site.name, index) for site in document.sites for index in range(site.units)]
-    data = {
-        "network": document.network.architecture,
-        "fingerprint": document.network.fingerprint,
-        "site": [name for name, _ in places],
-        "index": [index for _, index in places],
-        "macs": columns.macs,
-        "params": columns.params,
-        "fixed": document.fixed,
-        "plain": document.plain,
-    }
-    return Layout.from_json({**data, **document.layout})
-
-
-def _survey(document: Document, layout: Layout, arrays: dict[str, NDArray[Any]], kind: type[Some]) -> Some:
-    network, classes = document.network, document.classes.name
-    check_arrays(arrays, len(classes), len(layout.units), document.arrays.samples)
-    paths = zip(arrays["path"], arrays["path_count"].tolist(), arrays["path_share"].tolist(), strict=True)
-    names = ("packed", "labels", "predictions", "macs")
-    samples = Samples(*(arrays[f"sample_{n}"] for n in names)) if document.arrays.samples else None
-    return kind(
-        layout=layout,
-        classes=classes,
-        images=arrays["images"],
-        correct=arrays["correct"],
-        opened=arrays["opened"],
-        histogram=arrays["histogram"],
-        macs_by_class=arrays["macs"],
-        macs_std_by_class=arrays["macs_std"],
-        distinct_paths=document.paths.distinct,
-        top_paths=tuple(PathCount(bits.tobytes(), count, label, share) for bits, (count, label), share in paths),
-        decided=tuple(site.name for site in document.sites if site.decided_by == "input"),
-        samples=samples,
-        name=network.name,
-        method=network.method,
-        dataset=network.dataset,
-        split=network.split,
-    )

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import pathlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from torchpaths.budget import Budget
-from torchpaths.errors import BudgetError, PathError, near
+from torchpaths.errors import BudgetError, DataError, PathError, near
 from torchpaths.layout import Layout
 from torchpaths.path import Path
 from torchpaths.surveys import files
 from torchpaths.surveys.choose import as_path, choose
-from torchpaths.surveys.counts import Counts
+from torchpaths.surveys.counts import Counts, Floats
+from torchpaths.surveys.merging import merge
+from torchpaths.surveys.taken import Ints
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +87,51 @@ class Survey(Counts):
         """A packed path (`PathCount.packed`) as a path of the whole batch."""
         bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=len(self.layout.units)).astype(bool)
         return as_path(self.layout, bits)
+
+    def rarity(self, opened: NDArray[np.bool_], labels: Ints) -> Floats:
+        """The share of a class's images that took a path, this very one: what is small is rare.
+
+        Args:
+            opened: paths, bool ``[n, unit]`` in layout order.
+            labels: the class that each is compared with, int64 ``[n]``.
+
+        Returns:
+            float64 ``[n]``: 0 where none of them took it; NaN for a class without images, and, where there were more
+            paths than are kept, for one that was not kept.
+
+        Raises:
+            DataError: for a survey of an older version, which did not keep its paths.
+            PathError: for paths of another number of units, or a class that the survey does not have.
+        """
+        if self.taken is None:
+            raise DataError("this survey was made by an older version, which kept no paths; survey the network again.")
+        if opened.ndim != 2 or opened.shape[1] != len(self.layout.units) or labels.shape != (len(opened),):
+            raise PathError(
+                f"paths of shape {opened.shape} and classes of shape {labels.shape}; this survey needs "
+                f"[n, {len(self.layout.units)}] and [n]."
+            )
+        for label in np.unique(labels).tolist():
+            self.label(label)
+        return self.taken.share(np.packbits(opened, axis=1), labels, self.images)
+
+    def merge(self, *others: Survey) -> Survey:
+        """The survey of all images that several counted, each its own: bit for bit what one of them would have.
+
+        Names are taken from this one. What was measured beside the counts belongs to the images of one survey: only
+        what all of them have alike is kept.
+
+        Args:
+            others: of the same network and classes, with as many images kept.
+
+        Raises:
+            DataError: for another network or other classes, a survey of an older version, or images that were counted
+                twice, which is noticed where they were kept.
+        """
+        return merge(self, others)
+
+    def to_json(self) -> dict[str, Any]:
+        """Its columns as JSON data, as in ``survey.json``; arrays are named there and are in its fields."""
+        return files.document(self)
 
     def save(self, where: pathlib.Path | str) -> pathlib.Path:
         """Write ``survey.json`` (or the ``.json`` named), arrays beside it; see `torchpaths.surveys.files`."""

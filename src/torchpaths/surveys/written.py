@@ -1,17 +1,20 @@
-"""What a survey's files must hold to be read: `Document`, the JSON, and the arrays beside it."""
+"""What a survey's JSON must hold to be read: `Document`. The arrays beside it are in `torchpaths.surveys.arrays`."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-from torchpaths.layout import Cost
-from torchpaths.schema import Count, MalformedError, Strict, Whole
+from torchpaths.layout import Cost, Layout
+from torchpaths.meter.setting import Setting
+from torchpaths.schema import Count, MalformedError, Positive, Share, Strict, Whole, convert
+from torchpaths.surveys.columns import Alone, Attacked, FrontPoint, Shown, Times
+
+Top: TypeAlias = tuple[tuple[Count, Share], ...]
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,10 @@ class Network:
 
 @dataclass(frozen=True)
 class Classes:
-    """Names by label."""
+    """Names and groups by label."""
 
     name: tuple[str, ...]
+    group: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Site:
 
     name: str
     units: Count
-    decided_by: Literal["input", "outside"]
+    decided_by: Literal["input", "class", "outside"]
 
 
 @dataclass(frozen=True)
@@ -48,22 +52,86 @@ class Units:
 
     macs: list[Whole]
     params: list[Whole]
+    alone_points: tuple[float | None, ...] | None = None
+    ms: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Paths:
-    """How many different paths were taken."""
+    """How many different paths were taken, and whether all are there."""
 
     distinct: Count
+    whole: bool = True
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """Which file holds the arrays, its digest, and whether it has every image's path."""
+    """Which file holds the arrays, its digest, and whether it has images' paths: all, or of how many."""
 
     file: str
     sha256: str
     samples: bool
+    keep: Count = 0
+
+
+@dataclass(frozen=True)
+class Energies:
+    """Where energies were measured."""
+
+    sites: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class OfAlone:
+    """Over which images units were shut one at a time."""
+
+    images: Count
+    accuracy: Share
+
+
+@dataclass(frozen=True)
+class Now:
+    """What the network takes as it is, where that was measured."""
+
+    ms: dict[str, Any] | None = None
+    gap: Positive | None = None
+    gap_interval: tuple[Positive, Positive] | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class WithTime:
+    """Costs, with milliseconds where they were measured."""
+
+    ms: Positive | None = None
+
+
+@dataclass(frozen=True)
+class OfFront:
+    """A point of the front."""
+
+    kind: str
+    macs: Positive
+    accuracy: Share
+    path: str | None = None
+    threshold: float | None = None
+    ms: Positive | None = None
+
+
+@dataclass(frozen=True)
+class OfImage:
+    """An image of the gallery, or an attacked one."""
+
+    thumb: bytes
+    path: str
+    top: Top
+    score: tuple[float | None, ...] = ()
+    without: dict[str, Top] = dataclasses.field(default_factory=dict)
+    id: Count = 0
+    label: Count = 0
+    name: str = ""
+    strength: float = 0.0
+    attacked: tuple[dict[str, Any], ...] = ()
 
 
 class Document(Strict, frozen=True):
@@ -74,58 +142,186 @@ class Document(Strict, frozen=True):
     classes: Classes
     sites: list[Site]
     units: Units
-    fixed: Cost
-    plain: Cost
+    fixed: dict[str, Any]
+    plain: dict[str, Any]
     paths: Paths
     arrays: Arrays
     openness: Any
     histogram: Any
-    now: Any
+    now: Now
     layout: dict[str, Any] = msgspec.field(default_factory=dict)
+    energy: Energies = Energies(())
+    code: Any = None
+    alone: OfAlone | None = None
+    front: tuple[OfFront, ...] = ()
+    cloud: tuple[tuple[float, float], ...] = ()
+    images: tuple[OfImage, ...] = ()
+    filters: dict[str, tuple[Count, ...]] = msgspec.field(default_factory=dict)
+
+    def read_layout(self) -> Layout:
+        """The network's layout. Raises `MalformedError` or `PathError` for what is none."""
+        columns = self.units
+        if sum(site.units for site in self.sites) != len(columns.macs):
+            raise MalformedError(f"sites: not of as many units as there are costs, {len(columns.macs)}")
+        places = [(site.name, index) for site in self.sites for index in range(site.units)]
+        data = {
+            "network": self.network.architecture,
+            "fingerprint": self.network.fingerprint,
+            "site": [name for name, _ in places],
+            "index": [index for _, index in places],
+            "macs": columns.macs,
+            "params": columns.params,
+            "fixed": convert(self.fixed, Cost, "fixed"),
+            "plain": convert(self.plain, Cost, "plain"),
+        }
+        return Layout.from_json({**data, **self.layout})
+
+    def measured(self, layout: Layout) -> dict[str, Any]:
+        """The fields of `torchpaths.surveys.counts.Counts` that somebody measured beside the counts.
+
+        Raises:
+            MalformedError: for a column that does not belong to this network.
+        """
+        units, classes = len(layout.units), len(self.classes.name)
+        found: dict[str, Any] = {"groups": self.classes.group, "cloud": self.cloud}
+        if self.classes.group and len(self.classes.group) != classes:
+            raise MalformedError(f"classes.group: {len(self.classes.group)} for {classes} classes")
+        if (points := self.units.alone_points) is not None:
+            if self.alone is None or len(points) != units:
+                raise MalformedError(f"units.alone_points: {len(points)} for {units} units, or of no known images")
+            found["alone"] = Alone(points, self.alone.images, self.alone.accuracy)
+        if self.now.ms is not None:
+            found["times"] = self._times(units)
+        found["front"] = tuple(
+            FrontPoint(p.kind, None if p.path is None else bits(p.path, units), p.macs, p.accuracy, p.threshold, p.ms)
+            for p in self.front
+        )
+        found["gallery"] = tuple(
+            Shown(
+                **_seen(image, units, classes),
+                number=image.id,
+                label=_below(image.label, classes, "label"),
+                thumb=image.thumb,
+                attacked=tuple(_attacked(entry, units, classes) for entry in image.attacked),
+            )
+            for image in self.images
+        )
+        found["filters"] = {_unit(unit, units): images for unit, images in self.filters.items()}
+        return found
+
+    def _times(self, units: int) -> Times:
+        plain, fixed = (convert(entry, WithTime, at).ms for entry, at in ((self.plain, "plain"), (self.fixed, "fixed")))
+        setting = dict(self.now.ms or {})
+        value = convert(setting.pop("value", None), Positive, "now.ms.value")
+        if plain is None or self.now.gap is None or self.now.gap_interval is None:
+            raise MalformedError("now.ms: without plain.ms, now.gap and now.gap_interval")
+        of_units = self.units.ms
+        if of_units is not None and len(of_units) != units:
+            raise MalformedError(f"units.ms: {len(of_units)} for {units} units")
+        interval, warnings = self.now.gap_interval, self.now.warnings
+        return Times(Setting.from_json(setting), value, plain, self.now.gap, interval, warnings, of_units, fixed)
 
 
-def check_arrays(arrays: Mapping[str, NDArray[Any]], classes: int, units: int, samples: bool) -> None:
-    """Raise `MalformedError` unless these are the arrays of a survey of so many classes and units.
+def bits(path: str, units: int) -> bytes:
+    """A path's bits from its hexadecimal digits."""
+    try:
+        packed = bytes.fromhex(path)
+    except ValueError:
+        packed = b""
+    if len(packed) != -(-units // 8):
+        raise MalformedError(f"path {path[:40]!r} is not one of {units} units")
+    return packed
 
-    Args:
-        arrays: by name.
-        classes: how many.
-        units: how many.
-        samples: whether every image's path is among them.
-    """
-    packed = -(-units // 8)
-    rows, images = (len(arrays[name]) if name in arrays else 0 for name in ("path", "sample_labels"))
-    forms: dict[str, tuple[type[Any], tuple[int, ...]]] = {
-        "images": (np.int64, (classes,)),
-        "correct": (np.int64, (classes,)),
-        "opened": (np.int64, (classes, units)),
-        "histogram": (np.int64, (classes, units + 1)),
-        "macs": (np.float64, (classes,)),
-        "macs_std": (np.float64, (classes,)),
-        "path": (np.uint8, (rows, packed if rows else arrays["path"].shape[-1] if "path" in arrays else 0)),
-        "path_count": (np.int64, (rows, 2)),
-        "path_share": (np.float64, (rows,)),
+
+def _seen(image: OfImage, units: int, classes: int) -> dict[str, Any]:
+    if image.score and len(image.score) != units:
+        raise MalformedError(f"images.score: {len(image.score)} for {units} units")
+    without = {_unit(unit, units): _top(top, classes) for unit, top in image.without.items()}
+    top = _top(image.top, classes)
+    return {"packed": bits(image.path, units), "top": top, "score": image.score, "without": without}
+
+
+def _attacked(entry: dict[str, Any], units: int, classes: int) -> Attacked:
+    image: OfImage = convert(entry, OfImage, "images.attacked")
+    return Attacked(**_seen(image, units, classes), name=image.name, strength=image.strength, thumb=image.thumb)
+
+
+def _top(top: Top, classes: int) -> Top:
+    for label, _ in top:
+        _below(label, classes, "top")
+    return top
+
+
+def _below(number: int, limit: int, at: str) -> int:
+    if number >= limit:
+        raise MalformedError(f"images.{at}: {number} of {limit}")
+    return number
+
+
+def _unit(text: str, units: int) -> int:
+    if not text.isascii() or not text.isdigit() or int(text[:12]) >= units:
+        raise MalformedError(f"{text[:40]!r} is no number of one of {units} units")
+    return int(text)
+
+
+def times_json(times: Times | None) -> dict[str, Any]:
+    """The columns ``now.ms`` and ``now.gap``; none where nothing was measured."""
+    if times is None:
+        return {}
+    found = {
+        "ms": {"value": times.ms, **times.setting.to_json()},
+        "gap": times.gap,
+        "gap_interval": list(times.gap_interval),
     }
-    if samples:
-        forms |= {f"sample_{name}": (np.int64, (images,)) for name in ("labels", "predictions", "macs")}
-        forms["sample_packed"] = (np.uint8, (images, packed))
-    for name, (kind, shape) in forms.items():
-        found = arrays.get(name)
-        if found is None:
-            raise MalformedError(f"array {name!r} is missing")
-        if found.dtype != kind or found.shape != shape:
-            raise MalformedError(f"array {name!r} is {found.dtype} {found.shape}, not {np.dtype(kind)} {shape}")
-    seen = arrays["images"]
-    counts: dict[str, tuple[NDArray[Any], Any]] = {
-        "images": (seen, None),
-        "correct": (arrays["correct"], seen),
-        "opened": (arrays["opened"].T, seen),
-        "histogram": (arrays["histogram"].T, seen),
-        "path_count": (arrays["path_count"][:, 1], classes - 1),
+    return found | ({"warnings": list(times.warnings)} if times.warnings else {})
+
+
+def front_json(front: tuple[FrontPoint, ...]) -> list[dict[str, Any]]:
+    """The column ``front``."""
+    entries = (
+        {
+            "kind": p.kind,
+            "path": None if p.packed is None else p.packed.hex(),
+            "threshold": p.threshold,
+            "macs": p.macs,
+            "ms": p.ms,
+            "accuracy": p.accuracy,
+        }
+        for p in front
+    )
+    return [_present(entry) for entry in entries]
+
+
+def images_json(gallery: tuple[Shown, ...]) -> list[dict[str, Any]]:
+    """The column ``images``: thumbs in base64, paths in hexadecimal digits."""
+    return [
+        {
+            "id": image.number,
+            "label": image.label,
+            **_seen_json(image),
+            **(
+                {"attacked": [{"name": a.name, "strength": a.strength, **_seen_json(a)} for a in image.attacked]}
+                if image.attacked
+                else {}
+            ),
+        }
+        for image in gallery
+    ]
+
+
+def _seen_json(image: Shown | Attacked) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "thumb": msgspec.to_builtins(image.thumb),
+        "path": image.packed.hex(),
+        "top": [list(pair) for pair in image.top],
     }
-    if samples:
-        counts["sample_labels"] = (arrays["sample_labels"], classes - 1)
-        counts["sample_predictions"] = (arrays["sample_predictions"], None)
-    for name, (values, most) in counts.items():
-        if (values < 0).any() or (most is not None and (values > most).any()):
-            raise MalformedError(f"array {name!r} holds numbers that cannot be counts of these images or classes")
+    if image.score:
+        entry["score"] = list(image.score)
+    if image.without:
+        entry["without"] = {str(unit): [list(pair) for pair in top] for unit, top in image.without.items()}
+    return entry
+
+
+def _present(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is not known."""
+    return {name: value for name, value in entry.items() if value is not None}

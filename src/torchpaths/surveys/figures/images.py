@@ -63,8 +63,8 @@ def easy_and_hard(
         raise DataError(
             "this survey kept no paths of single images; make it with survey(net, loader, keep_paths=True)."
         )
-    if len(images) != len(samples.labels):
-        raise DataError(f"{len(images)} images for a survey of {len(samples.labels)}; give the data it was made from.")
+    if len(images) != survey.images.sum() or samples.numbers.max(initial=0) >= len(images):
+        raise DataError(f"{len(images)} images for a survey of {survey.images.sum()}; give the data it was made from.")
     rows = _classes(survey, classes)
     executed = samples.opened(len(survey.layout.units)).sum(1)
     # Equal counts: the cheaper image first, then the earlier, so that the picture does not depend on sorting.
@@ -110,7 +110,7 @@ def easy_and_hard(
             color=SOFT,
         )
         for chosen, start in zip(sides, (left, left + half + between), strict=True):
-            pixels = np.asarray(images.read(chosen))
+            pixels = np.asarray(images.read(samples.numbers[chosen]))
             for k, index in enumerate(chosen.tolist()):
                 axes = add_axes(figure, start + k * (tile + gap), bottom, tile, tile)
                 _tile(axes, pixels[k])

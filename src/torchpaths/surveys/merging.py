@@ -1,0 +1,52 @@
+"""``merge``: several surveys of one network, each of its own images, as the survey that one process would have made."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from torchpaths.errors import DataError
+from torchpaths.surveys.counts import Counts
+from torchpaths.surveys.tally import Tally
+
+Some = TypeVar("Some", bound=Counts)
+
+_MEASURED = ("alone", "times", "front", "cloud", "gallery", "filters")
+_COUNTED = ("sums", "taken", "confused", "ran", "together")
+
+
+def merge(first: Some, others: Sequence[Counts]) -> Some:
+    """See `torchpaths.surveys.Survey.merge`."""
+    for number, other in enumerate(others, 2):
+        if other.layout != first.layout:
+            raise DataError(
+                f"survey {number} is of network {other.layout.fingerprint} ({other.layout.network}), the first of "
+                f"{first.layout.fingerprint} ({first.layout.network}), or along a path of its own; merge surveys of "
+                "one network that decides in one way."
+            )
+        if other.classes != first.classes:
+            raise DataError(f"survey {number} is of other classes than the first; merge surveys of one data set.")
+        if (other.samples is None) != (first.samples is None) or other.keep != first.keep:
+            raise DataError(
+                f"survey {number} kept the paths of {_kept(other)}, the first of {_kept(first)}; give each process the "
+                "same keep_paths."
+            )
+    every: tuple[Counts, ...] = (first, *others)
+    if any(getattr(survey, name) is None for survey in every for name in _COUNTED):
+        raise DataError(
+            "a survey among these was made by an older version, which counted less, and cannot be merged; survey its "
+            "images again."
+        )
+    tally = Tally(first.layout, first.classes, first.keep)
+    for survey in every:
+        tally.join(survey)
+    unlike = {f.name: f for f in dataclasses.fields(Counts) if f.name in _MEASURED}
+    alike = {name for name in unlike if all(getattr(other, name) == getattr(first, name) for other in others)}
+    kept: dict[str, Any] = {name: getattr(first, name) for name in alike}
+    nothing = {name: f.default_factory() if callable(f.default_factory) else f.default for name, f in unlike.items()}
+    return dataclasses.replace(first, **{**tally.fields(), **nothing, **kept})
+
+
+def _kept(survey: Counts) -> str:
+    return "all images" if survey.keep is None else f"{survey.keep} images" if survey.keep else "no image"
