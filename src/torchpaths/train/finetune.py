@@ -91,7 +91,8 @@ def _finetuned(recipe: Recipe, known: Published | None) -> tuple[Recipe, list[st
     weights, name = begun
     head = fill(model, weights, name, new_head=True)
     if head is None:
-        return recipe, [f"starts from the weights {name}, its last layer for {len(classes)} classes with them"]
+        taught = "; so begun, the plain network is its teacher as well" if _taught(recipe) else ""
+        return recipe, [f"starts from the weights {name}, its last layer for {len(classes)} classes with them{taught}"]
     was = "no last layer" if head.was is None else f"a last layer {head.name} for {head.was} classes"
     new = f"starts from the weights {name}; they have {was}, so one for {head.now} classes starts anew"
     if _taught(recipe):
