@@ -34,9 +34,8 @@ class MadeUp(nn.Module):
         self.classes = classes
 
     def forward(self, x: Tensor, path: Path | None = None) -> tuple[Tensor, Trace]:
-        parts = zip(
-            self.layout.sites, torch.split(x, [len(units) for units in self.layout.sites.values()], 1), strict=True
-        )
+        sizes = [len(units) for units in self.layout.sites.values()]
+        parts = zip(self.layout.sites, torch.split(x, sizes, 1), strict=True)
         return x[:, : self.classes].float(), {site: Decision(bits, bits.float()) for site, bits in parts}
 
 

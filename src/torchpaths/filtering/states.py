@@ -156,13 +156,16 @@ def opened_by_class(survey: Survey) -> dict[str, Any]:
 def came_by_class(survey: Survey) -> dict[str, Any]:
     """Site of filters -> images of each class that came to it, int64 ``[class]``.
 
-    A survey counts no arrivals, but what is around a layer has units too, open for those that come: of several around
-    one another the innermost.
+    What older versions wrote counts no arrivals, but what is around a layer has units too, open for those that come: of
+    several around one another the innermost.
 
     Raises:
         DataError: where a layer lies inside several units that are not inside one another, and no paths were kept.
     """
     layout = survey.layout
+    if survey.ran is not None:
+        columns = {name: number for number, name in enumerate(layout.sites)}
+        return {name: survey.ran[:, columns[name]].copy() for name in filter_sites(survey)}
     numbers = {(unit.site, unit.index): i for i, unit in enumerate(layout.units)}
     found = {}
     for name in filter_sites(survey):
