@@ -1,0 +1,122 @@
+// What each number is for a selection and what was shut or opened by hand, and how it is known: measured, estimated or
+// unknown with a reason. An estimate is never given out as a measurement.
+
+import { costOf } from "./data.js";
+
+const measured = (value) => ({ value, kind: "measured" });
+const estimated = (value) => ({ value, kind: "estimated" });
+export const unknown = (why) => ({ value: null, kind: "unknown", why });
+
+// The point of the front that the dial stands on: the most accurate within the budget, of equals the cheapest.
+export function best(model, budget) {
+  if (!budget) return null;
+  const limit = budget.value * (1 + 1e-9);
+  const cost = (point) => (budget.by === "ms" ? point.ms : budget.value <= 1 ? point.macs / model.doc.plain.macs : point.macs);
+  const within = model.front.filter((point) => cost(point) != null && cost(point) <= limit);
+  return within.reduce(
+    (a, b) => (!a || b.accuracy > a.accuracy || (b.accuracy === a.accuracy && b.macs < a.macs) ? b : a), null);
+}
+
+// Units set from outside: 0 shut, 1 open, -1 left to decide.
+export function forced(model, state) {
+  const set = new Int8Array(model.count).fill(-1);
+  const point = best(model, state.budget);
+  if (point?.bits) set.set(point.bits);
+  for (const u of state.shut) set[u] = 0;
+  for (const u of state.open) set[u] = 1;
+  return set;
+}
+
+export const byHand = (state) => state.shut.size + state.open.size;
+
+// The path that was measured for what is set, if the survey holds it.
+function known(model, state, set) {
+  const point = best(model, state.budget);
+  if (point && !byHand(state)) return point;
+  const full = (u) => (set[u] >= 0 ? set[u] : model.outside ? +(model.rate?.[u] > 0.5) : -1);
+  return model.front.find((each) => each.bits && each.bits.every((bit, u) => bit === full(u))) ?? null;
+}
+
+// What a selection opens by itself: `[unit]`, 0 to 1. `c` null is all images.
+export function rates(model, c, image) {
+  if (image?.bits) return Float64Array.from(image.bits);
+  if (c == null) return model.rate;
+  return Float64Array.from({ length: model.count }, (_, u) => model.share(c, u));
+}
+
+export function applied(values, set) {
+  return Float64Array.from(values, (value, u) => (set[u] >= 0 ? set[u] : value));
+}
+
+export function imageOf(model, state, id = state.image) {
+  return id == null ? null : model.images.find((image) => String(image.id) === String(id)) ?? null;
+}
+
+const COMMAND = "needs the model: torchpaths explore RUN";
+
+// `now` of what is selected with what is set; `before` with nothing set; `answer` is the live model's, where there is one.
+export function numbers(model, state, live) {
+  const { doc } = model;
+  const image = imageOf(model, state);
+  const c = image ? null : state.class;
+  const set = forced(model, state);
+  const changed = set.some((value) => value >= 0);
+  const own = rates(model, c, image);
+  const now = applied(own, set);
+  const sum = (values) => values.reduce((a, b) => a + b, 0);
+  const executed = c == null ? doc.now.executed : doc.classes.executed?.[c];
+  const noImages = c != null && !doc.classes.images[c];
+  const none = unknown("no images of this class");
+  const before = {
+    open: noImages ? none : measured(image || executed == null ? sum(own) : executed[0] ?? executed),
+    macs: noImages ? none : macsBefore(model, c, image, own),
+    ms: msBefore(model, c, image, own),
+    accuracy: c == null ? measured(doc.now.accuracy) : doc.classes.accuracy[c] == null ? none : measured(doc.classes.accuracy[c]),
+    top: image?.top ?? null,
+  };
+  const n = c == null ? doc.network.images : doc.classes.images[c];
+  if (!changed || noImages) return { before, now: before, n, changed, set, values: now, image, c };
+  const answer = live?.answer(set, c, image);
+  if (answer) return { before, now: { ...before, ...answer.now }, n: answer.n ?? n, changed, set, values: answer.values ?? now, image, c, answer };
+  const point = known(model, state, set);
+  const differs = costOf(model, now).macs - costOf(model, own).macs;
+  const after = {
+    open: estimated(before.open.value + sum(now) - sum(own)),
+    macs: estimated(before.macs.value + differs),
+    ms: doc.units.ms && before.ms.value != null
+      ? estimated(before.ms.value + doc.units.ms.reduce((total, ms, u) => total + ms * (now[u] - own[u]), 0))
+      : unknown(COMMAND),
+    accuracy: unknown(COMMAND),
+    top: null,
+  };
+  const lone = !state.open.size && !state.budget && state.shut.size === 1 ? [...state.shut][0] : null;
+  if (lone != null && c == null && doc.units.alone_points?.[lone] != null)
+    after.accuracy = measured(doc.now.accuracy - doc.units.alone_points[lone] / 100);
+  if (lone != null && image) after.top = image.without?.[lone] ?? null;
+  if (point) {
+    const decided = point.bits ?? null;
+    if (decided) after.open = measured(sum(decided));
+    else after.open = point.open == null ? unknown("gates decide at this point") : estimated(point.open * model.count);
+    after.macs = measured(point.macs);
+    after.ms = point.ms == null ? unknown("not timed: torchpaths front RUN") : measured(point.ms);
+    if (c == null) after.accuracy = measured(point.accuracy);
+  }
+  return { before, now: after, n, changed, set, values: now, image, c, point };
+}
+
+function macsBefore(model, c, image, own) {
+  const { doc } = model;
+  if (image) return measured(image.macs ?? costOf(model, own).macs);
+  const value = c == null ? doc.now.macs : doc.classes.macs?.[c];
+  return value == null ? estimated(costOf(model, own).macs) : measured(value);
+}
+
+// Times are measured over all images; those of a class or an image follow from the units' own, where those were timed.
+function msBefore(model, c, image, own) {
+  const { doc } = model;
+  const ms = doc.now.ms;
+  if (ms == null) return unknown("not measured: torchpaths measure RUN");
+  if (c == null && !image) return measured(ms.value);
+  if (!doc.units.ms) return unknown("not timed by unit");
+  return estimated(ms.value + doc.units.ms.reduce((total, each, u) => total + each * (own[u] - model.rate[u]), 0));
+}

@@ -1,0 +1,69 @@
+// Cut out a network: the units that some classes open, within the dial's budget. A saved page gives the command; the model itself,
+// where it is live, gives measured numbers and the network as a file.
+
+import { copied, html, put } from "./dom.js";
+import { chosen, costOf } from "./data.js";
+import { DASH, amount, middle, percent, plural, whole } from "./numbers.js";
+
+const quoted = (text) => (/^[\w.,+-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
+
+export function commandOf(model, state) {
+  const names = [...state.cut].map((c) => (model.names.indexOf(model.names[c]) === c && !/,/.test(model.names[c]) ? model.names[c] : String(c)));
+  const run = model.doc.page?.run ?? "RUN";
+  const budget = state.budget?.by === "macs" ? ` --budget-macs ${+state.budget.value.toPrecision(4)}` : "";
+  return `torchpaths cut ${quoted(run)} ${model.code ? "--classes" : "--label"} ${quoted(names.join(","))}${model.code ? "" : budget} --out cut`;
+}
+
+export function cutIn(root, app) {
+  const { model } = app;
+  const { doc, names } = model;
+  let answered = null;
+
+  function draw() {
+    const { state } = app;
+    const heading = html("h2", {}, "Cut out a network");
+    if (!model.byInput && !model.code) return put(root, heading, html("p", { class: "said" }, "Every image opens the same units here; the dial chooses, this cuts."), command(`torchpaths cut ${quoted(doc.page?.run ?? "RUN")} --budget-macs ${+(state.budget?.value ?? 0.8).toPrecision(4)} --front front.json --out cut`));
+    const said = html("p", { class: "said" }, `Keeps the ${plural(model.noun)} these classes open${model.code ? "" : state.budget ? ", within the dial\u2019s budget" : " for half of their images"}.`);
+    const offered = names.length <= 20 ? model.order : [...new Set([...state.cut, ...(state.class == null ? [] : [state.class]), ...state.pin])];
+    const chips = html("div", { class: "chips", role: "group", "aria-label": "Classes to keep" }, offered.map((c) => html("button", {
+      class: "chip", title: names[c], "data-class": c, "aria-pressed": state.cut.has(c) ? "true" : "false", click: () => app.change((s) => (s.cut.has(c) ? s.cut.delete(c) : s.cut.add(c))),
+    }, middle(names[c], 18))), !offered.length && html("span", { class: "soft" }, "Pin a class to offer it here."));
+    if (!state.cut.size) return put(root, heading, said, chips);
+    const bits = chosen(model, [...state.cut], state.budget?.by === "macs" ? (state.budget.value <= 1 ? state.budget.value : state.budget.value / doc.plain.macs) : null);
+    const cost = costOf(model, bits);
+    const key = JSON.stringify([[...state.cut], state.budget]);
+    const live = answered?.key === key ? answered : null;
+    const kept = [...state.cut], n = kept.reduce((sum, c) => sum + doc.classes.images[c], 0);
+    const right = kept.reduce((sum, c) => sum + (doc.classes.accuracy[c] ?? 0) * doc.classes.images[c], 0) / (n || 1);
+    const row = (name, plain, cut, about) => html("tr", {}, html("th", { scope: "row" }, name), html("td", {}, plain), html("td", { class: about ? "estimated" : "" }, about ? `\u2248\u2009${cut}` : cut));
+    const table = html("table", { class: "small" }, html("thead", {}, html("tr", {}, html("td"), html("th", { scope: "col" }, "now"), html("th", { scope: "col" }, "cut"))), html("tbody", {},
+      row(plural(model.noun), whole(model.count), whole(live?.units ?? bits.reduce((a, b) => a + b, 0))),
+      row("parameters", amount(doc.plain.params), amount(live?.params ?? cost.params), !live),
+      row("MACs", amount(doc.now.macs), amount(live?.macs ?? cost.macs), !live),
+      row(`right on ${kept.length > 2 ? `${kept.length} classes` : middle(kept.map((c) => names[c]).join(", "), 18)}`, percent(right, 1), live?.accuracy != null ? percent(live.accuracy, 1) : DASH)));
+    const buttons = app.live ? liveButtons(key) : command(commandOf(model, state));
+    return put(root, heading, said, chips, table, !app.live && html("p", { class: "why" }, "Its accuracy needs the model; this command cuts it:"), buttons);
+  }
+
+  const command = (text) => {
+    const button = html("button", { click: () => copied(text, button) }, "Copy command");
+    return html("div", { class: "command" }, html("code", {}, text), button);
+  };
+
+  function liveButtons(key) {
+    const state = app.state;
+    if (answered?.key === key && answered.id) return html("a", { class: "button", href: `api/cut/${answered.id}.zip`, download: "" }, `Download ${amount(answered.bytes)}B`);
+    const button = html("button", { class: "strong", disabled: answered?.waiting === key, click: async () => {
+      answered = { key: null, waiting: key };
+      draw();
+      answered = { key, ...(await app.live.cut([...state.cut], state.budget)) };
+      if (answered.error) {
+        app.tell(`${answered.error} ${answered.remedy ?? ""}`);
+        answered = null;
+      }
+      draw();
+    } }, answered?.waiting === key ? "Cutting\u2026" : "Cut and measure");
+    return html("div", { class: "row" }, button);
+  }
+  return { draw };
+}

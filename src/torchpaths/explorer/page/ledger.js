@@ -1,0 +1,81 @@
+// The ledger under the header: what is selected, and what it costs; each number with its kind and what it stands beside.
+
+import { html, put } from "./dom.js";
+import { byHand } from "./answers.js";
+import { DASH, amount, capital, count, ms, one, percent, plural, signed, three, whole } from "./numbers.js";
+
+const ABOUT = "\u2248\u2009";
+
+function number(value, write) {
+  if (value.kind === "unknown") return html("span", { class: "number unknown", title: value.why }, DASH);
+  const soft = value.kind === "estimated" ? " estimated" : "";
+  return html("span", { class: `number${soft}` }, soft && html("span", { "aria-hidden": "true" }, ABOUT),
+    soft && html("span", { class: "hidden" }, "about "), write(value.value));
+}
+
+function bar(now, before, whole, line) {
+  if (now.value == null || !whole) return html("div", { class: "bar none" });
+  const part = (value) => Math.max(0, Math.min(1, value / whole));
+  const fill = html("i");
+  fill.style.width = `${part(now.value) * 100}%`;
+  const moved = before.value != null && Math.abs(part(before.value) - part(now.value)) > 0.001;
+  const tick = moved && html("b");
+  if (tick) tick.style.left = `${part(before.value) * 100}%`;
+  return html("div", { class: line ? "bar dots" : "bar" }, fill, tick);
+}
+
+function cell(label, value, write, of, strip, line) {
+  return html("div", { class: "cell" }, html("div", { class: "label" }, label),
+    html("div", { class: "value" }, number(value, write), of && html("span", { class: "of" }, of)), strip,
+    html("div", { class: "line" }, line));
+}
+
+function change(now, before, write, by) {
+  if (now.value == null || before.value == null) return now.kind === "unknown" ? now.why : "";
+  const text = signed(write(now.value - before.value));
+  const about = now.kind === "estimated" || before.kind === "estimated" ? ABOUT : "";
+  return [html("em", {}, about + text), ` ${by}`];
+}
+
+export function drawLedger(root, model, state, found, live) {
+  const { doc } = model;
+  const { now, before, n, changed, image, c } = found;
+  const hand = byHand(state);
+  const parts = [state.shut.size && `${whole(state.shut.size)} shut`, state.open.size && `${whole(state.open.size)} opened`];
+  const by = hand ? `by ${parts.filter(Boolean).join(", ")}` : "by the dial";
+  const split = { test: "test ", train: "training ", validation: "validation " }[doc.network.split] ?? "";
+  const who = image ? `image ${image.id}, ${model.names[image.label] ?? "uploaded"}` : c == null ? "all classes" : model.names[c];
+  const top = now.top?.[0];
+  const group = c != null && doc.classes.group?.[c];
+  const hint = image ? top ? `taken for ${model.names[top[0]]}, ${percent(top[1])}` : "prediction needs the model"
+    : c == null ? "Pick a class or an image to follow it alone"
+    : group ? `row ${model.order.indexOf(c) + 1} \u00b7 ${group}` : "Pick an image below to follow it alone";
+  const plain = doc.plain, time = plain.ms ?? doc.now.ms, gap = doc.now.gap;
+  const setting = doc.now.ms && [doc.now.ms.device, doc.now.ms.threads && `${doc.now.ms.threads} thread${doc.now.ms.threads > 1 ? "s" : ""}`, doc.now.ms.dtype].filter(Boolean).join(", ");
+  const share = (value, whole) => (value.value == null || !whole ? "" : `${percent(value.value / whole)} of plain`);
+  const told = (key, write, line) => (changed ? change(now[key], before[key], write, by) : line);
+  const points = (value) => `${one(value * 100)} points`;
+  const low = now.accuracy.low == null ? "" : ` (${percent(now.accuracy.low, 1)} to ${percent(now.accuracy.high, 1)})`;
+  put(root,
+    html("div", { class: "cell who" },
+      html("div", { class: "label" }, image ? "one image" : `${whole(n)} ${split}image${n === 1 ? "" : "s"} of`),
+      html("div", { class: "value" }, html("span", { class: "number name", title: who }, who)),
+      html("div", { class: "line" }, hint)),
+    cell(`${capital(plural(model.noun))} open`, now.open, count, `of ${whole(model.count)}`, bar(now.open, before.open, model.count),
+      told("open", (v) => (image ? whole(v) : one(v)), c == null ? "" : `${count(doc.now.executed?.[0] ?? 0)} over all classes`)),
+    cell("MACs", now.macs, amount, share(now.macs, plain.macs), bar(now.macs, before.macs, plain.macs),
+      told("macs", amount, `plain ${amount(plain.macs)}`)),
+    cell(`Time${doc.now.ms?.batch ? `, batch ${doc.now.ms.batch}` : ""}`, now.ms, ms, share(now.ms, plain.ms?.value), bar(now.ms, before.ms, plain.ms?.value),
+      told("ms", ms, now.ms.kind === "unknown" ? now.ms.why : [gap != null && `gap ${three(gap)}`, setting].filter(Boolean).join(" \u00b7 "))),
+    image
+      ? cell("Prediction", top ? { value: top, kind: "measured" } : { kind: "unknown", why: "needs the model: torchpaths explore RUN" },
+          (value) => model.names[value[0]], top ? percent(top[1]) : "", null,
+          now.top && before.top && top[0] !== before.top[0][0] ? html("em", {}, `was ${model.names[before.top[0][0]]}`)
+            : !now.top ? "needs the model: torchpaths explore RUN" : now.top[1] ? `then ${model.names[now.top[1][0]]}, ${percent(now.top[1][1])}` : "")
+      : cell(c == null ? "Accuracy" : `Accuracy on ${model.names[c]}`, now.accuracy, (v) => percent(v, 1), now.accuracy.value == null ? "" : `${whole(n)} images`,
+          bar(now.accuracy, before.accuracy, 1, true),
+          told("accuracy", points, plain.accuracy != null && c == null ? `plain ${percent(plain.accuracy, 1)}` : "")));
+  if (low) root.lastChild.querySelector(".of").append(low);
+  root.classList.toggle("stale", Boolean(live?.gone));
+  root.classList.toggle("waiting", Boolean(found.answer?.waiting));
+}

@@ -1,0 +1,96 @@
+// The model behind the page, where there is one: what it answers is cached by path, and a newer click cancels an older one's.
+
+const bitsText = (set) => [...set].map((value) => (value < 0 ? "-" : value)).join("");
+
+export function liveOf(app) {
+  const cache = new Map();
+  const live = { gone: false };
+  let running = null, timer = null;
+
+  async function ask(address, options = {}) {
+    const response = await fetch(address, options);
+    const answer = await response.json();
+    if (!response.ok && !answer.error) throw new Error(response.statusText);
+    return answer;
+  }
+
+  const post = (address, body, signal) => ask(address, { method: "POST", signal, headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+
+  function lost(error) {
+    if (error.name === "AbortError") return;
+    live.gone = true;
+    app.tell("Saved numbers; the model no longer answers. Trying again\u2026");
+    clearTimeout(timer);
+    timer = setTimeout(() => ask("api/health").then(() => ((live.gone = false), app.tell(null), app.draw()), lost), 3000);
+    app.draw();
+  }
+
+  // Server-sent events of one answer that grows better: value, low, high, n, done.
+  async function stream(address, signal, take) {
+    const reader = (await fetch(address, { signal })).body.pipeThrough(new TextDecoderStream()).getReader();
+    for (let text = ""; ; ) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      text += value;
+      for (let end; (end = text.indexOf("\n\n")) >= 0; text = text.slice(end + 2)) {
+        const line = text.slice(0, end).split("\n").find((each) => each.startsWith("data: "));
+        if (line) take(JSON.parse(line.slice(6)));
+      }
+    }
+  }
+
+  const keyOf = (set, c, image) => `${bitsText(set)}/${image ? `image ${image.id}` : c ?? ""}`;
+
+  // Starts what is not known yet for what is set; called once for each new state.
+  live.want = (set, c, image) => {
+    const key = keyOf(set, c, image);
+    if (live.key === key) return;
+    live.key = key;
+    running?.abort();
+    const { signal } = (running = new AbortController());
+    if (!set.some((value) => value >= 0) || cache.get(key)?.done) return;
+    const path = bitsText(set);
+    const answer = { ...cache.get(key), waiting: true };
+    cache.set(key, answer);
+    const arrived = (more) => {
+      Object.assign(answer, more, { waiting: !more.done });
+      app.draw();
+    };
+    const work = image
+      ? post("api/run", { image: image.upload ? null : image.id, upload: image.upload ?? null, path }, signal).then((found) => {
+          if (found.error) return app.tell(`${found.error} ${found.remedy}`);
+          arrived({ ...found, done: true });
+        })
+      : stream(`api/accuracy?path=${path}${c == null ? "" : `&label=${c}`}`, signal, (found) => {
+          if (found.error) app.tell(`${found.error} ${found.remedy}`);
+          else arrived({ ...found, done: false });
+        }).then(() => stream(`api/time?path=${path}`, signal, (found) => arrived({ ms: found.value, done: found.done })));
+    work.catch(lost);
+  };
+
+  live.answer = (set, c, image) => {
+    const found = cache.get(keyOf(set, c, image));
+    if (!found || (found.n == null && found.macs == null)) return null;
+    const measured = (value, more = {}) => ({ value, kind: "measured", ...more });
+    const pending = { value: null, kind: "unknown", why: "being measured" };
+    return {
+      waiting: found.waiting, n: found.n,
+      values: found.open ?? null,
+      now: {
+        open: measured(found.open.reduce((a, b) => a + b, 0)), macs: measured(found.macs),
+        ms: found.ms != null ? measured(found.ms) : pending,
+        accuracy: found.value == null ? pending : measured(found.value, found.low == null || found.all ? {} : { low: found.low, high: found.high }),
+        top: found.top ?? null,
+      },
+    };
+  };
+
+  live.values = (set, c, image) => live.answer(set, c, image)?.values ?? null;
+  live.cut = (classes, budget) => post("api/cut", { classes, budget }).catch((error) => (lost(error), { error: "The model no longer answers.", remedy: "" }));
+  live.upload = (file) => {
+    const body = new FormData();
+    body.append("file", file);
+    return ask("api/upload", { method: "POST", body }).catch((error) => (lost(error), null));
+  };
+  return live;
+}
