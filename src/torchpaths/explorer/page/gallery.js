@@ -37,7 +37,7 @@ export function galleryIn(root, app) {
       const thumbs = own.filter(({ open }) => open >= from && open <= to).slice(0, 3).map(({ image }) => thumb(app, image));
       const bar = html("div", { class: "count-bar", title: `${whole(n)} images` });
       bar.style.height = `${Math.max(n ? 1 : 0, (n / high) * DEEP)}px`;
-      const label = from === to ? whole(from) : `${whole(from)}\u2013${whole(to)}`;
+      const label = from === to || from > 99 ? whole(from) : `${whole(from)}\u2013${whole(to)}`;
       return html("div", { class: "count" }, html("div", { class: "count-room" }, n === high && html("span", { class: "digit" }, whole(n)), bar), html("div", { class: n === high ? "digit strong" : "digit" }, label), thumbs);
     });
     const filters = state.site != null && model.doc.filters && topImages(app);

@@ -3,7 +3,7 @@
 
 import { svg } from "./dom.js";
 import { best } from "./answers.js";
-import { pen, ribbon } from "./scene.js";
+import { pen, ribbon, underOf } from "./scene.js";
 import { count, middle, ms, one, percent } from "./numbers.js";
 
 const HAIRLINE = 0.9;
@@ -146,11 +146,9 @@ export function imageDots(scene, layer, image) {
 // "If shut alone": points of accuracy lost, or, where units are many, how much classes differ in them.
 export function drawUnder(scene, layer) {
   const { bands, model, start, size, turned } = scene;
-  if (!bands.under) return null;
+  if (!bands.under) return;
   const draw = pen(scene);
-  const alone = !model.wide && model.doc.units.alone_points;
-  const values = alone || (model.byInput || model.code ? model.spread : null);
-  if (!values) return null;
+  const { alone, values } = underOf(model);
   const { v0, v1 } = bands.under;
   const known = [...values].filter((value) => value != null && value > 0).sort((a, b) => a - b);
   const top = alone ? known[Math.floor(known.length * 0.8)] || 1 : Math.max(0.05, known[known.length - 1] || 1);
@@ -174,7 +172,6 @@ export function drawUnder(scene, layer) {
   else
     layer.append(svg("text", { class: "name plainer", x: scene.lead - 12, y: v0 + 9, "text-anchor": "end" }, alone ? "if shut alone" : "differs by class"),
       svg("text", { class: "digit", x: scene.lead - 12, y: v0 + 23, "text-anchor": "end" }, alone ? "points lost" : "deviation"));
-  return { alone: Boolean(alone), values };
 }
 
 // What is chosen of sub-networks, as a row's key.

@@ -4,12 +4,13 @@ import { html, put } from "./dom.js";
 import { byHand } from "./answers.js";
 import { DASH, amount, capital, count, ms, one, percent, plural, signed, three, whole } from "./numbers.js";
 
+const NEEDS = "needs the model: torchpaths explore RUN";
 const ABOUT = "\u2248\u2009";
 
 function number(value, write) {
   if (value.kind === "unknown") return html("span", { class: "number unknown", title: value.why }, DASH);
   const soft = value.kind === "estimated" ? " estimated" : "";
-  return html("span", { class: `number${soft}` }, soft && html("span", { "aria-hidden": "true" }, ABOUT),
+  return html("span", { class: `number${soft}` }, soft && html("small", { "aria-hidden": "true" }, ABOUT),
     soft && html("span", { class: "hidden" }, "about "), write(value.value));
 }
 
@@ -24,30 +25,42 @@ function bar(now, before, whole, line) {
   return html("div", { class: line ? "bar dots" : "bar" }, fill, tick);
 }
 
+// The first half of a reason stands beside the dash, the second below.
+const reason = (value) => (value.why.includes(": ") ? `${value.why.split(": ")[0]}:` : "");
+
 function cell(label, value, write, of, strip, line) {
   return html("div", { class: "cell" }, html("div", { class: "label" }, label),
-    html("div", { class: "value" }, number(value, write), of && html("span", { class: "of" }, of)), strip,
+    html("div", { class: "value" }, number(value, write), html("span", { class: "of" }, value.kind === "unknown" ? reason(value) : of)), strip,
     html("div", { class: "line" }, line));
 }
 
 function change(now, before, write, by) {
-  if (now.value == null || before.value == null) return now.kind === "unknown" ? now.why : "";
+  if (now.value == null || before.value == null) return now.kind === "unknown" ? now.why.split(": ").pop() : "";
   const text = signed(write(now.value - before.value));
+  if (Math.abs(now.value - before.value) < 1e-9 * Math.abs(before.value || 1)) return `no change ${by}`;
   const about = now.kind === "estimated" || before.kind === "estimated" ? ABOUT : "";
   return [html("em", {}, about + text), ` ${by}`];
 }
 
+// A sub-network by what it leaves out.
+function netName(model, set) {
+  const short = model.sites.filter((site) => set[site.start] === 0).map((site) => site.name);
+  return short.length === 0 ? "everything" : short.length > 3 ? `${short.length} skipped` : `without ${short.join(", ")}`;
+}
+
 export function drawLedger(root, model, state, found, live) {
   const { doc } = model;
+  const nets = model.outside && model.front.some((point) => point.bits);
   const { now, before, n, changed, image, c } = found;
   const hand = byHand(state);
   const parts = [state.shut.size && `${whole(state.shut.size)} shut`, state.open.size && `${whole(state.open.size)} opened`];
   const by = hand ? `by ${parts.filter(Boolean).join(", ")}` : "by the dial";
   const split = { test: "test ", train: "training ", validation: "validation " }[doc.network.split] ?? "";
-  const who = image ? `image ${image.id}, ${model.names[image.label] ?? "uploaded"}` : c == null ? "all classes" : model.names[c];
+  const who = image ? `image ${image.id}, ${model.names[image.label] ?? "uploaded"}` : c == null ? (nets ? netName(model, found.set) : "all classes") : model.names[c];
   const top = now.top?.[0];
   const group = c != null && doc.classes.group?.[c];
   const hint = image ? top ? `taken for ${model.names[top[0]]}, ${percent(top[1])}` : "prediction needs the model"
+    : nets ? "turn the dial, or click a row"
     : c == null ? "Pick a class or an image to follow it alone"
     : group ? `row ${model.order.indexOf(c) + 1} \u00b7 ${group}` : "Pick an image below to follow it alone";
   const plain = doc.plain, time = plain.ms ?? doc.now.ms, gap = doc.now.gap;
@@ -66,13 +79,13 @@ export function drawLedger(root, model, state, found, live) {
     cell("MACs", now.macs, amount, share(now.macs, plain.macs), bar(now.macs, before.macs, plain.macs),
       told("macs", amount, `plain ${amount(plain.macs)}`)),
     cell(`Time${doc.now.ms?.batch ? `, batch ${doc.now.ms.batch}` : ""}`, now.ms, ms, share(now.ms, plain.ms?.value), bar(now.ms, before.ms, plain.ms?.value),
-      told("ms", ms, now.ms.kind === "unknown" ? now.ms.why : [gap != null && `gap ${three(gap)}`, setting].filter(Boolean).join(" \u00b7 "))),
+      told("ms", ms, now.ms.kind === "unknown" ? now.ms.why.split(": ").pop() : [gap != null && `gap ${three(gap)}`, setting].filter(Boolean).join(" \u00b7 "))),
     image
-      ? cell("Prediction", top ? { value: top, kind: "measured" } : { kind: "unknown", why: "needs the model: torchpaths explore RUN" },
+      ? cell("Prediction", top ? { value: top, kind: "measured" } : { value: null, kind: "unknown", why: NEEDS },
           (value) => model.names[value[0]], top ? percent(top[1]) : "", null,
           now.top && before.top && top[0] !== before.top[0][0] ? html("em", {}, `was ${model.names[before.top[0][0]]}`)
-            : !now.top ? "needs the model: torchpaths explore RUN" : now.top[1] ? `then ${model.names[now.top[1][0]]}, ${percent(now.top[1][1])}` : "")
-      : cell(c == null ? "Accuracy" : `Accuracy on ${model.names[c]}`, now.accuracy, (v) => percent(v, 1), now.accuracy.value == null ? "" : `${whole(n)} images`,
+            : !now.top ? NEEDS.split(": ")[1] : now.top[1] ? `then ${model.names[now.top[1][0]]}, ${percent(now.top[1][1])}` : "")
+      : cell(c == null ? "Accuracy" : ["Accuracy", html("i", {}, ` on ${model.names[c]}`)], now.accuracy, (v) => percent(v, 1), now.accuracy.value == null ? "" : `${whole(n)} images`,
           bar(now.accuracy, before.accuracy, 1, true),
           told("accuracy", points, plain.accuracy != null && c == null ? `plain ${percent(plain.accuracy, 1)}` : "")));
   if (low) root.lastChild.querySelector(".of").append(low);

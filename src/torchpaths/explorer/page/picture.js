@@ -26,7 +26,7 @@ export function pictureIn(root, app) {
     drawHead(scene, layers.head);
     own.rail = drawRail(scene, layers.rail);
     own.lanes = drawLanes(scene, state, layers.lanes);
-    own.under = drawUnder(scene, layers.under);
+    drawUnder(scene, layers.under);
     canvas.hidden = !scene.heat;
     own.zoom = scene.heat && state.site != null ? state.site : null;
     if (scene.heat) {
@@ -57,7 +57,7 @@ export function pictureIn(root, app) {
     own.shown = { values, c };
     const chosen = chosenRow(model, state, set_);
     const picked = hot.row?.key ?? chosen ?? (c == null ? null : `class:${c}`);
-    set(drawing, { class: `${picked || image ? "picked" : ""}${state.show === "difference" ? " difference" : ""}` });
+    set(drawing, { class: `${picked || image ? "picked" : ""}${scene.rows[0]?.point ? " nets" : ""}` });
     for (const { lane, band } of own.lanes) lane.classList.toggle("on", band.row.key === picked);
     imageDots(scene, layers.dots, image);
     tint(hot.unit);
@@ -77,7 +77,7 @@ export function pictureIn(root, app) {
     for (const { row, v, pitch } of scene.bands.lanes) {
       if (row.none || pitch < 16) continue;
       const at = draw.at(u + width / 2, v);
-      layers.values.append(svg("text", { class: "value", x: at.x, y: at.y + 4, "text-anchor": "middle" }, Math.round(row.value(unit) * 100)));
+      layers.values.append(svg("text", { class: "share", x: at.x, y: at.y + 4, "text-anchor": "middle" }, Math.round(row.value(unit) * 100)));
     }
   }
 
@@ -173,7 +173,7 @@ function drawHead(scene, layer) {
   layer.append(svg("text", { class: "name strong", x: lead - 12, y: rail.line - 2, "text-anchor": "end" }, scene.rows[0]?.point ? "image" : "its images"),
     svg("text", { class: "digit", x: lead - 12, y: rail.line + 12, "text-anchor": "end" }, model.wide ? `% of ${model.noun}s open` : "come in here"),
     svg("text", { class: "strong", x: lead + length + 14, y: rail.line + 4 }, "prediction"));
-  if (sites.some(({ form }) => form === "station")) layer.append(svg("text", { class: "digit", x: lead - 12, y: rail.line - rail.up + 12, "text-anchor": "end" }, "skip"));
+  if (sites.some(({ form }) => form === "station")) layer.append(svg("text", { class: "digit", x: lead - 12, y: rail.line - 32, "text-anchor": "end" }, "skip"));
 }
 
 export { columns };

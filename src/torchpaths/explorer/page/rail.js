@@ -10,7 +10,7 @@ const MANY = 11, SINGLE = 5;
 export function drawRail(scene, layer) {
   const { rail, sites, model, turned } = scene;
   const draw = pen(scene);
-  const line = svg("path", { class: "flow line" });
+  const line = svg("path", { class: "flow through" });
   const marks = [];
   layer.append(line);
   for (const { site, form, u0, u1 } of sites) {
@@ -52,7 +52,7 @@ function station(scene, draw, layer, parts, line) {
   layer.insertBefore(box, line);
   layer.insertBefore(arc, line);
   const half = part ? inner / 2 + width * 0.06 : Math.min(width / 2, 15);
-  const top = rail.line - (part ? 32 : rail.up - 8);
+  const top = rail.line - (part ? 32 : 34);
   const [a, b] = [middle - half, middle + half];
   const d = draw.move(a, rail.line) + draw.curve(a + half * 0.55, rail.line, a + half * 0.25, top, a + half * (part ? 0.5 : 0.9), top)
     + draw.line(b - half * (part ? 0.5 : 0.9), top) + draw.curve(b - half * 0.25, top, b - half * 0.55, rail.line, b, rail.line);
@@ -111,7 +111,7 @@ function update(scene, draw, line, marks, values, look, model) {
         const through = values[unit] * full, over = full - through;
         last().push([...stop, through]);
         set(arc, { class: `arc${over > full / 2 ? " major" : ""}${over < 0.05 ? " none" : ""}`, "stroke-width": over.toFixed(3) });
-        set(box, { class: `station${hand(look, unit)}` });
+        set(box, { class: `station${hand(look, unit) || (parts.form === "part" && !values[unit] ? " shut" : "")}` });
       }
   }
   runs[runs.length - 1].push([length, length + 8, full]);

@@ -16,6 +16,7 @@ function along(model, room, turned) {
   const stage = ({ site }) => site.stage || site.name;
   const gap = (a, b) => {
     if (a.form === "box" && b.form === "box") return 3;
+    if (a.form === "fan" && b.form === "fan") return turned ? 20 : 0;
     if (a.form === "fan" || b.form === "fan") return turned ? 20 : 10;
     return stage(a) === stage(b) ? 0 : turned ? 6 : a.form === "part" ? 30 : STAGE_GAP;
   };
@@ -41,15 +42,24 @@ function along(model, room, turned) {
 }
 
 // The whole picture: spans of sites and units along `u`, bands across `v`.
+// Whether there is something for the bars under the lanes, and what.
+export function underOf(model) {
+  const alone = !model.wide && model.doc.units.alone_points;
+  if (alone) return { alone: true, values: alone };
+  const spread = model.outside ? [] : model.spread ?? model.doc.units.spread ?? [];
+  return spread.some((value) => value > 0.005) ? { alone: false, values: spread } : null;
+}
+
 export function sceneOf(model, state, width, rows) {
   const turned = width < 640 - 32;
   const heat = rows.length > 40;
-  const names = turned ? 0 : Math.min(heat ? 170 : 150, Math.max(92, 12 + 6.6 * Math.max(...rows.slice(0, 40).map((row) => row.name.length))));
+  const words = [...rows.slice(0, 40).map((row) => row.name), ...(heat ? rows.map((row) => row.group) : []), model.wide ? "click a filter to shut it" : "differs by class"];
+  const names = turned ? 0 : Math.min(180, Math.max(104, 16 + 6.4 * Math.max(...words.map((word) => word.length))));
   const tail = turned ? 14 : heat ? 96 : model.outside ? 190 : 128;
   const { sites, length } = along(model, width - names - tail, turned);
   const start = new Float64Array(model.count), size = new Float64Array(model.count);
   for (const { site, form, u0, u1 } of sites) {
-    const pad = form === "fan" && !turned ? 5 : 0;
+    const pad = form === "fan" && !turned ? 10 : 0;
     const step = (u1 - u0 - 2 * pad) / site.units;
     for (let p = 0; p < site.units; p++) {
       const unit = model.at[site.start + p];
@@ -71,11 +81,11 @@ export function sceneOf(model, state, width, rows) {
   const lanes = heat ? rows.filter((row) => state.pin.includes(row.c) || row.c === state.class) : rows;
   const grouped = !heat && rows.some((row) => row.group);
   const breaks = grouped ? rows.filter((row, i) => i && row.group !== rows[i - 1].group).length : 0;
-  const under = turned ? 52 : 56;
+  const under = underOf(model) ? (turned ? 52 : 56) : 4;
   const window = heat || boxed ? (state.site == null ? 0 : 1) : 0;
   let pitch = 25;
   if (turned) {
-    const room = width - v - (heat ? 110 : under) - (grouped ? 8 * breaks : 0);
+    const room = width - v - (heat ? 110 : Math.max(under, 22)) - (grouped ? 8 * breaks : 0);
     pitch = Math.max(3, Math.min(25, room / Math.max(1, lanes.length)));
   }
   const placed = lanes.map((row, i) => {
@@ -91,7 +101,7 @@ export function sceneOf(model, state, width, rows) {
     bands.heat = { v0: v, v1: v + deep };
     v += deep;
   }
-  if (!(turned && heat)) {
+  if (under > 4 && !(turned && heat)) {
     bands.under = { v0: v + 10, v1: v + under - 4 };
     v += under;
   }

@@ -46,7 +46,7 @@ export function twoIn(root, app) {
     const row = (name, a, b) => html("tr", {}, html("th", { scope: "row" }, name), html("td", {}, a), html("td", {}, b));
     const name = model.names[image.label] ?? "this class";
     return put(root, html("h2", {}, "Two images, two paths"),
-      html("p", { class: "said" }, `The same line, ${other.what}. Where the halves mirror each other they agree; `, html("b", { class: "accent" }, `${whole(differ.length)} of ${whole(model.count)}`), " differ."),
+      html("p", { class: "said" }, `${model.images.includes(other) || other.id != null ? "Two images" : `The same ${model.names[image.label] ?? "image"}`}, ${other.what}. Where the halves mirror each other they agree; `, html("b", { class: "accent" }, `${whole(differ.length)} of ${whole(model.count)}`), " differ."),
       html("div", { class: "cards" }, card(image, "first"), card(other, other.title, true)), mirror(model, image, other, differ), choose,
       html("table", { class: "small" }, html("thead", {}, html("tr", {}, html("td"), html("th", { scope: "col" }, "first"), html("th", { scope: "col" }, "second"))), html("tbody", {},
         row(`${plural(model.noun)} open`, whole(total(image.bits)), whole(total(other.bits))), row(`share of ${name} with this path`, of(image.bits), of(other.bits)))));
