@@ -59,7 +59,18 @@ def document(
         columns += [start + i for i in (inside or range(size))]
         kind = "block" if size == 1 else "branches" if size <= 32 else "filters"
         kind = "stage" if decided == "outside" else kind
-        site_list.append({"name": site, "stage": stage, "note": note, "decided_by": decided, "kind": kind, "start": start, "units": size, "order": inside})
+        site_list.append(
+            {
+                "name": site,
+                "stage": stage,
+                "note": note,
+                "decided_by": decided,
+                "kind": kind,
+                "start": start,
+                "units": size,
+                "order": inside,
+            }
+        )
         start += size
     executed = shares.sum(1)
     plain = {"macs": sum(macs) + fixed, "params": 853_018, "accuracy": 0.9359, "ms": {"value": 6.0}}
@@ -74,22 +85,58 @@ def document(
         attacked = bits ^ (rng.random(units) < 0.2)
         pictures.append(
             {
-                "id": 1000 + i, "label": label, "thumb": thumb(rng), "path": hexed(bits), "score": None,
+                "id": 1000 + i,
+                "label": label,
+                "thumb": thumb(rng),
+                "path": hexed(bits),
+                "score": None,
                 "top": [[label, 0.94], [(label + 1) % count, 0.04]],
-                "without": {str(u): [[(label + u) % count, 0.8], [label, 0.1]] for u in range(units)} if units < 100 else {},
-                "attacked": [{"name": "fgsm", "strength": 4, "thumb": thumb(rng), "path": hexed(attacked), "top": [[(label + 2) % count, 0.81], [label, 0.12]], "without": {}}],
+                "without": {str(u): [[(label + u) % count, 0.8], [label, 0.1]] for u in range(units)}
+                if units < 100
+                else {},
+                "attacked": [
+                    {
+                        "name": "fgsm",
+                        "strength": 4,
+                        "thumb": thumb(rng),
+                        "path": hexed(attacked),
+                        "top": [[(label + 2) % count, 0.81], [label, 0.12]],
+                        "without": {},
+                    }
+                ],
             }
         )
-    spread = rng.normal(executed.mean(), 2 + units / 20, images * count).round().clip(0, units).astype(int)
-    points = (rng.gamma(1.0, 1.2, units) + 0.2).round(2).tolist()
+    spread = np.rint(rng.normal(executed.mean(), 2 + units / 20, images * count)).clip(0, units).astype(int)
+    points = np.round(rng.gamma(1.0, 1.2, units) + 0.2, 2).tolist()
     for i in (0, units // 3, 2 * units // 3):
         points[i] = 30.0 + i
     return {
         "schema": "torchpaths.survey/2",
-        "network": {"name": name, "method": ["GatedBlocks, target rate 0.6"], "dataset": dataset, "split": "test", "images": images * count, "fingerprint": "0123456789abcdef"},
-        "classes": {"name": list(classes), "group": groups, "images": [images] * count, "accuracy": (0.8 + 0.15 * rng.random(count)).round(3).tolist(), "order": rows, "executed": executed.tolist(), "macs": share.tolist()},
+        "network": {
+            "name": name,
+            "method": ["GatedBlocks, target rate 0.6"],
+            "dataset": dataset,
+            "split": "test",
+            "images": images * count,
+            "fingerprint": "0123456789abcdef",
+        },
+        "classes": {
+            "name": list(classes),
+            "group": groups,
+            "images": [images] * count,
+            "accuracy": np.round(0.8 + 0.15 * rng.random(count), 3).tolist(),
+            "order": rows,
+            "executed": executed.tolist(),
+            "macs": share.tolist(),
+        },
         "sites": site_list,
-        "units": {"macs": macs, "params": [73_900] * units, "ms": [0.15] * units if units < 100 else None, "alone_points": points if alone else None, "spread": shares.std(0).tolist()},
+        "units": {
+            "macs": macs,
+            "params": [73_900] * units,
+            "ms": [0.15] * units if units < 100 else None,
+            "alone_points": points if alone else None,
+            "spread": shares.std(0).tolist(),
+        },
         "fixed": {"macs": fixed, "params": 20_000, "ms": 0.4},
         "openness": opened,
         "energy": None if energy is None else packed(energy),
@@ -97,9 +144,29 @@ def document(
         "histogram": {"all": np.bincount(spread, minlength=units + 1).tolist(), "by_class": None},
         "paths": {"distinct": 812, "top": []},
         "plain": plain,
-        "now": {"macs": float(share.mean()), "params": 853_018, "accuracy": 0.9208, "executed": [float(executed.mean()), 1.2], "gap": 1.07, "ms": {"value": 4.1, "device": "cpu", "dtype": "fp32", "threads": 1, "batch": 1, "memory_format": "channels_last", "compile": None}},
+        "now": {
+            "macs": float(share.mean()),
+            "params": 853_018,
+            "accuracy": 0.9208,
+            "executed": [float(executed.mean()), 1.2],
+            "gap": 1.07,
+            "ms": {
+                "value": 4.1,
+                "device": "cpu",
+                "dtype": "fp32",
+                "threads": 1,
+                "batch": 1,
+                "memory_format": "channels_last",
+                "compile": None,
+            },
+        },
         "front": front,
-        "cloud": [[float(plain["macs"]) * a, b] for a, b in zip(0.3 + 0.65 * rng.random(90), 0.8 + 0.13 * rng.random(90), strict=True)] if front else [],
+        "cloud": [
+            [(sum(macs) + fixed) * a, b]
+            for a, b in zip(0.3 + 0.65 * rng.random(90), 0.8 + 0.13 * rng.random(90), strict=True)
+        ]
+        if front
+        else [],
         "images": pictures,
         "filters": None,
     }
@@ -115,7 +182,15 @@ def points(units: int, plain: float, fixed: float, kept: list[int], seed: int = 
         bits[worth[:count]] = True
         macs = fixed + (plain - fixed) * count / units
         accuracy = 0.936 - 0.14 * (1 - count / units) ** 1.5
-        out.append({"path": hexed(bits), "macs": macs, "ms": 0.4 + 5.6 * count / units, "accuracy": round(accuracy, 4), "kind": "greedy"})
+        out.append(
+            {
+                "path": hexed(bits),
+                "macs": macs,
+                "ms": 0.4 + 5.6 * count / units,
+                "accuracy": round(accuracy, 4),
+                "kind": "greedy",
+            }
+        )
     return out
 
 
@@ -126,8 +201,14 @@ def blocks(**more: Any) -> dict[str, Any]:
     shares = (base + rng.normal(0, 0.14, (10, 27))).clip(0, 1).round(2)
     shares[:, [0, 9, 18]] = 1.0
     shares[3, 20], shares[:, 25] = 0.33, 0.02
-    sites = [(f"layer{s}.{b}", f"layer{s}", 1, "input", f"{16 << (s - 1)} channels, {32 >> (s - 1)}\u00d7{32 >> (s - 1)}") for s in (1, 2, 3) for b in range(9)]
-    front = points(27, 27 * 4_720_000 * 1.05 + 2_000_000, 27 * 4_720_000 * 0.05 + 2_000_000, [9, 11, 13, 16, 18, 20, 23, 27])
+    sites = [
+        (f"layer{s}.{b}", f"layer{s}", 1, "input", f"{16 << (s - 1)} channels, {32 >> (s - 1)}\u00d7{32 >> (s - 1)}")
+        for s in (1, 2, 3)
+        for b in range(9)
+    ]
+    front = points(
+        27, 27 * 4_720_000 * 1.05 + 2_000_000, 27 * 4_720_000 * 0.05 + 2_000_000, [9, 11, 13, 16, 18, 20, 23, 27]
+    )
     groups = ["machine" if name in ("airplane", "automobile", "ship", "truck") else "animal" for name in CIFAR]
     return document(shares, sites, CIFAR, order=ORDER, groups=groups, front=front, gallery=24, **more)
 
@@ -140,8 +221,18 @@ def depth() -> dict[str, Any]:
     for mask in range(8):
         bits = np.array([mask & 4, mask & 2, mask & 1]) == 0
         skipped = 3 - int(bits.sum())
-        front.append({"path": hexed(bits), "macs": 16_868_000 - 4_720_000 * skipped, "ms": 6.16 - 0.97 * skipped, "accuracy": round(0.9364 - 0.008 * skipped - 0.004 * float(rng.random()), 4), "kind": "every"})
-    made = document(np.ones((10, 3)), sites, CIFAR, name="Adaptive-depth ResNet-56", order=ORDER, front=front, alone=False)
+        front.append(
+            {
+                "path": hexed(bits),
+                "macs": 16_868_000 - 4_720_000 * skipped,
+                "ms": 6.16 - 0.97 * skipped,
+                "accuracy": round(0.9364 - 0.008 * skipped - 0.004 * float(rng.random()), 4),
+                "kind": "every",
+            }
+        )
+    made = document(
+        np.ones((10, 3)), sites, CIFAR, name="Adaptive-depth ResNet-56", order=ORDER, front=front, alone=False
+    )
     made["plain"]["macs"] = 16_868_000
     return made
 
@@ -149,7 +240,11 @@ def depth() -> dict[str, Any]:
 def coded() -> dict[str, Any]:
     """A coded ResNeXt: six sites of ten branches, a codeword for each class."""
     rng = np.random.default_rng(4)
-    sites = [(f"layer{s}.{b}", f"layer{s}", 10, "class", f"{active} of 10") for s, active in ((2, 5), (3, 3)) for b in range(3)]
+    sites = [
+        (f"layer{s}.{b}", f"layer{s}", 10, "class", f"{active} of 10")
+        for s, active in ((2, 5), (3, 3))
+        for b in range(3)
+    ]
     code, energy = np.zeros((10, 60)), np.zeros((10, 60))
     for site in range(6):
         active = 5 if site < 3 else 3
@@ -160,7 +255,17 @@ def coded() -> dict[str, Any]:
             energy[c, site * 10 + on] += rng.uniform(0.7, 1.3, active) / active
         block = energy[:, site * 10 : site * 10 + 10]
         block /= block.sum(1, keepdims=True)
-    made = document(np.ones((10, 60)), sites, CIFAR, name="ResNeXt-29 (10 \u00d7 11d)", order=ORDER, energy=energy, code=code, alone=False, gallery=0)
+    made = document(
+        np.ones((10, 60)),
+        sites,
+        CIFAR,
+        name="ResNeXt-29 (10 \u00d7 11d)",
+        order=ORDER,
+        energy=energy,
+        code=code,
+        alone=False,
+        gallery=0,
+    )
     made["network"]["method"] = ["CodedPaths"]
     return made
 
@@ -177,14 +282,38 @@ def filters(classes: int = 1000, units: int = 10_000, seed: int = 5) -> dict[str
     group = np.sort(rng.integers(0, 9, classes))
     rates = (rng.beta(1.2, 1.2, units) + kinds[group] + rng.normal(0, 0.05, (classes, units))).clip(0, 1)
     shares = rng.binomial(50, rates) / 50
-    labels = ["reptiles", "birds, sea life", "dogs", "wild cats, bears", "other mammals", "devices, clothing", "furniture, tools", "instruments, vehicles", "food, fruit"]
-    return document(shares, sites, tuple(f"class {c:03d}" for c in range(classes)), name="ResNet-50", dataset="ImageNet", images=50, groups=[labels[g] for g in group], alone=False, sort=True)
+    labels = [
+        "reptiles",
+        "birds, sea life",
+        "dogs",
+        "wild cats, bears",
+        "other mammals",
+        "devices, clothing",
+        "furniture, tools",
+        "instruments, vehicles",
+        "food, fruit",
+    ]
+    return document(
+        shares,
+        sites,
+        tuple(f"class {c:03d}" for c in range(classes)),
+        name="ResNet-50",
+        dataset="ImageNet",
+        images=50,
+        groups=[labels[g] for g in group],
+        alone=False,
+        sort=True,
+    )
 
 
 def mixed(**more: Any) -> dict[str, Any]:
     """One network of all three forms: gated blocks, a fan of branches, filters."""
     rng = np.random.default_rng(6)
-    sites = [(f"layer1.{b}", "layer1", 1, "input", "") for b in range(6)] + [("layer2.0", "layer2", 10, "input", "10 branches"), ("layer3.0", "layer3", 64, "input", ""), ("layer3.1", "layer3", 100, "input", "")]
+    sites = [(f"layer1.{b}", "layer1", 1, "input", "") for b in range(6)] + [
+        ("layer2.0", "layer2", 10, "input", "10 branches"),
+        ("layer3.0", "layer3", 64, "input", ""),
+        ("layer3.1", "layer3", 100, "input", ""),
+    ]
     return document(rng.random((10, 180)).round(2), sites, CIFAR, name="Mixed network", order=ORDER, **more)
 
 

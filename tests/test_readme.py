@@ -11,6 +11,7 @@ import torch
 
 from torchpaths import cli
 from torchpaths.cli import codes as codes_verb
+from torchpaths.cli import explore as explore_verb
 from torchpaths.cli import options, train
 from torchpaths.cli import shrink as shrink_verb
 
@@ -76,6 +77,7 @@ def test_a_command_of_the_pages_is_understood(command: str, monkeypatch: pytest.
     monkeypatch.setattr(options, "survey_run", reached)
     monkeypatch.setattr(options, "open_run", reached)
     monkeypatch.setattr(codes_verb, "codes", reached)
+    monkeypatch.setattr(explore_verb, "read_survey", reached)
     monkeypatch.setattr(shrink_verb, "recipe_of", reached)
     words = shlex.split(command.replace(".venv/bin/", ""))
     with pytest.raises(ReachedError):

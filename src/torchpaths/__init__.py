@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torchpaths.deciders.exit import Exit as Exit
     from torchpaths.deciders.gate import Gate as Gate
     from torchpaths.deciders.switch import Switch as Switch
+    from torchpaths.explorer import explore as explore
     from torchpaths.exports import Exported as Exported
     from torchpaths.exports import export as export
     from torchpaths.extraction import extract as extract
@@ -111,6 +112,7 @@ _HOME = {
     "codes": "coding.schemes",
     "compiled": "menus",
     "cost": "costs",
+    "explore": "explorer",
     "export": "exports",
     "extract": "extraction",
     "from_pretrained": "pretrained",

@@ -20,6 +20,7 @@ VERBS = {
     "evaluate": "accuracy, MACs and units open of a trained run",
     "predict": "what a trained network says of images, and which of its blocks it runs for them",
     "survey": "which units open for which classes: statistics and figures of a trained run",
+    "explore": "a page on which to see, shut and compare the paths of a surveyed run: one file, or live with its model",
     "cut": "a trained run's network along one path, as a plain network that needs no torchpaths",
     "export": "a trained run's network in a file for ONNX Runtime, torch.export or OpenVINO, that still skips there",
     "depths": "every depth of an adaptive-depth run: accuracy, MACs, norms and what its blocks look at",

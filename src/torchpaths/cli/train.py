@@ -18,6 +18,7 @@ from torchpaths.cli.names import translated
 from torchpaths.cli.options import Json, emit, parse, speaking
 from torchpaths.cli.tables import side_by_side
 from torchpaths.errors import near
+from torchpaths.explorer import explore
 from torchpaths.methods import METHODS, Method, Together
 from torchpaths.models.hub import PREFIX
 from torchpaths.train.distil import Distil
@@ -57,14 +58,24 @@ def run(arguments: list[str]) -> int:
         found = survey_run(options.out, keep_paths=True)
         found.survey.save(options.out)
         drawn = found.draw(options.out / "figures")
+        page = explore(found.survey, options.out / "explorer.html", run=options.out)
         twin = [survey_run(options.out / "plain").survey] if recipe.twin else []
         console.print(side_by_side([*twin, found.survey]))
         console.print(f"run folder: {options.out}", soft_wrap=True)
         if drawn:
             console.print(f"figures:    {options.out / 'figures'}", soft_wrap=True)
+        console.print(f"explorer:   {page}", soft_wrap=True)
     if options.json:
         beside = {"plain": summary(twin[0])} if twin else {}
-        emit({"folder": str(options.out), "figures": [str(f) for f in drawn], **summary(found.survey), **beside})
+        emit(
+            {
+                "folder": str(options.out),
+                "figures": [str(f) for f in drawn],
+                "explorer": str(page),
+                **summary(found.survey),
+                **beside,
+            }
+        )
     return OK
 
 

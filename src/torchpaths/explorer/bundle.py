@@ -17,7 +17,7 @@ from importlib import resources
 from typing import Any
 
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+\.js)";\n', re.MULTILINE)
-_EXPORT = re.compile(r"^export (?:\{[^}]*\};\n|(?=async |function |const ))", re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=async |function|const )", re.MULTILINE)
 
 
 def page_file(name: str) -> str:

@@ -38,12 +38,17 @@ def packed(shares: NDArray[np.float64], most: int = LARGE) -> dict[str, Any]:
         return {"shape": shape, "dtype": "uint8", "levels": 256, "data": text_of(bytes_of(shares).tobytes())}
     levels = np.rint(np.nan_to_num(shares) * 5).astype(np.uint8).ravel()
     triples = np.pad(levels, (0, -len(levels) % 3)).reshape(-1, 3)
-    return {"shape": shape, "dtype": "uint8", "levels": 6, "data": text_of((triples @ np.array([1, 6, 36], np.uint8)).tobytes())}
+    return {
+        "shape": shape,
+        "dtype": "uint8",
+        "levels": 6,
+        "data": text_of((triples @ np.array([1, 6, 36], np.uint8)).tobytes()),
+    }
 
 
 def overview(shares: NDArray[np.float64], rows: list[int], columns: NDArray[np.int64]) -> dict[str, Any]:
     """Means of ``shares`` over blocks of rows and columns in the order in which they are drawn."""
-    ordered = np.nan_to_num(shares)[np.ix_(rows, columns)]
+    ordered = np.nan_to_num(shares)[np.ix_(np.array(rows), columns)]
     shape = [min(size, most) for size, most in zip(ordered.shape, OVERVIEW, strict=True)]
     for axis, bins in enumerate(shape):
         edges = np.arange(bins) * ordered.shape[axis] // bins

@@ -16,6 +16,7 @@ from torchpaths.fronts import files
 from torchpaths.fronts.measured import Measured, Profile
 from torchpaths.fronts.points import Point, describe, name_of
 from torchpaths.fronts.profile import time_points
+from torchpaths.layout import HasLayout
 from torchpaths.meter.allocator import allocator
 from torchpaths.meter.setting import devices_here
 from torchpaths.meter.timing import Timer
@@ -174,8 +175,8 @@ class Front(Measured):
         return files.save(self, pathlib.Path(where))
 
     @classmethod
-    def load(cls, where: pathlib.Path | str, net: Routed) -> Front:
-        """Read what `save` wrote, for the network it was made with.
+    def load(cls, where: pathlib.Path | str, net: HasLayout) -> Front:
+        """Read what `save` wrote, for the network it was made with, or a survey of that.
 
         Raises:
             DataError: for a missing, damaged or cut-short file, another schema, or another network's front.

@@ -2,7 +2,7 @@
 
 import { html, put, svg } from "./dom.js";
 import { best } from "./answers.js";
-import { middle, ms, percent, plural, whole } from "./numbers.js";
+import { ms, percent, plural, whole } from "./numbers.js";
 
 const W = 334, H = 150, LEFT = 4, RIGHT = 12, TOP = 16, BOTTOM = 24;
 
@@ -27,10 +27,12 @@ export function costIn(root, app) {
     return low + ((high - low) * dial.value) / 1000;
   };
   const turn = (replace) => app.change((state) => {
-    state.budget = { by: by.value, value: +at().toPrecision(6) };
+    state.budget = { by: by.value, value: upward(at()) };
     state.shut = new Set();
     state.open = new Set();
   }, { replace });
+  // Upwards to six digits: no less than what stands there, which a link's fewer digits would be.
+  const upward = (value) => (value < 1 ? Math.ceil(value * 1e6) / 1e6 : Math.ceil(value * 1e3) / 1e3);
   let turning = false;
   dial.addEventListener("input", () => {
     turn(turning); // the first step of a drag is a place to go back to, the others replace it
@@ -78,5 +80,3 @@ export function costIn(root, app) {
   }
   return { draw };
 }
-
-export { middle };

@@ -10,7 +10,7 @@ import { gridOn } from "./grid.js";
 import { drawLedger } from "./ledger.js";
 import { empty, format, parse } from "./link.js";
 import { liveOf } from "./live.js";
-import { capital, percent, plural, whole } from "./numbers.js";
+import { plural, whole } from "./numbers.js";
 import { pictureIn } from "./picture.js";
 import { drawTable } from "./table.js";
 import { sentence } from "./told.js";
@@ -250,5 +250,3 @@ function listen() {
 }
 
 start();
-
-export { capital, percent };

@@ -4,7 +4,7 @@
 import { html, put, set, svg } from "./dom.js";
 import { applied, forced, imageOf, rates } from "./answers.js";
 import { annotate, drawWindow, paint } from "./heat.js";
-import { chosenRow, columns, drawLanes, drawUnder, imageDots, rowsOf } from "./lanes.js";
+import { chosenRow, drawLanes, drawUnder, imageDots, rowsOf } from "./lanes.js";
 import { middle } from "./numbers.js";
 import { drawRail } from "./rail.js";
 import { pen, sceneOf } from "./scene.js";
@@ -175,5 +175,3 @@ function drawHead(scene, layer) {
     svg("text", { class: "strong", x: lead + length + 14, y: rail.line + 4 }, "prediction"));
   if (sites.some(({ form }) => form === "station")) layer.append(svg("text", { class: "digit", x: lead - 12, y: rail.line - 32, "text-anchor": "end" }, "skip"));
 }
-
-export { columns };

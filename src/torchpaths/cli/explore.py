@@ -1,0 +1,66 @@
+"""``torchpaths explore RUN``: the Path Explorer, live with the model behind it, or with ``--out`` as one HTML file."""
+
+from __future__ import annotations
+
+import pathlib
+from dataclasses import dataclass
+
+from torchpaths.cli import OK
+from torchpaths.cli.options import OfRun, emit, parse, speaking
+from torchpaths.errors import DataError
+from torchpaths.explorer import explore
+from torchpaths.fronts import Front
+from torchpaths.surveys import Survey
+
+
+@dataclass(frozen=True)
+class Options(OfRun):
+    """What the verb takes."""
+
+    out: pathlib.Path | None = None
+    """Write the page as one HTML file instead, of a run's survey or of a survey.json given in its place."""
+    front: pathlib.Path | None = None
+    """The front.json for the dial; that of the run by default, where there is one."""
+
+
+def run(arguments: list[str]) -> int:
+    """Read, write or serve. Returns the exit status, see `torchpaths.cli.main`."""
+    about = "A page that shows which units open for which class and image, lets you shut them and take the rest home."
+    options = parse(Options, arguments, "explore", about)
+    survey = read_survey(options.run)
+    folder = options.run if options.run.is_dir() else options.run.parent
+    front = read_front(options.front or folder / "front.json", survey, asked=options.front is not None)
+    with speaking(options.json) as console:
+        file = explore(survey, options.out or folder / "explorer.html", front=front, run=folder)
+        console.print(f"wrote {file}", soft_wrap=True)
+    if options.json:
+        emit({"folder": str(folder), "file": str(file), "bytes": file.stat().st_size})
+    return OK
+
+
+def read_survey(where: pathlib.Path) -> Survey:
+    """The survey of a run folder or a file.
+
+    Raises:
+        DataError: if there is none, with the command that makes one.
+    """
+    file = where / "survey.json" if where.is_dir() else where
+    if not file.is_file():
+        raise DataError(f"{file}: no survey there; make one: torchpaths survey {where}")
+    return Survey.load(file)
+
+
+def read_front(file: pathlib.Path, survey: Survey, *, asked: bool) -> Front | None:
+    """The front beside a survey, None where there is none.
+
+    Args:
+        file: where it is.
+        survey: of the same network.
+        asked: it was named, so that it has to be there.
+
+    Raises:
+        DataError: for one that cannot be read or is of another network.
+    """
+    if not asked and not file.is_file():
+        return None
+    return Front.load(file, survey)

@@ -1,0 +1,100 @@
+"""A survey as the one document that the page reads: its JSON, with the arrays that stand beside it inlined.
+
+Shares become bytes (`torchpaths.explorer.packing`), points of a front paths in hexadecimal digits, pictures addresses
+with their data in them. What was not measured stays absent: the page then draws no panel for it, and a dash.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from torchpaths.errors import DataError
+from torchpaths.explorer.packing import LARGE, overview, packed
+from torchpaths.fronts.measured import Measured
+from torchpaths.layout import Layout
+from torchpaths.surveys import Survey
+from torchpaths.surveys.files import document as survey_json
+
+SCHEMA = "torchpaths.survey/2"
+"""What the page reads."""
+
+MOST_PICTURES = 120
+"""Pictures in a file: at 2.5 kB each they are a third of what a first picture may take."""
+
+
+def document(survey: Survey, front: Measured | None = None, page: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What the page reads of a survey.
+
+    Args:
+        survey: of any network.
+        front: of the same network, for the dial.
+        page: how the page is shown: ``run``, the folder that commands name; ``live``, where the model runs.
+
+    Raises:
+        DataError: for a front of another network.
+    """
+    layout = survey.layout
+    data = survey_json(survey)
+    rows = data["classes"]["order"]
+    sites = [_site(site, layout) for site in data["sites"]]
+    shares = survey.openness
+    made = {**data, "schema": SCHEMA, "sites": sites, "page": page or {}}
+    made["openness"] = {"images": survey.images.tolist(), **packed(shares)}
+    if shares.size > LARGE:
+        made["openness"]["overview"] = overview(shares, rows, _columns(sites))
+    made["histogram"] = {"all": data["histogram"]["all"]}
+    made["plain"] = {**data["plain"], "ms": _value(data["plain"].get("ms"))}
+    made["images"] = [_image(image) for image in data.get("images", [])[:MOST_PICTURES]]
+    if front is not None:
+        made |= _front(front, layout)
+    elif made.get("front"):
+        made["plain"]["accuracy"] = next((p["accuracy"] for p in made["front"] if p["kind"] == "full"), None)
+    for name in ("arrays", "alone"):
+        made.pop(name, None)
+    return made
+
+
+def _site(site: dict[str, Any], layout: Layout) -> dict[str, Any]:
+    """A site with the kind of its units."""
+    return {"kind": layout.sites[site["name"]][0].kind, "note": "", **site}
+
+
+def _columns(sites: list[dict[str, Any]]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Numbers of units in the order in which they are drawn."""
+    orders = (site.get("order") or range(site["units"]) for site in sites)
+    return np.array([site["start"] + i for site, order in zip(sites, orders, strict=True) for i in order], np.int64)
+
+
+def _value(value: float | None) -> dict[str, float] | None:
+    return None if value is None else {"value": value}
+
+
+def _image(image: dict[str, Any]) -> dict[str, Any]:
+    """An image with its picture, and those of its attacks, as addresses."""
+    shown = {**image, "thumb": f"data:image/png;base64,{image['thumb']}"}
+    if attacked := image.get("attacked"):
+        shown["attacked"] = [_image(each) for each in attacked]
+    return shown
+
+
+def _front(front: Measured, layout: Layout) -> dict[str, Any]:
+    """The columns of a front: all its points, since the page draws the dominated ones too, and what else was tried."""
+    if front.layout.fingerprint != layout.fingerprint:
+        raise DataError(
+            f"the front is of network {front.layout.fingerprint}, the survey of {layout.fingerprint} "
+            f"({layout.network}); make both of the same network: torchpaths survey RUN, torchpaths front RUN."
+        )
+    profile = front.profiles[0] if front.profiles else None
+    times = profile.times if profile else [None] * len(front.candidates)
+    points = []
+    for point, time in zip(front.candidates, times, strict=True):
+        fixed = point.path if point.fixed else None
+        bits = None if fixed is None else np.packbits(fixed.opened(layout)[0]).tobytes().hex()
+        entry = {"kind": point.kind, "path": bits, "threshold": point.threshold, "macs": point.macs}
+        entry |= {"accuracy": point.accuracy, "open": point.open, "ms": None if time is None else time.ms}
+        points.append(entry)
+    plain: dict[str, Any] = {"macs": layout.plain.macs, "params": layout.plain.params, "accuracy": front.accuracy}
+    plain["ms"] = _value(profile.plain_ms if profile else None)
+    return {"front": points, "cloud": [list(tried) for tried in front.cloud[:500]], "plain": plain}
