@@ -30,8 +30,8 @@ class OfPath(OfRun):
     budget_open: float | None = None
     """Or within this share of units, of each kind where there are several."""
     label: str | None = None
-    """The class, by name or number, whose images say what is kept; all images by default. Without a budget: what at
-    least half of its images open."""
+    """The class, by name or number, or several with commas between, whose images say what is kept; all images by
+    default. Without a budget: what at least half of its images open."""
     budget_ms: float | None = None
     """Or the most accurate point of the run's front within so many milliseconds for a batch, see torchpaths front."""
     classes: str | None = None
@@ -91,10 +91,7 @@ def choose(options: OfPath, opened: Run, *, fixed: bool = False) -> Chosen | Non
         point = front.point(str(options.point)) if budget is None else front.best(budget, fixed=fixed)
         return Chosen(point, f"{file}: {name_of(point, len(opened.net.layout.units))}")
     found, where = _surveyed(options, opened)
-    label = options.label
-    if label is not None and label not in found.classes and label.isdecimal():
-        return Chosen(found.path(int(label), budget), where)
-    return Chosen(found.path(label, budget), where)
+    return Chosen(found.path(None if options.label is None else _labels(options.label, found.classes), budget), where)
 
 
 def means(options: OfPath) -> bool:
@@ -154,6 +151,12 @@ def _kept(options: OfPath, opened: Run) -> tuple[int, ...] | None:
     if not kept:
         raise DataError(f"--without {asked}: no class is left; leave fewer out.")
     return kept
+
+
+def _labels(text: str, classes: tuple[str, ...]) -> list[int | str]:
+    """Classes by name or number with commas between; one name may hold commas itself."""
+    names = [text] if text in classes else [name.strip() for name in text.split(",")]
+    return [int(name) if name not in classes and name.isdecimal() else name for name in names]
 
 
 def _class(name: str, classes: tuple[str, ...]) -> int:

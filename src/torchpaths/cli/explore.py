@@ -10,6 +10,7 @@ from torchpaths.cli.options import OfRun, emit, parse, speaking
 from torchpaths.errors import DataError
 from torchpaths.explorer import explore
 from torchpaths.fronts import Front
+from torchpaths.optional import need
 from torchpaths.surveys import Survey
 
 
@@ -19,6 +20,10 @@ class Options(OfRun):
 
     out: pathlib.Path | None = None
     """Write the page as one HTML file instead, of a run's survey or of a survey.json given in its place."""
+    host: str = "127.0.0.1"
+    """Where to serve it: this machine alone by default. Whoever reaches it may run the model and upload images."""
+    port: int = 8000
+    """At which port."""
     front: pathlib.Path | None = None
     """The front.json for the dial; that of the run by default, where there is one."""
 
@@ -30,11 +35,35 @@ def run(arguments: list[str]) -> int:
     survey = read_survey(options.run)
     folder = options.run if options.run.is_dir() else options.run.parent
     front = read_front(options.front or folder / "front.json", survey, asked=options.front is not None)
+    if options.out is None:
+        return serve(options, survey, front)
     with speaking(options.json) as console:
-        file = explore(survey, options.out or folder / "explorer.html", front=front, run=folder)
+        file = explore(survey, options.out, front=front, run=folder)
         console.print(f"wrote {file}", soft_wrap=True)
     if options.json:
         emit({"folder": str(folder), "file": str(file), "bytes": file.stat().st_size})
+    return OK
+
+
+def serve(options: Options, survey: Survey, front: Front | None) -> int:
+    """Open the run, and serve the page with it until Ctrl-C."""
+    uvicorn = need("uvicorn", "explore")
+    need("fastapi", "explore")
+    from torchpaths.explorer.answers import Answers
+    from torchpaths.explorer.pictures import live_document
+    from torchpaths.explorer.serve import app_of
+
+    opened = options.open()
+    if survey.layout.fingerprint != opened.net.layout.fingerprint:
+        raise DataError(
+            f"the survey in {options.run} is of network {survey.layout.fingerprint}, the run's is "
+            f"{opened.net.layout.fingerprint}; survey the run again: torchpaths survey {options.run}"
+        )
+    answers = Answers(opened, survey, options.images(opened))
+    app = app_of(answers, live_document(answers, front), options.host)
+    with speaking(options.json) as console:
+        console.print(f"http://{options.host}:{options.port}/  (Ctrl-C stops it)", soft_wrap=True)
+    uvicorn.run(app, host=options.host, port=options.port, log_level="warning")
     return OK
 
 

@@ -10,6 +10,8 @@ and who decides them.
 | `packing` | shares as bytes in text |
 | `bundle` | page and document as one file |
 | `written` | `explore` |
+| `serve` | the page with its model: an HTTP server |
+| `answers`, `pictures`, `cutting`, `uploads` | what it answers with |
 | `page/` | the page: ES modules, styles, no build step |
 """
 

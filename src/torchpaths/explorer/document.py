@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from torchpaths.errors import DataError
 from torchpaths.explorer.packing import LARGE, overview, packed
@@ -38,12 +39,16 @@ def document(survey: Survey, front: Measured | None = None, page: dict[str, Any]
     layout = survey.layout
     data = survey_json(survey)
     rows = data["classes"]["order"]
-    sites = [_site(site, layout) for site in data["sites"]]
+    sites = [{"note": "", **site} for site in data["sites"]]
     shares = survey.openness
     made = {**data, "schema": SCHEMA, "sites": sites, "page": page or {}}
     made["openness"] = {"images": survey.images.tolist(), **packed(shares)}
     if shares.size > LARGE:
         made["openness"]["overview"] = overview(shares, rows, _columns(sites))
+    if survey.energies is not None:
+        made["energy"] = packed(_energy_shares(survey))
+    if survey.code is not None:
+        made["code"] = packed(survey.code.astype(np.float64))
     made["histogram"] = {"all": data["histogram"]["all"]}
     made["plain"] = {**data["plain"], "ms": _value(data["plain"].get("ms"))}
     made["images"] = [_image(image) for image in data.get("images", [])[:MOST_PICTURES]]
@@ -51,17 +56,27 @@ def document(survey: Survey, front: Measured | None = None, page: dict[str, Any]
         made |= _front(front, layout)
     elif made.get("front"):
         made["plain"]["accuracy"] = next((p["accuracy"] for p in made["front"] if p["kind"] == "full"), None)
-    for name in ("arrays", "alone"):
+    for name in ("arrays", "alone"):  # of the files that it was read from
         made.pop(name, None)
     return made
 
 
-def _site(site: dict[str, Any], layout: Layout) -> dict[str, Any]:
-    """A site with the kind of its units."""
-    return {"kind": layout.sites[site["name"]][0].kind, "note": "", **site}
+def _energy_shares(survey: Survey) -> NDArray[np.float64]:
+    """``[class, unit]``: a unit's share of its site's energy; where none was measured, of images that open it."""
+    energies = survey.energies
+    assert energies is not None
+    shares = survey.openness
+    start = 0
+    for members in survey.layout.sites.values():
+        own = energies[:, start : start + len(members)]
+        if not np.isnan(own).all():
+            with np.errstate(invalid="ignore", divide="ignore"):
+                shares[:, start : start + len(members)] = own / own.sum(1, keepdims=True)
+        start += len(members)
+    return shares
 
 
-def _columns(sites: list[dict[str, Any]]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _columns(sites: list[dict[str, Any]]) -> NDArray[np.int64]:
     """Numbers of units in the order in which they are drawn."""
     orders = (site.get("order") or range(site["units"]) for site in sites)
     return np.array([site["start"] + i for site, order in zip(sites, orders, strict=True) for i in order], np.int64)
@@ -74,6 +89,8 @@ def _value(value: float | None) -> dict[str, float] | None:
 def _image(image: dict[str, Any]) -> dict[str, Any]:
     """An image with its picture, and those of its attacks, as addresses."""
     shown = {**image, "thumb": f"data:image/png;base64,{image['thumb']}"}
+    if "strength" in image:  # of the pixels' range; people count in its 255 steps
+        shown["strength"] = float(f"{image['strength'] * 255:.3g}")
     if attacked := image.get("attacked"):
         shown["attacked"] = [_image(each) for each in attacked]
     return shown

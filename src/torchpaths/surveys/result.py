@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,11 +55,11 @@ class Survey(Counts):
             raise PathError(f"no class {label} in this survey: its classes are 0 to {len(self.classes) - 1}.")
         return int(label)
 
-    def path(self, label: int | str | None = None, budget: Budget | None = None) -> Path:
+    def path(self, label: int | str | Sequence[int | str] | None = None, budget: Budget | None = None) -> Path:
         """The units that a class opens most often, as a path of the whole batch.
 
         Args:
-            label: a class by number or name; None for all images.
+            label: a class by number or name, or several, each image of which counts alike; None for all images.
             budget: how much may be open; without one, every unit that at least half of the images open. How units are
                 ranked is told in `torchpaths.surveys.choose`.
 
@@ -75,13 +76,17 @@ class Survey(Counts):
             )
         if label is None:
             return choose(self.layout, self.rates, budget)
-        number = self.label(label)
-        if self.images[number] == 0:
-            raise PathError(
-                f"class {self.classes[number]!r} has no images in this survey, so nothing says "
-                "what it opens; choose another class or survey more images."
-            )
-        return choose(self.layout, self.openness[number], budget)
+        named: Sequence[int | str] = [label] if isinstance(label, int | str) else label
+        numbers = sorted({self.label(each) for each in named})
+        if not numbers:
+            raise PathError("no class was named; name at least one, or leave label out for all images.")
+        for number in numbers:
+            if self.images[number] == 0:
+                raise PathError(
+                    f"class {self.classes[number]!r} has no images in this survey, so nothing says "
+                    "what it opens; choose another class or survey more images."
+                )
+        return choose(self.layout, self.opened[numbers].sum(0) / self.images[numbers].sum(), budget)
 
     def unpack(self, packed: bytes) -> Path:
         """A packed path (`PathCount.packed`) as a path of the whole batch."""

@@ -59,13 +59,13 @@ export function liveOf(app) {
     const work = image
       ? post("api/run", { image: image.upload ? null : image.id, upload: image.upload ?? null, path }, signal).then((found) => {
           if (found.error) return app.tell(`${found.error} ${found.remedy}`);
-          arrived({ ...found, done: true });
+          arrived({ ...found, done: false });
         })
       : stream(`api/accuracy?path=${path}${c == null ? "" : `&label=${c}`}`, signal, (found) => {
           if (found.error) app.tell(`${found.error} ${found.remedy}`);
           else arrived({ ...found, done: false });
-        }).then(() => stream(`api/time?path=${path}`, signal, (found) => arrived({ ms: found.value, done: found.done })));
-    work.catch(lost);
+        });
+    work.then(() => stream(`api/time?path=${path}`, signal, (found) => arrived({ ms: found.value, done: found.done }))).catch(lost);
   };
 
   live.answer = (set, c, image) => {

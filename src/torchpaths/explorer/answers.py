@@ -1,0 +1,182 @@
+"""The model behind the page: ``Answers`` says what it does with units set from outside, for one image or for all.
+
+What is set is a number for each unit: 0 shut, 1 open, -1 left to decide. A path chooses whole sites, so where some
+units of a site are set and others are not, the network is run up to that site, what it decides there is kept for the
+others, and the run goes on with both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from torchpaths.budget import Budget
+from torchpaths.data import ImageSet
+from torchpaths.errors import DataError, PathError
+from torchpaths.layout import Layout
+from torchpaths.meter import measure
+from torchpaths.outputs import answer
+from torchpaths.path import Path
+from torchpaths.skips.network import skipping
+from torchpaths.surveys import Survey
+from torchpaths.surveys.checks import opened_units
+from torchpaths.train.folder import Run
+
+FIRST = 256
+"""Images after which an accuracy is told for the first time."""
+
+BATCH = 128
+"""Images at once while it grows surer; after each the page may have asked for something else."""
+
+
+class Answers:
+    """A run's network over its images. Threads may share it; only one at a time is timed.
+
+    Attributes:
+        run: the run.
+        survey: of its network.
+        images: those of the survey.
+    """
+
+    def __init__(self, run: Run, survey: Survey, images: ImageSet) -> None:
+        self.run, self.survey, self.images = run, survey, images
+        self.net = run.net.eval()
+        self._timing = threading.Lock()
+        self._fast: Any = None
+
+    @property
+    def layout(self) -> Layout:
+        """Of the network."""
+        return self.net.layout
+
+    def units(self, text: str) -> list[int]:
+        """What is set, from a character for each unit: 0, 1 or - for what decides itself.
+
+        Raises:
+            PathError: for another number of units, or other characters.
+        """
+        if len(text) != len(self.layout.units) or set(text) - set("01-"):
+            raise PathError(
+                f"path: {len(text)} characters for {len(self.layout.units)} units; give 0, 1 or - for each, in the "
+                "survey's order."
+            )
+        return [{"0": 0, "1": 1, "-": -1}[character] for character in text]
+
+    def normalised(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """Images uint8 ``[batch, H, W, C]`` as the network takes them."""
+        mean, std = torch.tensor(self.run.mean), torch.tensor(self.run.std)
+        x = ((torch.from_numpy(pixels) / 255 - mean) / std).movedim(3, 1)
+        parameter = next(self.net.parameters())
+        return x.to(parameter.device, parameter.dtype)
+
+    def path(self, x: Tensor, units: Sequence[int]) -> Path | None:
+        """The path that sets these units for a batch; None for one that sets nothing."""
+        chosen: dict[str, Any] = {}
+        partly: list[tuple[str, list[int]]] = []
+        start = 0
+        for site, members in self.layout.sites.items():
+            own = list(units[start : start + len(members)])
+            start += len(members)
+            if min(own) >= 0:
+                chosen[site] = tuple(map(bool, own))
+            elif max(own) >= 0:
+                partly.append((site, own))
+        for site, own in partly:
+            _, trace = self.net(x, Path(chosen) if chosen else None)
+            if site not in trace:
+                continue  # something around it is closed for all of these images
+            opened = trace[site].open.clone().detach()
+            for unit, value in enumerate(own):
+                if value >= 0:
+                    opened[:, unit] = bool(value)
+            chosen[site] = opened
+        return Path(chosen) if chosen else None
+
+    def call(self, x: Tensor, units: Sequence[int]) -> tuple[Tensor, NDArray[np.bool_], NDArray[np.int64]]:
+        """Scores ``[batch, class]``, units open ``[batch, unit]`` and MACs ``[batch]`` with these units set."""
+        with torch.inference_mode():
+            path = self.path(x, units)
+            output, trace = self.net(x, path)
+            opened = opened_units(trace, self.layout, len(x))
+            layout = self.layout.undecided() if min(units, default=0) >= 0 else self.layout
+            return answer(output).float().cpu(), opened, layout.costs(opened)[:, 0]
+
+    def seen(self, pixels: NDArray[np.uint8], units: Sequence[int]) -> dict[str, Any]:
+        """What the network makes of one image, uint8 ``[H, W, C]``."""
+        scores, opened, macs = self.call(self.normalised(pixels[None]), units)
+        shares = scores.softmax(1)[0]
+        top = [[int(k), float(shares[k])] for k in shares.argsort(descending=True)[:5]]
+        return {
+            "open": opened[0].astype(int).tolist(),
+            "path": np.packbits(opened[0]).tobytes().hex(),
+            "macs": int(macs[0]),
+            "top": top,
+            "scores": scores[0].tolist(),
+            "n": 1,
+        }
+
+    def accuracy(self, units: Sequence[int], label: int | None = None) -> Iterator[dict[str, Any]]:
+        """Accuracy over the images, or those of a class, surer and surer: ``value``, its 95 % interval ``low`` and
+        ``high``, ``n``, ``done``; beside it the mean units open and MACs.
+
+        Raises:
+            DataError: for a class without images.
+        """
+        rows = np.random.default_rng(0).permutation(len(self.images))
+        if label is not None:
+            rows = rows[self.images.labels[rows] == label]
+        if not len(rows):
+            raise DataError("this class has no images here; choose another.")
+        right, macs, opened = 0, 0.0, np.zeros(len(self.layout.units))
+        for start in range(0, len(rows), BATCH):
+            part = rows[start : start + BATCH]
+            scores, ran, cost = self.call(self.normalised(self.images.read(part)), units)
+            right += int((scores.argmax(1).numpy() == self.images.labels[part]).sum())
+            opened += ran.sum(0)
+            macs += float(cost.sum())
+            n = start + len(part)
+            if n < min(FIRST, len(rows)):
+                continue
+            low, high = interval(right, n)
+            told = {"value": right / n, "low": low, "high": high, "n": n, "macs": macs / n}
+            yield {**told, "open": (opened / n).tolist(), "all": n == len(rows), "done": n == len(rows)}
+
+    def time(self, units: Sequence[int], seconds: float = 0.5) -> dict[str, Any]:
+        """Milliseconds of one image with these units set, as the network that skips takes them."""
+        x = self.normalised(self.images.read([0]))
+        with self._timing:
+            if self._fast is None:
+                self._fast = skipping(self.net)
+            with torch.inference_mode():
+                path = self.path(x, units)
+            row = measure(self._fast, x, path, seconds=seconds)
+        return {"value": row.ms, "plain": row.plain_ms, "n": row.pairs, "done": True}
+
+    def chosen(self, classes: Sequence[int], budget: float | None) -> Path:
+        """What a cut for some classes keeps: their codewords' units, or what their images open within a budget.
+
+        Args:
+            classes: numbers.
+            budget: MACs, up to 1 a share of the plain network's.
+        """
+        if self.survey.code is not None and self.run.recipe.method is not None:
+            return self.run.recipe.method.path_of(self.net, classes)
+        layout = self.layout.undecided()
+        survey = dataclasses.replace(self.survey, layout=layout)
+        return survey.path(classes, None if budget is None else Budget(macs=budget))
+
+
+def interval(right: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share."""
+    z, share = 1.959964, right / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return max(0.0, middle - half), min(1.0, middle + half)

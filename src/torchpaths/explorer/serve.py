@@ -1,0 +1,194 @@
+"""The page with its model: a small HTTP server, on this machine alone unless told otherwise.
+
+    GET  api/survey                    the document, with pictures of the run's set
+    GET  api/openness?site=            a site's shares, bytes [class, unit]
+    POST api/run {image | upload, path}     units open, MACs, scores and top 5 of one image
+    POST api/upload                    an image; its path and id
+    GET  api/accuracy?path=&label=     events that grow surer
+    GET  api/time?path=                an event
+    POST api/cut {classes, budget}     numbers, id; then GET api/cut/ID.zip
+
+A path is a character for each unit: 0, 1, or - for what decides itself. Errors are ``{error, remedy}`` with a 4xx.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from fastapi import FastAPI, Request, Response, UploadFile
+from fastapi.responses import JSONResponse, StreamingResponse
+from numpy.typing import NDArray
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from torchpaths import errors
+from torchpaths.data.decode import Form
+from torchpaths.explorer.answers import Answers
+from torchpaths.explorer.bundle import page_file
+from torchpaths.explorer.cutting import cut
+from torchpaths.explorer.packing import bytes_of
+from torchpaths.explorer.pictures import thumb
+from torchpaths.explorer.uploads import MOST_BYTES, upload_pixels
+
+POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'"
+KEPT = 32
+"""Uploads and cuts that are remembered; older ones are let go."""
+
+_TOLD = (
+    errors.PathError,
+    errors.BudgetError,
+    errors.RouteError,
+    errors.DataError,
+    errors.MeasureError,
+    errors.RunError,
+)
+_FILES = {"js": "text/javascript", "css": "text/css", "html": "text/html"}
+
+
+class Kept(OrderedDict[str, Any]):
+    """What was made last, by ids that cannot be guessed."""
+
+    def keep(self, value: Any) -> str:
+        """Remember a value; returns its id."""
+        key = secrets.token_urlsafe(9)
+        self[key] = value
+        while len(self) > KEPT:
+            self.popitem(last=False)
+        return key
+
+
+def told(error: Exception) -> dict[str, str]:
+    """An error as what was wrong, and what to do about it."""
+    what, _, remedy = str(error).partition("; ")
+    return {"error": what, "remedy": remedy}
+
+
+def app_of(answers: Answers, document: dict[str, Any], host: str = "127.0.0.1") -> FastAPI:
+    """The server of one model and the document of its survey.
+
+    Args:
+        answers: the model.
+        document: what the page reads.
+        host: where it is served. On this machine alone it answers to this machine's names only, so that no page of
+            another site whose name was pointed here reaches it.
+    """
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(GZipMiddleware, minimum_size=1000)
+    here = ["127.0.0.1", "localhost", "[::1]"]
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=here if host in here else ["*"])
+    uploads, cuts = Kept(), Kept()
+    channels, height, width = answers.net.example_shape
+    recipe = answers.run.recipe
+    crop, bicubic = recipe.crop or 1.0, bool(recipe.bicubic)
+    form = Form(height, width, channels, scale=True, drop_colour=True, crop=crop, bicubic=bicubic)
+
+    for kind in _TOLD:
+        app.add_exception_handler(kind, lambda _, error: JSONResponse(told(error), 422))
+
+    @app.middleware("http")
+    async def guarded(request: Request, call_next: Callable[[Request], Any]) -> Response:
+        origin = request.headers.get("origin")
+        if origin is not None and origin.split("://")[-1] != request.headers.get("host"):
+            return JSONResponse({"error": "a page of another site asked", "remedy": "open this one's own"}, 403)
+        length = request.headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > MOST_BYTES + 100_000:
+            return JSONResponse(told(errors.DataError("more than 20 MB were sent; make the image smaller")), 413)
+        response: Response = await call_next(request)
+        response.headers["content-security-policy"] = POLICY
+        response.headers["x-content-type-options"] = "nosniff"
+        return response
+
+    @app.get("/")
+    def page() -> Response:
+        return Response(page_file("index.html"), media_type="text/html")
+
+    @app.get("/{name}.{ending}")
+    def file(name: str, ending: str) -> Response:
+        if ending not in _FILES or not name.isalpha():
+            return JSONResponse({"error": f"no {name}.{ending} here", "remedy": "open /"}, 404)
+        try:
+            return Response(page_file(f"{name}.{ending}"), media_type=_FILES[ending])
+        except FileNotFoundError:
+            return JSONResponse({"error": f"no {name}.{ending} here", "remedy": "open /"}, 404)
+
+    @app.get("/api/health")
+    def health() -> dict[str, bool]:
+        return {"well": True}
+
+    @app.get("/api/survey")
+    def survey() -> JSONResponse:
+        return JSONResponse(document)
+
+    @app.get("/api/openness")
+    def openness(site: str) -> Response:
+        found = next((s for s in document["sites"] if s["name"] == site), None)
+        if found is None:
+            raise errors.DataError(f"no site {site!r} in this survey; {errors.near(site, answers.layout.sites)}")
+        shares = answers.survey.openness[:, found["start"] : found["start"] + found["units"]]
+        return Response(bytes_of(shares).tobytes(), media_type="application/octet-stream")
+
+    @app.post("/api/run")
+    def run(asked: dict[str, Any]) -> dict[str, Any]:
+        return answers.seen(pixels_of(asked), answers.units(str(asked.get("path", ""))))
+
+    def pixels_of(asked: dict[str, Any]) -> NDArray[np.uint8]:
+        if asked.get("upload") is not None:
+            if asked["upload"] not in uploads:
+                raise errors.DataError("this upload is no longer here; upload the image again.")
+            kept: NDArray[np.uint8] = uploads[asked["upload"]]
+            return kept
+        number = asked.get("image")
+        if not isinstance(number, int) or not 0 <= number < len(answers.images):
+            raise errors.DataError(f"no image {number!r}; give a number from 0 to {len(answers.images) - 1}.")
+        [pixels] = answers.images.read([number])
+        return np.asarray(pixels)
+
+    @app.post("/api/upload")
+    def upload(file: UploadFile) -> dict[str, Any]:
+        pixels = upload_pixels(file.file.read(MOST_BYTES + 1), form)
+        free = [-1] * len(answers.layout.units)
+        return {**answers.seen(pixels, free), "id": uploads.keep(pixels), "thumb": thumb(pixels)}
+
+    @app.get("/api/accuracy")
+    def accuracy(path: str, label: int | None = None) -> StreamingResponse:
+        return events(answers.accuracy(answers.units(path), label))
+
+    @app.get("/api/time")
+    def time(path: str) -> StreamingResponse:
+        units = answers.units(path)
+        return events(answers.time(units) for _ in range(1))
+
+    @app.post("/api/cut")
+    def cut_out(asked: dict[str, Any]) -> dict[str, Any]:
+        classes, budget = asked.get("classes"), asked.get("budget")
+        if not isinstance(classes, list) or not all(isinstance(c, int) for c in classes):
+            raise errors.DataError("no classes were named; give their numbers.")
+        macs = budget.get("value") if isinstance(budget, dict) and budget.get("by") == "macs" else None
+        numbers, data = cut(answers, classes, macs)
+        return {**numbers, "id": cuts.keep(data)}
+
+    @app.get("/api/cut/{key}.zip")
+    def zipped(key: str) -> Response:
+        if key not in cuts:
+            raise errors.DataError("this cut is no longer here; cut it again.")
+        return Response(cuts[key], media_type="application/zip")
+
+    return app
+
+
+def events(found: Iterator[dict[str, Any]]) -> StreamingResponse:
+    """Values as server-sent events; an error is the last of them."""
+
+    def lines() -> Iterator[str]:
+        try:
+            for value in found:
+                yield f"data: {json.dumps(value)}\n\n"
+        except _TOLD as error:
+            yield f"data: {json.dumps({**told(error), 'done': True})}\n\n"
+
+    return StreamingResponse(lines(), media_type="text/event-stream")
