@@ -30,7 +30,19 @@ WORDS = (
     "junction",
     "routed",
 )
-ANALYSIS = ("surveys", "fronts", "meter", "skips", "cuts", "exports", "depth", "decoding", "filtering")
+ANALYSIS = (
+    "surveys",
+    "fronts",
+    "meter",
+    "skips",
+    "cuts",
+    "exports",
+    "depth",
+    "decoding",
+    "filtering",
+    "attacks",
+    "trust",
+)
 
 
 def modules() -> dict[str, pathlib.Path]:

@@ -128,6 +128,11 @@ class Decider(nn.Module, ABC):
         made: Decision = self(features)
         return made
 
+    def soft(self, score: Tensor) -> Tensor:
+        """How far units are open by their scores ``[batch, unit]``, in [0, 1]: what a hard decision, which has no
+        gradient, takes the gradient of (straight-through estimator)."""
+        return torch.sigmoid(score - self.threshold)
+
     def perceptron(self) -> Perceptron:
         """The score in evaluation as a perceptron, for deciders that decide by score.
 

@@ -160,6 +160,10 @@ class FilterGate(Decider):
         drawn = torch.randint(filters, (filters // 2,), device=score.device)
         return torch.zeros(1, filters, dtype=torch.bool, device=score.device).index_fill(1, drawn, True)
 
+    def soft(self, score: Tensor) -> Tensor:
+        """See `Decider.soft`: the saturating sigmoid (eq. 4)."""
+        return (1.2 * torch.sigmoid(score - self.threshold) - 0.1).clamp(0, 1)
+
     def perceptron(self) -> Perceptron:
         """Its score in evaluation, before the best one is lifted, in float32 whatever the weights are in."""
         first, first_bias = plain_weights(self.fc1)

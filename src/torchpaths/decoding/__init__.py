@@ -14,12 +14,14 @@ calibration.
 """
 
 from torchpaths.decoding.binary import Classifiers, Quality, Scores, best_threshold, class_scores, classifiers
-from torchpaths.decoding.calibration import Calibration, Reliability, Scaling, calibrate, fit, reliability
+from torchpaths.decoding.calibration import Calibration, calibrate
 from torchpaths.decoding.early import Early, early
 from torchpaths.decoding.readings import Readings, read
 from torchpaths.decoding.removal import Removal, removal
 from torchpaths.decoding.report import decode_report
 from torchpaths.decoding.words import class_path
+from torchpaths.trust.reliability import Reliability, reliability
+from torchpaths.trust.temperature import Scaling, fit
 
 __all__ = [
     "Calibration",

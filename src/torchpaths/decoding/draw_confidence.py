@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from torchpaths.decoding.calibration import BINS, Calibration
+from torchpaths.decoding.calibration import Calibration
 from torchpaths.decoding.early import Early
 from torchpaths.surveys.figures.style import (
     ACCENT,
@@ -27,6 +27,7 @@ from torchpaths.surveys.figures.style import (
     styled,
     text_width,
 )
+from torchpaths.trust.reliability import BINS
 
 WAYS = {"unscaled": "as it is", "temperature": "one temperature", "decoders": "with early decoders"}
 

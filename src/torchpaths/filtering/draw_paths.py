@@ -41,7 +41,9 @@ def _choose(count: int) -> list[int]:
 
 
 @styled
-def draw_class_paths(paths: ClassPaths, classes: Sequence[str], title: str, *, dynamic: bool = True) -> Figure:
+def draw_class_paths(
+    paths: ClassPaths, classes: Sequence[str], title: str, *, dynamic: bool = True, unit: str = "filter"
+) -> Figure:
     """A panel for each class: layers from left to right, their filters from top to bottom, the darker the more of its
     images open a filter (figures 4 and 9).
 
@@ -50,6 +52,7 @@ def draw_class_paths(paths: ClassPaths, classes: Sequence[str], title: str, *, d
         classes: names.
         title: of the network and data.
         dynamic: leave out filters that are active or silent, as the paper does; layers without dynamic ones too.
+        unit: what a filter is called, where paths are made of other units.
 
     Raises:
         DataError: if there is nothing to draw.
@@ -59,20 +62,25 @@ def draw_class_paths(paths: ClassPaths, classes: Sequence[str], title: str, *, d
         masks = paths.states.dynamic
         shares = {name: values[:, masks[name].numpy()] for name, values in shares.items() if bool(masks[name].any())}
     if not shares:
-        raise DataError("no filter is open for some images only, so classes' paths do not differ; draw them whole.")
+        raise DataError(f"no {unit} is open for some images only, so classes' paths do not differ; draw them whole.")
     counts = {c: float(np.nansum([n[c] for n in paths.open_filters.values()])) for c in range(len(classes))}
     rows = [
-        (f"{shorten(classes[c], 18)}\n{counts[c]:,.0f} filters", [values[c] for values in shares.values()])
+        (f"{shorten(classes[c], 18)}\n{counts[c]:,.0f} {plural(unit)}", [values[c] for values in shares.values()])
         for c in _choose(len(classes))
     ]
     note = (
-        "one column a layer, one cell a filter"
-        + ("; filters always or never open are left out" if dynamic else "")
-        + "; number: filters an image opens, mean"
+        f"one column a layer, one cell a {unit}"
+        + (f"; {plural(unit)} always or never open are left out" if dynamic else "")
+        + f"; number: {plural(unit)} an image opens, mean"
     )
     return _panels(
-        rows, list(shares), f"Paths of classes: {title}", note, "images of the class that open the filter, %"
+        rows, list(shares), f"Paths of classes: {title}", note, f"images of the class that open the {unit}, %"
     )
+
+
+def plural(unit: str) -> str:
+    """Several of a unit."""
+    return f"{unit}es" if unit.endswith("ch") else f"{unit}s"
 
 
 @styled
