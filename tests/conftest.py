@@ -12,6 +12,7 @@ FILES = {
     "test_allocator",
     "test_class_cuts",
     "test_cli",
+    "test_cli_attack",
     "test_cli_cut",
     "test_cli_decode",
     "test_cli_export",

@@ -26,6 +26,7 @@ VERBS = {
     "depths": "every depth of an adaptive-depth run: accuracy, MACs, norms and what its blocks look at",
     "decode": "what a coded run's branches, classes and early decoders are worth: numbers and figures",
     "filters": "which filters of a run open for what, what they see, what they tell of the class: numbers and figures",
+    "attack": "a run under FGSM, PGD and one who knows of paths; whether paths tell; calibration: numbers and figures",
     "front": "the menu of a trained run: sub-networks worth having, with accuracy, MACs and milliseconds",
     "measure": "MACs, time, gap and memory of a trained run beside the plain network, on this device",
     "codes": "codewords for classes: which units shall work for which class, as far apart as possible",

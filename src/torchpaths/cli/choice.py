@@ -146,7 +146,7 @@ def _kept(options: OfPath, opened: Run) -> tuple[int, ...] | None:
     names = [name.strip() for name in asked.split(",")]
     if not all(names):
         raise DataError(f"{asked!r}: names or numbers of classes, with commas between.")
-    named = tuple(_class(name, opened.classes) for name in names)
+    named = tuple(class_of(name, opened.classes) for name in names)
     kept = named if options.without is None else tuple(k for k in range(len(opened.classes)) if k not in named)
     if not kept:
         raise DataError(f"--without {asked}: no class is left; leave fewer out.")
@@ -159,7 +159,12 @@ def _labels(text: str, classes: tuple[str, ...]) -> list[int | str]:
     return [int(name) if name not in classes and name.isdecimal() else name for name in names]
 
 
-def _class(name: str, classes: tuple[str, ...]) -> int:
+def class_of(name: str, classes: tuple[str, ...]) -> int:
+    """The number of a class that is told by its name or number.
+
+    Raises:
+        DataError: for one that there is not.
+    """
     if classes.count(name) > 1:
         numbers = [str(i) for i, each in enumerate(classes) if each == name]
         raise DataError(f"several classes are called {name!r}; give the number, {' or '.join(numbers)}.")

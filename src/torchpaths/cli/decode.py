@@ -83,13 +83,14 @@ def run(arguments: list[str]) -> int:
         images = options.images(opened)
         train = images_for(opened, data=options.data, split="train", skip_corrupt=options.skip_corrupt)
         out = options.out or options.run
+        ood = None if options.ood is None else foreign_images(options.ood, options.skip_corrupt, opened, images)
         own = options.run / "plain"
         twin = own if options.twin is None and (own / "summary.json").is_file() else options.twin
         report = decode_report(
             opened.net,
             some_of(train, opened, options.train_images),
             some_of(images, opened, options.test_images),
-            None if options.ood is None else some_of(_foreign(options, opened, images), opened, options.test_images),
+            None if ood is None else some_of(ood, opened, options.test_images),
             None if twin is None else _twin(twin, opened, units),
             site=options.site,
             repeats=options.repeats,
@@ -137,20 +138,17 @@ def some_of(images: ImageSet, opened: Run, most: int | None) -> Loader | Part:
     return Part(shuffled, most)
 
 
-def _foreign(options: Options, opened: Run, images: ImageSet) -> ImageSet:
+def foreign_images(ood: pathlib.Path, skip_corrupt: bool, opened: Run, images: ImageSet) -> ImageSet:
     """The images out of distribution.
 
     Raises:
-        DataError: for images of another size or mode.
+        DataError: for images of another size or mode, or of the run's own classes.
     """
-    assert options.ood is not None
-    found = open_data(
-        options.ood, "test", options.skip_corrupt, opened.recipe.size, channels=3 if images.shape[2] == 3 else 1
-    )
+    found = open_data(ood, "test", skip_corrupt, opened.recipe.size, channels=3 if images.shape[2] == 3 else 1)
     if found.name == images.name or set(found.classes) == set(images.classes):
         raise DataError(
-            f"--ood {options.ood} has the classes of {images.name} itself, whose images are no strangers; give another "
-            "data set."
+            f"--ood {ood} has the classes of {images.name} itself, whose images are no strangers; give another data "
+            "set."
         )
     if found.shape != images.shape:
         raise DataError(
