@@ -1,0 +1,236 @@
+"""The record ``records/attacks``: networks of all four methods under attack on CIFAR-10, and what their paths tell.
+
+    python recipes/attacks.py --data DIR/cifar10 --foreign DIR/cifar100
+
+attacks networks of other records, each in five to ten minutes of one core; what is there already stays.
+``--filters RUN`` adds a run of `cifar10_gated_filters` (its record holds no weights); its norms' statistics are
+measured anew on training images first, as there.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import tyro
+from PIL import Image
+
+import torchpaths as tp
+from torchpaths.attacks import Plan, Sample, attack_report
+from torchpaths.data import Loader, open_data
+from torchpaths.files.write import write_json
+from torchpaths.train.evaluate import open_run
+from torchpaths.train.folder import Run, read_json
+from torchpaths.train.recipe import Json
+
+ROOT = pathlib.Path(__file__).resolve().parents[1] / "records"
+LEVELS = 255
+PLAN = Plan(
+    strengths=tuple(n / LEVELS for n in (0, 2, 4, 8, 12)),
+    detected=(2 / LEVELS, 4 / LEVELS, 8 / LEVELS),
+    strength=8 / LEVELS,
+    steps=10,
+    mimics=64,
+    weights=(0.1, 10.0),
+)
+TRAIN, TEST = 2500, 500
+FIGURES = {
+    "gated": ("attack-accuracy", "attack-detection", "attack-rates", "attack-crossing"),
+    "filters": ("attack-crossing", "attack-paths-to"),
+    "coded": ("attack-detection",),
+    "depth": ("asked-again",),
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One network.
+
+    Attributes:
+        label: in tables.
+        run: its folder in the records; None for one that is given.
+        plain: its plain twin's.
+    """
+
+    label: str
+    run: str | None
+    plain: str | None
+
+
+ENTRIES = {
+    "depth": Entry("adaptive depth, ResNet-20", "cifar10_anytime/adaptive", "cifar10_anytime/plain"),
+    "gated": Entry("gated blocks, ResNet-56, target 0.7", "cifar10_resnet56/gated-0.7", "cifar10_resnet56/plain"),
+    "coded": Entry("coded, ResNeXt-20", "cifar10_coded_paths/running/coded", "cifar10_coded_paths/running/plain"),
+    "filters": Entry("gated filters, ResNet-56", None, None),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to attack.
+
+    Attributes:
+        data: folder with CIFAR-10's train.parquet and test.parquet.
+        foreign: one with CIFAR-100's.
+        filters: a run of gated filters.
+        only: of the networks, these.
+        record: where the record goes.
+    """
+
+    data: pathlib.Path
+    foreign: pathlib.Path
+    filters: pathlib.Path | None = None
+    only: tuple[str, ...] = tuple(ENTRIES)
+    record: pathlib.Path = ROOT / "attacks"
+
+
+def main(options: Options) -> None:
+    for name in options.only:
+        entry = ENTRIES[name]
+        folder = options.filters if entry.run is None else ROOT / entry.run
+        if folder is not None and not (options.record / f"{name}.json").is_file():
+            attack(name, folder, None if entry.plain is None else ROOT / entry.plain, options)
+    found = {n: read_json(options.record / f"{n}.json") for n in ENTRIES if (options.record / f"{n}.json").is_file()}
+    (options.record / "README.md").write_text("\n".join(readme(found)))
+
+
+def attack(name: str, folder: pathlib.Path, plain: pathlib.Path | None, options: Options) -> None:
+    """One network's report and figures."""
+    run, twin = open_run(folder), None if plain is None else open_run(plain).net
+    for net in (run.net, twin):  # a fifth less time
+        if net is not None:
+            net.to(memory_format=torch.channels_last)
+    train, test = (open_data(options.data, split) for split in ("train", "test"))
+    if name == "filters":
+        tp.update_bn(run.net, normalised(run, train))
+    start = time.process_time()
+    with tempfile.TemporaryDirectory() as drawn:
+        report = attack_report(
+            run.net,
+            Sample.of(train, TRAIN),
+            Sample.of(test, TEST),
+            run.mean,
+            run.std,
+            plain=twin,
+            foreign=Sample.of(open_data(options.foreign, "test"), TEST),
+            others={} if run.recipe.method is None else run.recipe.method.paths(run.net),
+            plan=PLAN,
+            classes=run.classes,
+            title=f"{run.recipe.model} on CIFAR-10",
+            folder=drawn,
+            tell=lambda text: print(f"{name}: {text}", flush=True),
+        )
+        report.pop("files")
+        report |= {"seconds": time.process_time() - start, "torch": torch.__version__}
+        for figure in FIGURES[name]:
+            shrink(pathlib.Path(drawn) / f"{figure}.png", options.record / f"{name}-{figure}.png")
+    write_json(options.record / f"{name}.json", report)
+
+
+def normalised(run: Run, images: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """5,000 training images in ten batches, augmented as in training."""
+    loader = Loader(
+        images, 500, augment=run.recipe.augment, shuffle=True, mean=run.mean, std=run.std, side=run.recipe.size
+    )
+    for number, batch in enumerate(loader):
+        if number == 10:
+            return
+        yield batch
+
+
+def shrink(file: pathlib.Path, to: pathlib.Path) -> None:
+    """A figure in fewer pixels and colours."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.open(file).convert("RGB")
+    small = image.resize((round(image.width * 0.6), round(image.height * 0.6)), Image.Resampling.LANCZOS)
+    small.quantize(48).save(to, optimize=True)
+
+
+def readme(found: dict[str, Json]) -> list[str]:
+    """The record's page: a part for each network."""
+    first = next(iter(found.values()))
+    plan = first["plan"]
+    weights = ", ".join(f"{weight:g}" for weight in plan["weights"])
+    lines = [
+        "# attacks",
+        "",
+        f"{first['images']['test']:,} test images of CIFAR-10, drawn by chance, under attack; what is common is learnt "
+        f"from {first['images']['train']:,} training images; one seed. FGSM; PGD of {plan['steps']} steps; an attacker "
+        f"who also matches a clean path of another class, {plan['mimic_steps']} steps, {plan['mimics']} images, "
+        f"weights {weights}, of which for each score the strongest is given. JPEG: quality 75, after the attack. In "
+        "brackets 95 % intervals. How: "
+        "[docs/attack.md](../../docs/attack.md).",
+    ]
+    for name, report in found.items():
+        lines += ["", f"## {ENTRIES[name].label}", "", *accuracies(report), "", *detections(report), *trust(report)]
+        lines += [line for figure in FIGURES[name] for line in ("", f"![{figure}]({name}-{figure}.png)")]
+    return [*lines, ""]
+
+
+def accuracies(report: Json) -> list[str]:
+    """Accuracy against strength."""
+    strengths = [row["strength"] for row in report["curves"][0]["as_attacked"]]
+    lines = [f"| accuracy under FGSM | {' | '.join(strengths)} |", f"|---|{'---|' * len(strengths)}"]
+    for found in report["curves"]:
+        for what, key in (("", "as_attacked"), (", JPEG", "jpeg")):
+            if key in found:
+                lines.append(f"| {found['name']}{what} | {' | '.join(map(share, found[key]))} |")
+    return lines
+
+
+def share(row: Json) -> str:
+    low, high = row["interval"]
+    return f"{row['accuracy']:.1%} ({100 * low:.0f} to {100 * high:.0f})"
+
+
+def detections(report: Json) -> list[str]:
+    """AUROC and FPR95 of every score for every attack, the strongest of those who match paths."""
+    rows = list(report["detection"])
+    if report["strongest"]:
+        mimics = {row["name"]: row for row in report["mimicry"]}
+        scores = {score: mimics[name]["scores"][score] for score, name in report["strongest"].items()}
+        fooled = max(row["fooled"] for row in report["mimicry"])
+        images = report["mimicry"][0]["images"]
+        rows.append({"name": "matched path, the strongest", "fooled": fooled, "images": images, "scores": scores})
+    names = list(dict.fromkeys(score for row in rows for score in row["scores"]))
+    lines = [f"| AUROC, FPR95 | fooled | {' | '.join(names)} |", f"|---|---|{'---|' * len(names)}"]
+    for row in rows:
+        cells = [told(row["scores"][name]) if name in row["scores"] else "" for name in names]
+        lines.append(f"| {row['name']} | {row['fooled']} of {row['images']} | {' | '.join(cells)} |")
+    return lines
+
+
+def told(score: Json) -> str:
+    low, high = score["auroc_interval"]
+    return f"{score['auroc']:.2f} ({low:.2f} to {high:.2f}), {score['fpr95']:.0%}"
+
+
+def trust(report: Json) -> list[str]:
+    """Calibration, and asking again."""
+    lines = []
+    for title, key, ways in (
+        ("budget", "by_budget", {"unscaled": "as it is", "first": "first's temperature", "own": "own temperature"}),
+        ("paths", "by_path", {"unscaled": "as it is", "one": "one temperature", "path": "temperature by path"}),
+    ):
+        if report[key]:
+            lines += ["", f"| {title} | images | accuracy | {' | '.join(f'ECE, {way}' for way in ways.values())} |"]
+            lines += [f"|---|---|---|{'---|' * len(ways)}"]
+            for row in report[key]:
+                errors = " | ".join(f"{row[way]['ece']:.1%}" for way in ways)
+                lines.append(f"| {row['name']} | {row['images']} | {row['accuracy']:.1%} | {errors} |")
+    if report["selective"]:
+        gains = ", ".join(f"{name} {100 * found['gain']:+.2f}" for name, found in report["selective"].items())
+        lines += [
+            "",
+            f"Asking suspicious images again at the largest budget, points of accuracy above chance: {gains}.",
+        ]
+    return lines
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
