@@ -2,13 +2,14 @@
 
     python recipes/attacks.py --data DIR/cifar10 --foreign DIR/cifar100
 
-attacks networks of other records, each in five to ten minutes of one core; what is there already stays.
+attacks networks of other records, each in about twenty minutes of one core; what is there already stays.
 ``--filters RUN`` adds a run of `cifar10_gated_filters` (its record holds no weights); its norms' statistics are
 measured anew on training images first, as there.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import tempfile
 import time
@@ -35,10 +36,8 @@ PLAN = Plan(
     detected=(2 / LEVELS, 4 / LEVELS, 8 / LEVELS),
     strength=8 / LEVELS,
     steps=10,
-    mimics=64,
     weights=(0.1, 10.0),
 )
-TRAIN, TEST = 2500, 500
 FIGURES = {
     "gated": ("attack-accuracy", "attack-detection", "attack-rates", "attack-crossing"),
     "filters": ("attack-crossing", "attack-paths-to"),
@@ -79,6 +78,9 @@ class Options:
         foreign: one with CIFAR-100's.
         filters: a run of gated filters.
         only: of the networks, these.
+        train: training images, from which is learnt what is common.
+        test: images to attack.
+        mimics: of them, for the attacker who matches paths.
         record: where the record goes.
     """
 
@@ -86,6 +88,9 @@ class Options:
     foreign: pathlib.Path
     filters: pathlib.Path | None = None
     only: tuple[str, ...] = tuple(ENTRIES)
+    train: int = 5000
+    test: int = 1000
+    mimics: int = 200
     record: pathlib.Path = ROOT / "attacks"
 
 
@@ -112,14 +117,14 @@ def attack(name: str, folder: pathlib.Path, plain: pathlib.Path | None, options:
     with tempfile.TemporaryDirectory() as drawn:
         report = attack_report(
             run.net,
-            Sample.of(train, TRAIN),
-            Sample.of(test, TEST),
+            Sample.of(train, options.train),
+            Sample.of(test, options.test),
             run.mean,
             run.std,
             plain=twin,
-            foreign=Sample.of(open_data(options.foreign, "test"), TEST),
+            foreign=Sample.of(open_data(options.foreign, "test"), options.test),
             others={} if run.recipe.method is None else run.recipe.method.paths(run.net),
-            plan=PLAN,
+            plan=dataclasses.replace(PLAN, mimics=options.mimics),
             classes=run.classes,
             title=f"{run.recipe.model} on CIFAR-10",
             folder=drawn,

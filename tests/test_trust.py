@@ -86,14 +86,27 @@ def test_distance_is_to_the_paths_of_the_predicted_class() -> None:
 
 
 def test_likelihood_is_a_coin_for_each_gate_and_a_normal_for_each_energy() -> None:
-    known = Known.of(answered(SCORES[[0] * 8], marks=[[1, 0]] * 8))
-    seen = answered(SCORES[[0]], marks=[[1, 1]])
-    assert np.allclose(known.likelihood(seen), [-np.log(9 / 10) - np.log(1 / 10)])
+    known = Known.of(answered(SCORES[[0] * 4 + [1] * 4], marks=[[1, 0]] * 6 + [[1, 1]] * 2))
+    seen = answered(SCORES[[0, 1]], marks=[[1, 1], [1, 1]])
+    rates = np.array([8.5, 2.5]) / 9
+    wanted = [
+        -np.log((4 + rates[0]) / 5) - np.log(rates[1] / 5),
+        -np.log((4 + rates[0]) / 5) - np.log((2 + rates[1]) / 5),
+    ]
+    assert np.allclose(known.likelihood(seen), wanted)
     energies = np.array([[0.5], [1.0], [1.5]])
     known = Known.of(answered(SCORES[[0] * 3], marks=energies, hard=False))
     spread = energies.std()
     wanted = 0.5 * (1 / spread) ** 2 + np.log(spread) + 0.5 * np.log(2 * np.pi)
     assert np.allclose(known.likelihood(answered(SCORES[[0]], marks=[[2.0]], hard=False)), wanted)
+
+
+def test_a_class_of_few_images_is_as_sure_of_what_is_always_open() -> None:
+    always = np.ones((103, 1000))
+    known = Known.of(answered(SCORES[[0] * 100 + [1] * 3], marks=always))
+    common, few = known.likelihood(answered(SCORES[[0, 1]], marks=always[:2]))
+    assert few == pytest.approx(common, abs=5)
+    assert few < 10, "of a thousand units"
 
 
 def test_a_class_for_which_no_training_image_was_taken_is_as_suspicious_as_can_be() -> None:

@@ -11,8 +11,7 @@
 
 The first three need training images, and no attacked ones. An image that is taken for a class for which no training
 image was is as suspicious as can be. Marks that are the same for all training images of a class say much when an image
-has another: their likelihood is bounded by a prior of one image of each kind (hard marks) or by a least spread
-(energies).
+has another: their likelihood is bounded by a prior (hard marks) or by a least spread (energies).
 """
 
 from __future__ import annotations
@@ -30,6 +29,9 @@ from torchpaths.trust.answers import Answers, Floats, Ints
 
 NEAREST = 5
 """Training paths whose distance is averaged."""
+PRIOR = 1.0
+"""Images that each class is taken to have had besides its own, which open a unit as often as all classes do: so that a
+class of few images is no less sure of what is always open."""
 LEAST = 0.02
 """Least standard deviation of an energy, of which the mean is 1."""
 AT_ONCE = 2**24
@@ -67,7 +69,8 @@ class Known:
         images = np.bincount(train.predicted, minlength=classes).astype(np.float64)
         sums = np.stack([marks[train.predicted == c].sum(0) for c in range(classes)])
         whole = np.maximum(images, 1)[:, None]
-        means = np.where(hard, (sums + 1) / (images[:, None] + 2), sums / whole)
+        rates = (marks.sum(0) + 0.5) / (len(marks) + 1)
+        means = np.where(hard, (sums + PRIOR * rates) / (images[:, None] + PRIOR), sums / whole)
         squares = np.stack([np.square(marks[train.predicted == c] - means[c]).sum(0) for c in range(classes)])
         spread = np.where(hard, 1.0, np.maximum(marks.std(0), LEAST))
         counts = Counter(row.tobytes() for row in np.packbits(train.bits, axis=1))
