@@ -21,9 +21,9 @@ from torchpaths.path import Path
 from torchpaths.routed import Routed
 from torchpaths.surveys.figures import save
 from torchpaths.surveys.stages import noun
-from torchpaths.trust.answers import Answers, Floats
+from torchpaths.trust.answers import Answers
 from torchpaths.trust.calibration import by_budget, by_path
-from torchpaths.trust.detectors import Known, suspicion
+from torchpaths.trust.detectors import Known, by_score, suspicion
 from torchpaths.trust.draw import draw_calibration, draw_escalations
 from torchpaths.trust.selective import escalations
 
@@ -99,7 +99,7 @@ def attack_report(
     common = by_path(known, clean, seed=plan.seed) if clean.sites else []
     ladder = sorted(budgets.values(), key=lambda seen: float(seen.macs.mean()))
     cheap, dear = ladder[0], ladder[-1]
-    first = calm if cheap is clean else suspicion(known, cheap) if cheap.sites == clean.sites else _by_score(cheap)
+    first = calm if cheap is clean else by_score(cheap)  # of the other budgets' paths nothing is known
     asked_again = escalations(cheap, dear, first) if len(ladder) > 1 else {}
     report: dict[str, Any] = {
         "schema": SCHEMA,
@@ -164,8 +164,3 @@ def _worst(mimics: Mapping[str, Row], strength: str) -> Row:
     images = next(iter(mimics.values())).images
     fooled = max(row.fooled for row in mimics.values())
     return Row(f"matched path {strength}, the strongest", images, fooled, scores, unnoticed)
-
-
-def _by_score(seen: Answers) -> dict[str, Floats]:
-    """The scores of suspicion that need no path."""
-    return {"softmax": 1 - seen.probabilities.max(1)}

@@ -65,19 +65,18 @@ def curves_of(
     plan: Plan,
     tell: Callable[[str], None],
 ) -> list[Curve]:
-    named: dict[str, Pixels] = {"paths": pixels}
+    named: dict[str, tuple[Pixels, int | None]] = {"paths": (pixels, plan.quality)}
     drawn = drawing(net)
     if drawn is not None:
-        named["paths, gates draw"] = Pixels(drawn, mean, std, path=path, gradient=plan.gradient)
+        named["paths, gates draw"] = Pixels(drawn, mean, std, path=path, gradient=plan.gradient), plan.quality
     if pixels.gated:
         other: Way = "around" if plan.gradient == "through" else "through"
-        named[f"paths, {other} the gates"] = Pixels(net, mean, std, path=path, gradient=other)
+        named[f"paths, {other} the gates"] = Pixels(net, mean, std, path=path, gradient=other), None
     if plain is not None:
-        named["plain"] = Pixels(plain, mean, std)
+        named["plain"] = Pixels(plain, mean, std), plan.quality
     found = []
-    for name, one in named.items():
+    for name, (one, quality) in named.items():
         tell(f"curve: {name}")
-        quality = None if "around" in name or "through" in name else plan.quality
         found.append(curve(name, one, test.batches(plan.batch), plan.strengths, quality=quality, seed=plan.seed))
     return found
 

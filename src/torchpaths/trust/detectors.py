@@ -160,8 +160,13 @@ def suspicion(known: Known, seen: Answers, others: Sequence[Answers] = ()) -> di
         found |= {name: getattr(known, name)(seen) for name in BY_PATH}
     if others:
         found["depths"] = depths(seen, others)
+    return found | by_score(seen)
+
+
+def by_score(seen: Answers) -> dict[str, Floats]:
+    """The scores of suspicion that look at no path, name -> ``[image]``."""
     largest = 1 - seen.probabilities.max(1)
-    return found | {"softmax": largest, "energy": -logsumexp(seen.logits.astype(np.float64), axis=1)}
+    return {"softmax": largest, "energy": -logsumexp(seen.logits.astype(np.float64), axis=1)}
 
 
 def depths(seen: Answers, others: Sequence[Answers]) -> Floats:
