@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rich import box
 from rich.table import Table
-from torch import Tensor
 
 from torchpaths.cli import OK
 from torchpaths.cli.options import Draws, emit, parse, speaking
 from torchpaths.data import Loader
+from torchpaths.data.first import First
 from torchpaths.errors import DataError
 from torchpaths.fronts import Front, Profile, front
 from torchpaths.fronts.figure import draw_front
@@ -40,22 +39,6 @@ class Options(Draws):
     """Timed work for each point and batch."""
     seed: int = 0
     """Of the images drawn and of the order of runs."""
-
-
-@dataclass(frozen=True)
-class First:
-    """The first images of a loader."""
-
-    loader: Loader
-    count: int
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        left = self.count
-        for x, y in self.loader:
-            yield x[:left], y[:left]
-            left -= len(x)
-            if left <= 0:
-                return
 
 
 def run(arguments: list[str]) -> int:

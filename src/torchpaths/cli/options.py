@@ -68,7 +68,7 @@ class OfRun:
         self,
         *,
         inference: Inference | None = None,
-        keep_paths: bool = False,
+        keep_paths: bool | int = False,
         choice: Path | OperatingPoint | None = None,
     ) -> Surveyed:
         """The survey asked for, see `survey_run`."""

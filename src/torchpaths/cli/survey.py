@@ -5,13 +5,18 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from dataclasses import dataclass
+from typing import Annotated
+
+from tyro import conf
 
 from torchpaths.cli import OK
 from torchpaths.cli.options import Draws, emit, parse, speaking
 from torchpaths.cli.tables import beside_original, side_by_side
+from torchpaths.errors import DataError
 from torchpaths.surveys import gate_health
 from torchpaths.surveys.figures.style import drawn_as
-from torchpaths.train.evaluate import summary
+from torchpaths.train.columns import with_alone, with_front, with_gallery, with_times
+from torchpaths.train.evaluate import Surveyed, summary
 
 
 @dataclass(frozen=True)
@@ -22,18 +27,36 @@ class Options(Draws):
     """Folder for the figures, PNG and SVG; none are drawn without it."""
     out: pathlib.Path | None = None
     """Folder for survey.json and its arrays; the run folder by default."""
+    keep: int | None = None
+    """Keep the paths of so many images, drawn by their numbers, instead of all."""
+    alone: Annotated[bool, conf.FlagCreatePairsOff] = False
+    """Also shut each unit alone and count the accuracy lost; takes a pass for each unit."""
+    alone_images: int = 1000
+    """Over so many images of the set, drawn by the run's seed."""
+    gallery: Annotated[bool, conf.FlagCreatePairsOff] = False
+    """Also keep thumbnails of easy and hard images of each class and what the network makes of them; with --alone also
+    without each unit."""
+    times: Annotated[bool, conf.FlagCreatePairsOff] = False
+    """Also measure milliseconds beside the plain network, on this device."""
+    batch: int = 1
+    """Images in a batch for the times."""
 
 
 def run(arguments: list[str]) -> int:
     """Survey, save, draw and print. Returns the exit status, see `torchpaths.cli.main`."""
     options = parse(Options, arguments, "survey", "Which units of a run's network open for which classes.")
+    if options.keep is not None and options.keep < 1:
+        raise DataError(f"--keep {options.keep}: give how many images to keep, or leave it out for all.")
     with speaking(options.json) as console, drawn_as(options.style):
-        found = options.survey(keep_paths=True)
+        found = options.survey(keep_paths=True if options.keep is None else options.keep)
+        found, told = _more(found, options)
         file = found.survey.save(options.out or options.run)
         drawn = [] if options.figures is None else found.draw(options.figures)
         health = gate_health(found.survey)
         console.print(side_by_side([found.survey]))
         console.print("\n".join(health.rows()))
+        if told:
+            console.print(told, soft_wrap=True)
         if options.figures is not None and not drawn:
             console.print("no figures: this network takes one path for every image")
         if found.run.spec is not None:
@@ -42,6 +65,18 @@ def run(arguments: list[str]) -> int:
     if options.json:
         gates = {gate.unit: dataclasses.asdict(gate) for gate in health.gates}
         files = {"survey": str(file), "figures": [str(path) for path in drawn]}
-        told = {"gates": gates, "closed": list(health.closed), "warnings": health.told}
-        emit({"folder": str(options.run), **files, **summary(found.survey), **told})
+        warned = {"gates": gates, "closed": list(health.closed), "warnings": health.told}
+        emit({"folder": str(options.run), **files, **summary(found.survey), **warned})
     return OK
+
+
+def _more(found: Surveyed, options: Options) -> tuple[Surveyed, str]:
+    """What is asked for beside the counts, and what there is to say of it."""
+    found, told = with_front(found)
+    if options.alone:
+        found = with_alone(found, options.alone_images)
+    if options.gallery:
+        found = with_gallery(found, without=options.alone)
+    if options.times:
+        found = with_times(found, options.batch)
+    return found, told

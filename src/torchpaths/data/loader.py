@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from torchpaths.data import noise
@@ -122,6 +122,14 @@ class Loader:
         order = self._order(epoch)
         batches = (order[b * self.batch_size : (b + 1) * self.batch_size] for b in range(len(self)))
         return [np.array_split(batch, self.world)[self.rank] for batch in batches]
+
+    def some(self, numbers: ArrayLike) -> Batch:
+        """Images by number in the set, in that order, as batches give them.
+
+        Raises:
+            DataError: for a number out of range, or an image that cannot be read.
+        """
+        return self._prepare(self._epoch, np.asarray(numbers, np.int64))
 
     def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
         wanted = self.indices(epoch)[start:]

@@ -53,7 +53,7 @@ def survey_run(
     skip_corrupt: bool = False,
     weights: Weights = "final",
     inference: Inference | None = None,
-    keep_paths: bool = False,
+    keep_paths: bool | int = False,
     choice: Path | OperatingPoint | None = None,
 ) -> Surveyed:
     """Survey the network of a folder, on the GPU where there is one.
@@ -65,7 +65,7 @@ def survey_run(
         skip_corrupt: leave out images that cannot be decoded instead of raising.
         weights: which of the run's weights.
         inference: what its gates do instead of what the recipe says.
-        keep_paths: keep the path of every image, as the figure of easy and hard images needs.
+        keep_paths: keep the path of every image, or of so many, as the figure of easy and hard images needs.
         choice: along which path, or at which point of its front; None: as the network decides.
 
     Raises:

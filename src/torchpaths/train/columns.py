@@ -1,0 +1,96 @@
+"""What a run's survey holds beside its counts: units shut alone, images to look at, milliseconds, the run's front."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from torchpaths.data import Loader
+from torchpaths.data.first import First
+from torchpaths.errors import DataError
+from torchpaths.fronts import Front
+from torchpaths.fronts.points import Point
+from torchpaths.layout import Layout
+from torchpaths.meter import in_batches, measure
+from torchpaths.models.known import known
+from torchpaths.progress import telling
+from torchpaths.skips.network import skipping
+from torchpaths.surveys.alone import shut_alone
+from torchpaths.surveys.columns import FrontPoint, Times
+from torchpaths.surveys.gallery import easy_and_hard_images, gallery
+from torchpaths.train.evaluate import Surveyed
+
+BATCH = 256
+
+
+def with_alone(found: Surveyed, images: int) -> Surveyed:
+    """With the accuracy lost where each unit is shut alone, over so many images drawn by the run's seed.
+
+    Raises:
+        DataError: for less than one image.
+    """
+    if images < 1:
+        raise DataError(f"{images} images: what a unit is worth alone needs at least one.")
+    run = found.run
+    drawn = Loader(found.images, BATCH, shuffle=True, seed=run.recipe.seed, mean=run.mean, std=run.std)
+    alone = shut_alone(run.net, First(drawn, images), progress=True)
+    return _with(found, alone=alone)
+
+
+def with_gallery(found: Surveyed, without: bool = False) -> Surveyed:
+    """With images of each class that use few and many units; ``without``: also what they are taken for without each.
+
+    Raises:
+        DataError: for a survey that kept no images, or too many units to try each.
+    """
+    run, numbers = found.run, easy_and_hard_images(found.survey)
+    x, y = Loader(found.images, BATCH, mean=run.mean, std=run.std).some(numbers)
+    pixels = found.images.read(numbers)
+    with telling("gallery", without) as tell:
+        shown = gallery(run.net, numbers, x, y.tolist(), pixels, without=without, tell=tell)
+    return _with(found, gallery=shown)
+
+
+def with_times(found: Surveyed, batch: int) -> Surveyed:
+    """With milliseconds of a batch, beside the plain network, on the device and with the threads that there are.
+
+    Raises:
+        MeasureError: for a batch below 1, and other things that cannot be timed.
+    """
+    run = found.run
+    device = next(run.net.parameters()).device
+    size = min(max(16, batch), len(found.images))
+    x, _ = next(iter(Loader(found.images, size, shuffle=True, mean=run.mean, std=run.std, workers=0)))
+    against = None if run.spec is None else known(run.spec.source).make().to(device)
+    with telling("times") as tell:
+        tell(f"batch {batch}, beside the plain network")
+        row = measure(skipping(run.net), in_batches(x.to(device), batch), against=against)
+    interval = (row.gap.low, row.gap.high)
+    return _with(found, times=Times(row.setting, row.ms, row.plain_ms, row.gap.value, interval, row.warnings))
+
+
+def with_front(found: Surveyed) -> tuple[Surveyed, str]:
+    """With the menu of the run's front where there is one of this network, and why not where there is another."""
+    folder = found.run.folder
+    if not (folder / "front.json").is_file():
+        return found, ""
+    try:
+        front = Front.load(folder, found.run.net)
+    except DataError as error:
+        return found, f"front left out: {error}"
+    points = tuple(_point(point, front.layout) for point in front.points)
+    return _with(found, front=points, cloud=front.cloud), ""
+
+
+def _point(point: Point, layout: Layout) -> FrontPoint:
+    packed = None
+    if point.path is not None and point.fixed:
+        sites = ((point.path.get(site), len(units)) for site, units in layout.sites.items())
+        bits = [bit for choice, n in sites for bit in (choice if isinstance(choice, tuple) else (False,) * n)]
+        packed = np.packbits(np.array(bits, bool)).tobytes()
+    return FrontPoint(point.kind, packed, point.macs, point.accuracy, point.threshold, point.ms)
+
+
+def _with(found: Surveyed, **fields: object) -> Surveyed:
+    return dataclasses.replace(found, survey=dataclasses.replace(found.survey, **fields))  # type: ignore[arg-type]
