@@ -79,35 +79,44 @@ def run(arguments: list[str]) -> int:
     options = parse(Options, arguments, "decode", about)
     with speaking(options.json) as console, drawn_as(options.style):
         opened = options.open()
-        units = _units(opened)
-        images = options.images(opened)
-        train = images_for(opened, data=options.data, split="train", skip_corrupt=options.skip_corrupt)
         out = options.out or options.run
-        ood = None if options.ood is None else foreign_images(options.ood, options.skip_corrupt, opened, images)
-        own = options.run / "plain"
-        twin = own if options.twin is None and (own / "summary.json").is_file() else options.twin
-        report = decode_report(
-            opened.net,
-            some_of(train, opened, options.train_images),
-            some_of(images, opened, options.test_images),
-            None if ood is None else some_of(ood, opened, options.test_images),
-            None if twin is None else _twin(twin, opened, units),
-            site=options.site,
-            repeats=options.repeats,
-            seed=opened.recipe.seed,
-            classes=opened.classes,
-            title=f"{opened.recipe.model} on {images.name}",
-            folder=out / "figures",
-            progress=True,
-        )
+        found = report(options, opened, options.images(opened), out / "figures")
         file = out / "decode.json"
-        write_json(file, {name: value for name, value in report.items() if name != "files"})
-        for table in _tables(report):
+        write_json(file, {name: value for name, value in found.items() if name != "files"})
+        for table in _tables(found):
             console.print(table)
-        console.print("\n".join(f"wrote {written}" for written in (file, *report["files"])), soft_wrap=True)
+        console.print("\n".join(f"wrote {written}" for written in (file, *found["files"])), soft_wrap=True)
     if options.json:
-        emit({"folder": str(options.run), **report, "files": [str(file), *report["files"]]})
+        emit({"folder": str(options.run), **found, "files": [str(file), *found["files"]]})
     return OK
+
+
+def report(options: Options, opened: Run, images: ImageSet, figures: pathlib.Path) -> dict[str, Any]:
+    """All that ``decode.json`` says of a run, and under ``files`` the figures written into a folder.
+
+    Raises:
+        RunError: for a run without codewords, or a twin that is none.
+        DataError: for images that cannot be read, or other images that are no strangers.
+    """
+    units = _units(opened)
+    train = images_for(opened, data=options.data, split="train", skip_corrupt=options.skip_corrupt)
+    ood = None if options.ood is None else foreign_images(options.ood, options.skip_corrupt, opened, images)
+    own = options.run / "plain"
+    twin = own if options.twin is None and (own / "summary.json").is_file() else options.twin
+    return decode_report(
+        opened.net,
+        some_of(train, opened, options.train_images),
+        some_of(images, opened, options.test_images),
+        None if ood is None else some_of(ood, opened, options.test_images),
+        None if twin is None else _twin(twin, opened, units),
+        site=options.site,
+        repeats=options.repeats,
+        seed=opened.recipe.seed,
+        classes=opened.classes,
+        title=f"{opened.recipe.model} on {images.name}",
+        folder=figures,
+        progress=True,
+    )
 
 
 def _units(opened: Run) -> set[int]:

@@ -51,36 +51,45 @@ def run(arguments: list[str]) -> int:
     options = parse(Options, arguments, "depths", about)
     with speaking(options.json) as console, drawn_as(options.style):
         opened = options.open()
-        blocks = _blocks(opened.net)
-        if not blocks:
+        if not blocks_of(opened.net):
             raise RunError(f"the run {options.run} has no blocks that can be left out; train with AdaptiveDepth.")
         images = options.images(opened)
-        pixels = images.read([options.image])[0]  # says so if there is no such image, before anything is measured
-        found = depths(opened.net, Loader(images, 256, mean=opened.mean, std=opened.std), progress=True)
-        norms = _norms(opened.net)
-        twins = {"plain": options.plain, "plain, base": options.plain_base}
-        references = {n: read_accuracy(f) for n, f in twins.items() if f is not None}
-        title = f"{opened.recipe.model} on {images.name}"
-        answer = _answer(opened.net, found, norms, references)
+        found, answer, drawn = report(options, opened, images, options.run / "figures")
         write_json(options.run / "depths.json", answer)
-        files = [options.run / "depths.json"]
-        figures = options.run / "figures"
-        files += save(draw_depths(found, opened.net.layout.plain.macs, title, references), figures / "depths")
-        if norms:
-            files += save(draw_norms(norms, title), figures / "norms")
-        ends = {name: next(d.path for d in found if set(d.skip) == {f}) for name, f in ENDS.items()}
-        rows = _rows(opened, ends, options.plain, images, options.image, blocks)
-        name = images.classes[int(images.labels[options.image])]
-        maps = draw_maps(pixels, rows, blocks, f"{title}, a {name}")
-        files += save(maps, figures / "activation-maps")
-        console.print(_table(opened.net, found, references))
+        files = [options.run / "depths.json", *drawn]
+        console.print(_table(opened.net, found, answer["references"]))
         console.print("\n".join(f"wrote {file}" for file in files), soft_wrap=True)
     if options.json:
         emit({"folder": str(options.run), "files": [str(file) for file in files], **answer})
     return OK
 
 
-def _blocks(net: Routed) -> list[str]:
+def report(
+    options: Options, opened: Run, images: ImageSet, figures: pathlib.Path
+) -> tuple[tuple[Depth, ...], dict[str, Any], list[pathlib.Path]]:
+    """What each depth is worth, all that ``depths.json`` says, and the figures written into a folder.
+
+    Raises:
+        DataError: for an image that there is not.
+    """
+    blocks = blocks_of(opened.net)
+    pixels = images.read([options.image])[0]  # says so if there is no such image, before anything is measured
+    found = depths(opened.net, Loader(images, 256, mean=opened.mean, std=opened.std), progress=True)
+    norms = _norms(opened.net)
+    twins = {"plain": options.plain, "plain, base": options.plain_base}
+    references = {n: read_accuracy(f) for n, f in twins.items() if f is not None}
+    title = f"{opened.recipe.model} on {images.name}"
+    files = list(save(draw_depths(found, opened.net.layout.plain.macs, title, references), figures / "depths"))
+    if norms:
+        files += save(draw_norms(norms, title), figures / "norms")
+    ends = {name: next(d.path for d in found if set(d.skip) == {f}) for name, f in ENDS.items()}
+    rows = _rows(opened, ends, options.plain, images, options.image, blocks)
+    name = images.classes[int(images.labels[options.image])]
+    files += save(draw_maps(pixels, rows, blocks, f"{title}, a {name}"), figures / "activation-maps")
+    return found, _answer(opened.net, found, norms, references), files
+
+
+def blocks_of(net: Routed) -> list[str]:
     """The blocks of the stage with the most blocks to leave out; of equals, the last."""
     skipped = [name for name, junction in junctions(net.model) if isinstance(junction._place, Skippable)]
     if not skipped:

@@ -14,6 +14,7 @@ from torchpaths.cli import OK
 from torchpaths.cli.decode import some_of
 from torchpaths.cli.options import Draws, emit, parse, speaking
 from torchpaths.cli.tables import count
+from torchpaths.data import ImageSet
 from torchpaths.errors import RouteError, RunError
 from torchpaths.files.write import write_json
 from torchpaths.filtering import Trained, filter_report, filter_sites, head_weights, trained
@@ -60,42 +61,52 @@ def run(arguments: list[str]) -> int:
     with speaking(options.json) as console, drawn_as(options.style):
         opened = options.open()
         _check(opened.net, options.run)
-        twin = None if options.twin is None else _twin(options.twin, opened)
-        rows = [(folder, _weights(folder)) for folder in options.against]
-        images = options.images(opened)
-        train = images_for(opened, data=options.data, split="train", skip_corrupt=options.skip_corrupt)
         out = options.out or options.run
-        title = f"{opened.recipe.model} on {images.name}"
-        seed_evaluation(opened.recipe.seed, 0)  # for gates that draw in evaluation too
-        report = filter_report(
-            opened.net,
-            some_of(train, opened, options.train_images),
-            some_of(images, opened, options.test_images),
-            twin,
-            mixed=some_of(images, opened, max(options.embedded, 256)),
-            images=images if options.test_images is None else None,
-            heads=_heads(opened, options.weights),
-            site=options.site,
-            names=(options.run.name, "other" if options.twin is None else options.twin.name),
-            embedded=options.embedded,
-            seed=opened.recipe.seed,
-            classes=opened.classes,
-            title=title,
-            folder=out / "figures",
-            progress=True,
-        )
-        if rows:
-            found = ordered([_row(options, folder, w) for folder, w in [(options.run, _weights(options.run)), *rows]])
-            report["runs"] = [row.to_json() for row in found]
-            report["files"] += [str(f) for f in save(draw_runs(found, title), out / "figures" / "filter-runs")]
+        found = report(options, opened, options.images(opened), out / "figures")
         file = out / "filters.json"
-        write_json(file, {name: value for name, value in report.items() if name != "files"})
-        for table in _tables(report, next(iter(report["information"]))):
+        write_json(file, {name: value for name, value in found.items() if name != "files"})
+        for table in _tables(found, next(iter(found["information"]))):
             console.print(table)
-        console.print("\n".join(f"wrote {written}" for written in (file, *report["files"])), soft_wrap=True)
+        console.print("\n".join(f"wrote {written}" for written in (file, *found["files"])), soft_wrap=True)
     if options.json:
-        emit({"folder": str(options.run), **report, "files": [str(file), *report["files"]]})
+        emit({"folder": str(options.run), **found, "files": [str(file), *found["files"]]})
     return OK
+
+
+def report(options: Options, opened: Run, images: ImageSet, figures: pathlib.Path) -> dict[str, Any]:
+    """All that ``filters.json`` says of a run, and under ``files`` the figures written into a folder.
+
+    Raises:
+        RunError: for another run that cannot be compared with it.
+        DataError: for images that cannot be read.
+    """
+    twin = None if options.twin is None else _twin(options.twin, opened)
+    rows = [(folder, _weights(folder)) for folder in options.against]
+    train = images_for(opened, data=options.data, split="train", skip_corrupt=options.skip_corrupt)
+    title = f"{opened.recipe.model} on {images.name}"
+    seed_evaluation(opened.recipe.seed, 0)  # for gates that draw in evaluation too
+    report = filter_report(
+        opened.net,
+        some_of(train, opened, options.train_images),
+        some_of(images, opened, options.test_images),
+        twin,
+        mixed=some_of(images, opened, max(options.embedded, 256)),
+        images=images if options.test_images is None else None,
+        heads=_heads(opened, options.weights),
+        site=options.site,
+        names=(options.run.name, "other" if options.twin is None else options.twin.name),
+        embedded=options.embedded,
+        seed=opened.recipe.seed,
+        classes=opened.classes,
+        title=title,
+        folder=figures,
+        progress=True,
+    )
+    if rows:
+        found = ordered([_row(options, folder, w) for folder, w in [(options.run, _weights(options.run)), *rows]])
+        report["runs"] = [row.to_json() for row in found]
+        report["files"] += [str(f) for f in save(draw_runs(found, title), figures / "filter-runs")]
+    return report
 
 
 def _check(net: Routed, folder: pathlib.Path) -> None:

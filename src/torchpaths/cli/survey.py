@@ -10,6 +10,7 @@ from typing import Annotated
 from tyro import conf
 
 from torchpaths.cli import OK
+from torchpaths.cli.figures import draw
 from torchpaths.cli.options import Draws, emit, parse, speaking
 from torchpaths.cli.tables import beside_original, side_by_side
 from torchpaths.errors import DataError
@@ -51,12 +52,13 @@ def run(arguments: list[str]) -> int:
         found = options.survey(keep_paths=True if options.keep is None else options.keep)
         found, told = _more(found, options)
         file = found.survey.save(options.out or options.run)
-        drawn = [] if options.figures is None else found.draw(options.figures)
+        drawn, left = ([], []) if options.figures is None else draw(found, options, options.figures)
+        told += left
         health = gate_health(found.survey)
         console.print(side_by_side([found.survey]))
         console.print("\n".join(health.rows()))
         if told:
-            console.print(told, soft_wrap=True)
+            console.print("\n".join(told), soft_wrap=True)
         if options.figures is not None and not drawn:
             console.print("no figures: this network takes one path for every image")
         if found.run.spec is not None:
@@ -70,7 +72,7 @@ def run(arguments: list[str]) -> int:
     return OK
 
 
-def _more(found: Surveyed, options: Options) -> tuple[Surveyed, str]:
+def _more(found: Surveyed, options: Options) -> tuple[Surveyed, list[str]]:
     """What is asked for beside the counts, and what there is to say of it."""
     found, told = with_front(found)
     if options.alone:
@@ -79,4 +81,4 @@ def _more(found: Surveyed, options: Options) -> tuple[Surveyed, str]:
         found = with_gallery(found, without=options.alone)
     if options.times:
         found = with_times(found, options.batch)
-    return found, told
+    return found, [told] if told else []

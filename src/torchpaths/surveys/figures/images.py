@@ -65,7 +65,8 @@ def easy_and_hard(
         )
     if len(images) != survey.images.sum() or samples.numbers.max(initial=0) >= len(images):
         raise DataError(f"{len(images)} images for a survey of {survey.images.sum()}; give the data it was made from.")
-    rows = _classes(survey, classes)
+    kept = set(samples.labels.tolist())
+    rows = [c for c in _classes(survey, classes) if c in kept]
     executed = samples.opened(len(survey.layout.units)).sum(1)
     # Equal counts: the cheaper image first, then the earlier, so that the picture does not depend on sorting.
     order = np.lexsort((np.arange(len(executed)), samples.macs, executed))
