@@ -380,3 +380,18 @@ def test_a_server_that_goes_leaves_saved_numbers_and_says_so(answers: Answers, d
         gone = False
         shown.page.wait_for_selector("#ledger:not(.stale)", timeout=10_000)
         shown.close()
+
+
+def test_times_are_asked_for_by_several_threads_and_the_server_lives(client: TestClient, answers: Answers) -> None:
+    found: list[float] = []
+
+    def ask(unit: int) -> None:
+        found.extend(event["value"] for event in events(client, f"/api/time?path={alone(answers, unit)}"))
+
+    threads = [threading.Thread(target=ask, args=(unit,)) for unit in (0, 1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 3
+    assert min(found) > 0

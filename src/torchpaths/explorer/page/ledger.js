@@ -56,7 +56,7 @@ export function drawLedger(root, model, state, found, live) {
   const parts = [state.shut.size && `${whole(state.shut.size)} shut`, state.open.size && `${whole(state.open.size)} opened`];
   const by = hand ? `by ${parts.filter(Boolean).join(", ")}` : "by the dial";
   const split = { test: "test ", train: "training ", validation: "validation " }[doc.network.split] ?? "";
-  const who = image ? `image ${image.id}, ${model.names[image.label] ?? "uploaded"}` : c == null ? (nets ? netName(model, found.set) : "all classes") : model.names[c];
+  const who = image ? model.names[image.label] ?? "uploaded" : c == null ? (nets ? netName(model, found.set) : "all classes") : model.names[c];
   const top = now.top?.[0];
   const group = c != null && doc.classes.group?.[c];
   const hint = image ? top ? `taken for ${model.names[top[0]]}, ${percent(top[1])}` : "prediction needs the model"
@@ -71,7 +71,7 @@ export function drawLedger(root, model, state, found, live) {
   const low = now.accuracy.low == null ? "" : ` (${percent(now.accuracy.low, 1)} to ${percent(now.accuracy.high, 1)})`;
   put(root,
     html("div", { class: "cell who" },
-      html("div", { class: "label" }, image ? "one image" : `${whole(n)} ${split}image${n === 1 ? "" : "s"} of`),
+      html("div", { class: "label" }, image ? (image.upload ? "one image" : `image ${image.id}, a picture of`) : `${whole(n)} ${split}image${n === 1 ? "" : "s"} of`),
       html("div", { class: "value" }, html("span", { class: "number name", title: who }, who)),
       html("div", { class: "line" }, hint)),
     cell(`${capital(plural(model.noun))} open`, now.open, count, `of ${whole(model.count)}`, bar(now.open, before.open, model.count),
