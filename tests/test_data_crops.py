@@ -13,6 +13,7 @@ from torchpaths.data import Augment, Loader, open_data
 from torchpaths.data.crops import boxes, random_crops
 from torchpaths.data.decode import Form
 from torchpaths.data.images import ImageSet
+from torchpaths.data.scaling import Scaling
 from torchpaths.errors import DataError
 
 AREA = (0.3, 1.0)
@@ -83,7 +84,7 @@ def test_evaluation_resizes_and_crops_the_centre_as_torchvision_does(height: int
     ramp = np.linspace(0, 255, height * width * 3).reshape(height, width, 3).astype(np.uint8)
     image = Image.fromarray(ramp)
     expected = tv.center_crop(tv.resize(image, [32], v2.InterpolationMode.BICUBIC), [28, 28])
-    got = Form(28, 28, 3, scale=True, crop=28 / 32, bicubic=True)(image, "x")
+    got = Form(28, 28, 3, scale=True, scaling=Scaling(28 / 32, bicubic=True))(image, "x")
     off = np.abs(got.astype(int) - np.asarray(expected, int))
     assert np.median(off) <= 2
     assert not np.array_equal(got, Form(28, 28, 3, scale=True)(image, "x"))

@@ -11,10 +11,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torchvision.transforms.v2 import functional as tv
 
 from shared import encode, pictures, write_parquet
 from torchpaths.data import Augment, ImageSet, Loader, open_data
+from torchpaths.data.crops import boxes
 from torchpaths.errors import DataError
 
 COUNT = 37
@@ -187,3 +189,73 @@ def test_values_that_cannot_be_are_refused_with_the_remedy(options: dict[str, ob
 def test_an_epoch_or_batch_that_does_not_exist_is_refused_at_once(epoch: int, start: int) -> None:
     with pytest.raises(DataError, match="have 5 batches here"):
         Loader(images(), 8).epoch(epoch, start)
+
+
+DRAWN = Augment(crop=(0.3, 1.0), whole=True, policy="rand-m9-mstd0.5", erase=0.5, erase_fill="normal", flip=0.5)
+
+
+def photos(root: Path, count: int = 10) -> ImageSet:
+    """Images of many sizes, read anew every time; the label tells the image."""
+    names = [str(i) for i in range(count)]
+    shapes = [(20 + 3 * i, 40 - 2 * i) for i in range(count)]
+    data = [encode(pictures(1, *shape, seed=i)[0]) for i, shape in enumerate(shapes)]
+    write_parquet(root / "train.parquet", data, list(range(count)), names)
+    return open_data(root, "train", size=12, limit=0)
+
+
+def test_processes_prepare_the_very_batches_that_none_would_and_disturb_nobodys_noise(tmp_path: Path) -> None:
+    data = photos(tmp_path)
+    kept = {"augment": DRAWN, "shuffle": True, "seed": 3, "side": 8, "mean": (0.5,) * 3, "std": (0.2,) * 3}
+    before = torch.get_rng_state()
+    alone, *others = (batches(Loader(data, 4, workers=w, **kept), 1) for w in (0, 1, 3))  # type: ignore[arg-type]
+    assert torch.equal(before, torch.get_rng_state())
+    for other in others:
+        assert all(torch.equal(a, b) for x, y in zip(alone, other, strict=True) for a, b in zip(x, y, strict=True))
+    rest = batches(Loader(data, 4, workers=2, **kept), 1, start=2)  # type: ignore[arg-type]
+    assert torch.equal(rest[0][0], alone[2][0])
+    parts = [batches(Loader(data, 4, rank=r, world=2, workers=1, **kept), 1)[0][0] for r in (0, 1)]  # type: ignore[arg-type]
+    assert torch.equal(torch.cat(parts), alone[0][0])
+
+
+def test_an_image_that_cannot_be_read_is_the_same_error_from_a_process(tmp_path: Path) -> None:
+    data = photos(tmp_path)
+    broken = [encode(pictures(1)[0])] * 9 + [b"no image"]
+    write_parquet(tmp_path / "train.parquet", broken, list(range(10)), [str(i) for i in range(10)])
+    data = open_data(tmp_path, "train", size=12, limit=0)
+    said = []
+    for workers in (0, 2):
+        with pytest.raises(DataError, match=r"train.parquet, row 9: the image cannot be decoded") as error:
+            batches(Loader(data, 5, augment=DRAWN, side=8, workers=workers, mean=(0.5,) * 3, std=(1.0,) * 3))
+        said.append(str(error.value))
+    assert said[0] == said[1]
+
+
+def test_whole_crops_are_boxes_of_the_images_as_they_are_stored(tmp_path: Path) -> None:
+    data = photos(tmp_path)
+    whole = Augment(crop=(1.0, 1.0), whole=True)
+    x, y = batches(Loader(data, 10, augment=whole, side=12, mean=(0.0,) * 3, std=(1.0,) * 3, workers=0))[0]
+    for image, label in zip(x, y.tolist(), strict=True):
+        [stored] = data.originals(np.array([label]))
+        assert stored.shape == (20 + 3 * label, 40 - 2 * label, 3)
+        top, left, tall, wide = (
+            int(v[0]) for v in boxes(*stored.shape[:2], (1.0, 1.0), seed=0, epoch=0, indices=np.array([label]))
+        )
+        cut = tv.resized_crop(Image.fromarray(stored), top, left, tall, wide, [12, 12])
+        assert np.array_equal((image * 255).round().numpy().astype(np.uint8).transpose(1, 2, 0), np.asarray(cut))
+
+
+def test_repeats_show_each_image_so_often_each_time_otherwise_and_on_other_ranks() -> None:
+    kept = {"augment": Augment(pad=2), "shuffle": True, "repeats": 3}
+    loader = Loader(images(), 6, workers=0, **kept)  # type: ignore[arg-type]
+    assert len(loader) == len(Loader(images(), 6))
+    x, y = joined(loader)
+    assert len(y) == COUNT
+    counts = torch.bincount(y, minlength=COUNT)
+    assert sorted(counts.tolist())[-12:] == [3] * 12
+    first = x[y == y[0]]
+    assert len({image.numpy().tobytes() for image in first}) == 3
+    parts = [batches(Loader(images(), 6, rank=r, world=3, workers=0, **kept))[0] for r in range(3)]  # type: ignore[arg-type]
+    assert all(torch.equal(part[1], parts[0][1]) for part in parts), "each rank has a copy of the same images"
+    assert not torch.equal(parts[0][0], parts[1][0])
+    ranks = {image.numpy().tobytes() for part in parts for image in part[0]}
+    assert ranks == {image.numpy().tobytes() for image in batches(loader)[0][0]}

@@ -167,7 +167,7 @@ def take_step(state: State, seed: int) -> None:
     state.optimizer.step()
     state.optimizer.zero_grad()
     if state.ema is not None:
-        state.ema.update(state.net)
+        state.ema.update(state.net, state.step)
     state.step += 1
 
 

@@ -36,7 +36,7 @@ from train_toys import tiny
         ({"smoothing": 1.5}, "smoothing=1.5: a number at least 0 and below 1"),
         ({"ema": 1.0}, "ema=1.0: a number above 0 and below 1"),
         ({"optimizer": "sdg"}, "optimizer='sdg' is unknown. Did you mean 'sgd'"),
-        ({"precision": "fp16"}, "precision='fp16' is unknown. Did you mean"),
+        ({"precision": "fp8"}, "precision='fp8' is unknown. Did you mean"),
         ({"device": "gpu"}, "device='gpu' is unknown"),
         ({"schedule": "linear"}, "schedule='linear' is unknown"),
         ({"method": "gated"}, "method 'gated' is no Method; give an instance"),

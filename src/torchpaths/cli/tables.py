@@ -42,6 +42,8 @@ def side_by_side(surveys: Sequence[Survey]) -> Table:
             end_section=i == len(rows) - 1,
         )
     table.add_row("all", *(cell for found in surveys for cell in _all(found)), style="bold")
+    if any(found.top5 is not None for found in surveys):
+        table.add_row("among the best 5", *(cell for found in surveys for cell in (_best(found), "", "")))
     table.add_row("of plain", *(cell for found in surveys for cell in _shares(found)))
     if left_out:
         table.caption = (
@@ -67,6 +69,10 @@ def _class(found: Survey, row: int) -> tuple[str, str, str]:
         return "–", "–", "–"
     units, macs = float(found.executed_by_class[row, 0]), float(found.macs_by_class[row])
     return f"{found.accuracy_by_class[row]:.2%}", f"{units:.2f}", count(macs)
+
+
+def _best(found: Survey) -> str:
+    return "–" if found.accuracy_top5 is None else f"{found.accuracy_top5:.2%}"
 
 
 def _all(found: Survey) -> tuple[str, str, str]:

@@ -57,6 +57,7 @@ def save_cut(
     images: str | None = None,
     crop: float = 1.0,
     bicubic: bool = False,
+    resize: int | None = None,
     example: Tensor | None = None,
     force: bool = False,
 ) -> Spec:
@@ -78,6 +79,7 @@ def save_cut(
         images: the set that ``net`` was trained on, by name or folder, for verbs that run the cut network.
         crop: share of the shorter side that is left of an image that is scaled to the network's size.
         bicubic: whether it is scaled with bicubic weights, otherwise bilinear.
+        resize: pixels to which its shorter side is scaled before the centre is cut out, in place of ``crop``.
         example: images to compare on, as for `extract`.
         force: replace a network that is there.
 
@@ -120,6 +122,7 @@ def save_cut(
             data=images,
             crop=crop,
             bicubic=bicubic,
+            resize=resize,
         )
         write_file(fresh / SPEC, (json.dumps(spec.to_json(), indent=1) + "\n").encode())
     return spec

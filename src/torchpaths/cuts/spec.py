@@ -46,6 +46,7 @@ class Spec:
         data: the image set that the original was trained on, by name or folder; None where not known.
         crop: share of the shorter side that is left of an image that is scaled.
         bicubic: whether it is scaled with bicubic weights, otherwise bilinear.
+        resize: pixels to which its shorter side is scaled before the centre is cut out, in place of ``crop``.
     """
 
     source: Source
@@ -66,6 +67,7 @@ class Spec:
     data: str | None = None
     crop: float = 1.0
     bicubic: bool = False
+    resize: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As JSON data."""
@@ -84,6 +86,7 @@ class Spec:
                 "std": self.std,
                 "crop": self.crop,
                 "bicubic": self.bicubic,
+                **({} if self.resize is None else {"resize": self.resize}),
             },
             "classes": self.classes,
             **({} if self.kept is None else {"kept": list(self.kept)}),
@@ -126,6 +129,7 @@ class Spec:
                 data=data.data,
                 crop=data.input.crop,
                 bicubic=data.input.bicubic,
+                resize=data.input.resize,
             )
 
 
@@ -143,10 +147,13 @@ class _Input:
     std: tuple[Positive, ...]
     crop: float = 1.0
     bicubic: bool = False
+    resize: Side | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.crop <= 1:
             raise ValueError(f"a crop of {self.crop}, which is no share of an image")
+        if self.resize is not None and self.resize < max(self.shape[1:], default=0):
+            raise ValueError(f"images scaled to {self.resize}, of which no {self.shape} can be cut out")
         if not self.shape or math.prod(self.shape) > MOST:
             raise ValueError(f"inputs of shape {self.shape}, which hold none or more than {MOST:,} numbers")
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from torchpaths.data.decode import Form
 from torchpaths.data.images import ImageSet
+from torchpaths.data.scaling import UNCUT, Scaling
 from torchpaths.errors import DataError, clip
 from torchpaths.files.disk import read_bytes
 
@@ -96,7 +97,14 @@ def is_cifar(root: pathlib.Path) -> bool:
     return any((root / names).is_file() and (root / files["test"][0]).is_file() for names, files, _, _ in _FOLDERS)
 
 
-def cifar(root: pathlib.Path, split: str, *, size: int | None = None, channels: int | None = None) -> ImageSet:
+def cifar(
+    root: pathlib.Path,
+    split: str,
+    *,
+    size: int | None = None,
+    channels: int | None = None,
+    scaling: Scaling = UNCUT,
+) -> ImageSet:
     """A split of CIFAR-10 or CIFAR-100 (of the latter the 100 fine classes).
 
     Args:
@@ -104,6 +112,7 @@ def cifar(root: pathlib.Path, split: str, *, size: int | None = None, channels: 
         split: "train" or "test".
         size: scale the images to this side.
         channels: 1 reads them as grey.
+        scaling: with ``size``, how they are.
 
     Raises:
         DataError: for files that are missing, damaged, or hold anything else; or a split that CIFAR has not.
@@ -122,8 +131,8 @@ def cifar(root: pathlib.Path, split: str, *, size: int | None = None, channels: 
         pixels.append(array)
         labels += own
     images = np.concatenate(pixels).reshape(-1, CHANNELS, SIDE, SIDE).transpose(0, 2, 3, 1)
-    if size not in (None, SIDE) or channels == 1:
-        form = Form(size or SIDE, size or SIDE, channels or CHANNELS, scale=True, drop_colour=True)
+    if size is not None or channels == 1:
+        form = Form(size or SIDE, size or SIDE, channels or CHANNELS, size is not None, True, scaling)
         images = np.stack([form(Image.fromarray(image), f"{root}, image {i}") for i, image in enumerate(images)])
     return ImageSet(root.name, split, classes, np.array(labels, np.int64), np.ascontiguousarray(images))
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from torchpaths.data.scaling import UNCUT, Scaling
 from torchpaths.errors import DataError
 from torchpaths.files.disk import read_bytes
 
@@ -26,6 +27,7 @@ _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 """Rasters only, told by content: for others programs are run (PostScript)."""
 _PIXELS = 64_000_000
 """Most pixels of an image: more take gigabytes and minutes."""
+_alone = False
 _DEEP = ("I", "F")  # modes I, I;16, F: more than 8 bits, which Pillow would cut off rather than scale
 
 
@@ -99,8 +101,7 @@ class Form:
         channels: 1 or 3.
         scale: whether images of another size are scaled and cropped; otherwise they are an error.
         drop_colour: whether colour images may become grey; otherwise they are an error in a set of one channel.
-        crop: share of the shorter side that is left around the centre of an image that is scaled; the rest is cut off.
-        bicubic: whether to scale with bicubic weights, otherwise bilinear; both over all pixels that fall on one.
+        scaling: how.
     """
 
     height: int
@@ -108,8 +109,7 @@ class Form:
     channels: int
     scale: bool = False
     drop_colour: bool = False
-    crop: float = 1.0
-    bicubic: bool = False
+    scaling: Scaling = UNCUT
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -131,6 +131,18 @@ class Form:
         Raises:
             DataError: for another size, for colours in a grey set, for more than 8 bits per channel.
         """
+        image = self.mode(image, where)
+        if image.size != (self.width, self.height) or (self.scale and self.scaling.cuts):
+            if not self.scale:
+                raise DataError(
+                    f"{where}: {image.height} x {image.width} pixels in a set of {self.height} x {self.width}; "
+                    f"give size= to scale every image, e.g. size={min(self.height, self.width)}."
+                )
+            image = self.scaling(image, (self.width, self.height))
+        return np.asarray(image, dtype=np.uint8).reshape(self.shape)
+
+    def mode(self, image: Image.Image, where: str) -> Image.Image:
+        """An image of any size as RGB or grey; arguments and errors as of a call."""
         if image.mode.startswith(_DEEP):
             raise DataError(f"{where}: mode {image.mode} holds more than 8 bits per channel; save the image with 8.")
         if self.channels == 1 and not is_grey(image) and not self.drop_colour:
@@ -138,17 +150,7 @@ class Form:
                 f"{where}: a colour image (mode {image.mode}) in a set that looked grey; "
                 "give channels=3 to read every image as RGB, or channels=1 to read every image as grey."
             )
-        image = image.convert("RGB" if self.channels == 3 else "L")
-        if image.size != (self.width, self.height) or (self.scale and self.crop < 1):
-            if not self.scale:
-                raise DataError(
-                    f"{where}: {image.height} x {image.width} pixels in a set of {self.height} x {self.width}; "
-                    f"give size= to scale every image, e.g. size={min(self.height, self.width)}."
-                )
-            # The shorter side to the size (or to size / crop), then the centre: the usual crop for evaluation.
-            how = Image.Resampling.BICUBIC if self.bicubic else Image.Resampling.BILINEAR
-            image = ImageOps.fit(image, (self.width, self.height), how, bleed=(1 - self.crop) / 2)
-        return np.asarray(image, dtype=np.uint8).reshape(self.shape)
+        return image.convert("RGB" if self.channels == 3 else "L")
 
 
 def threaded(work: Callable[[T], R], items: Sequence[T], chunk: int = 64) -> list[R]:
@@ -161,8 +163,16 @@ def threaded(work: Callable[[T], R], items: Sequence[T], chunk: int = 64) -> lis
         return [result for part in pool.map(lambda part: [work(item) for item in part], chunks) for result in part]
 
 
+def alone() -> None:
+    """In a process that is one of several which prepare images: it has one core to itself."""
+    global _alone
+    _alone = True
+
+
 def cores() -> int:
     """Cores this process may use, shared with the other ranks that torchrun started on this machine."""
+    if _alone:
+        return 1
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     return max(1, usable // _ranks_here())
 

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from torchpaths.data.decode import CorruptImageError, Form, is_grey, load, memory, threaded
+from torchpaths.data.scaling import UNCUT, Scaling
 from torchpaths.errors import DataError
 
 GROUPS_AT_ONCE = 8
@@ -105,6 +106,13 @@ class ImageSet:
             raise DataError(f"{self.name} has images 0 to {len(self) - 1}; asked for {rows.min()} to {rows.max()}.")
         return self._pixels[rows]
 
+    def originals(self, indices: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+        """Images by index as they are stored, each uint8 ``[H, W, C]`` of its own size; of a set in memory as `read`
+        gives them. Errors as of `read`."""
+        if isinstance(self._pixels, Lazy):
+            return self._pixels.originals(indices)
+        return list(self.read(indices))
+
     @property
     def mean(self) -> tuple[float, ...]:
         """Mean of each channel, scale 0 to 1; of 4,096 evenly spaced images where the set is not in memory."""
@@ -162,6 +170,17 @@ class Lazy:
             images[i] = image
         return images
 
+    def originals(self, indices: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+        """Images as they are stored, each of its own size."""
+        rows = self._rows[indices]
+
+        def one(item: tuple[int, bytes | None]) -> NDArray[np.uint8]:
+            where = self._stored.where(item[0])
+            pixels = np.asarray(self._form.mode(load(item[1], where), where), dtype=np.uint8)
+            return pixels.reshape(*pixels.shape[:2], self._form.channels)
+
+        return threaded(one, list(zip(rows.tolist(), self._stored.fetch(rows), strict=True)))
+
 
 def read_stored(
     stored: Stored,
@@ -171,8 +190,7 @@ def read_stored(
     channels: int | None = None,
     skip_corrupt: bool = False,
     limit: int | None = None,
-    crop: float = 1.0,
-    bicubic: bool = False,
+    scaling: Scaling = UNCUT,
 ) -> ImageSet:
     """An `ImageSet` of stored images, decoded into memory now if they fit.
 
@@ -185,8 +203,7 @@ def read_stored(
         skip_corrupt: leave images out that cannot be decoded, and warn, instead of raising. Where the set does not fit
             into memory, this decodes every image once to know them.
         limit: bytes the decoded images may take; None: half of the free memory.
-        crop: with ``size``, share of the shorter side that is left around the centre, see `Form`.
-        bicubic: with ``size``, how to scale.
+        scaling: with ``size``, how images are brought to it.
 
     Raises:
         DataError: for an image that cannot be decoded or has another size or mode, with file and row; for an empty set.
@@ -194,7 +211,7 @@ def read_stored(
     rows = np.arange(len(stored.labels))
     if not len(rows):
         raise DataError(f"{stored.name} holds no images.")
-    form = dataclasses.replace(_find_form(stored, size, channels), crop=crop, bicubic=bicubic)
+    form = dataclasses.replace(_find_form(stored, size, channels), scaling=scaling)
     fits = len(rows) * form.bytes <= (memory() if limit is None else limit)
 
     pixels: NDArray[np.uint8] | Lazy

@@ -1,8 +1,8 @@
 """``Loader``: batches for training and evaluation, the same whatever the number of ranks and workers.
 
 The order of an epoch is a function of (seed, epoch), an image's augmentation one of (seed, epoch, index). Global batch
-b holds the same images for any number of ranks; rank r takes its contiguous slice. An epoch can start at any batch,
-which is how an interrupted run goes on with the very pixels it would have seen.
+b holds the same images for any number of ranks; rank r takes its slice. An epoch can start at any batch, which is how
+an interrupted run goes on with the very pixels it would have seen.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor
 from torchpaths.data import noise
 from torchpaths.data.augment import Augment
 from torchpaths.data.images import GROUPS_AT_ONCE, ImageSet
+from torchpaths.data.processes import prepared
 from torchpaths.errors import DataError
 
 Batch: TypeAlias = tuple[Tensor, Tensor]
@@ -40,8 +41,12 @@ class Loader:
             parts may differ by one image, or be empty, so training across ranks needs ``drop_last=True``.
         mean: per channel, scale 0 to 1; None takes the set's own. Give the training set's when testing.
         std: as ``mean``.
-        workers: threads that prepare batches ahead; 0 prepares each when it is asked for.
+        workers: that prepare batches ahead; 0 prepares each when it is asked for. They are threads, or processes where
+            the augmentation asks for it: transforms that draw from global generators, and images read anew every time.
         side: pixels to which resized crops of the images are brought; None for the size of the images.
+        repeats: how often each image that an epoch sees is in it, each time augmented otherwise; an epoch has as many
+            images as the set all the same (Hoffer et al., "Augment your batch", 2020). Copies of an image go to
+            different ranks, as in timm and torchvision.
 
     Raises:
         DataError: for a batch size that ``world`` does not divide or that leaves no batch, a rank out of range, a mean
@@ -63,6 +68,7 @@ class Loader:
         std: Sequence[float] | None = None,
         workers: int = 1,
         side: int | None = None,
+        repeats: int = 1,
     ) -> None:
         if not 0 <= rank < world:
             raise DataError(f"rank {rank} of {world}: ranks go from 0 to {world - 1}.")
@@ -75,7 +81,9 @@ class Loader:
                 f"{data.name} has {len(data)} images, less than one batch of {batch_size}; choose a smaller batch_size."
             )
         if workers < 0:
-            raise DataError(f"workers={workers}: give zero or more threads.")
+            raise DataError(f"workers={workers}: give zero or more.")
+        if repeats < 1:
+            raise DataError(f"repeats={repeats}: every image is in an epoch once, or more often.")
         self.data = data
         self.batch_size = batch_size
         self.augment = augment
@@ -88,6 +96,7 @@ class Loader:
         self.std = tuple(data.std if std is None else std)
         self.workers = workers
         self.side = side
+        self.repeats = repeats
         self._epoch = 0
         self._levels = _levels(self.mean, self.std, data.shape[2])
 
@@ -119,8 +128,41 @@ class Loader:
 
     def indices(self, epoch: int) -> list[NDArray[np.int64]]:
         """Which images each of this rank's batches holds, by number in the set."""
+        return [draws // self.repeats for draws in self._draws(epoch)]
+
+    def prepare(self, epoch: int, draws: NDArray[np.int64]) -> Batch:
+        """One batch.
+
+        Args:
+            epoch: from 0.
+            draws: ``[B]``, number of an image in the set times ``repeats`` plus which of its copies.
+        """
+        indices = draws // self.repeats
+        augment = self.augment
+        if augment is None:
+            images = self.data.read(indices)
+        else:
+            of = self.data.originals(indices) if augment.whole else self.data.read(indices)
+            images = augment(of, seed=self.seed, epoch=epoch, indices=draws, side=self.side, mean=self.mean)
+        n, height, width, channels = images.shape
+        x = np.empty((n, channels, height, width), np.float32)
+        for channel in range(channels):
+            # A table of the 256 normalised levels: as fast as arithmetic, and bit for bit alike in batches of any size.
+            np.take(self._levels[channel], images[..., channel], out=x[:, channel], mode="clip")
+        found = torch.from_numpy(x)
+        if augment is not None:
+            found = augment.after(found, seed=self.seed, epoch=epoch, indices=draws)
+        return found, torch.from_numpy(self.data.labels[indices])
+
+    def _draws(self, epoch: int) -> list[NDArray[np.int64]]:
+        """This rank's batches, as `prepare` takes them."""
         order = self._order(epoch)
-        batches = (order[b * self.batch_size : (b + 1) * self.batch_size] for b in range(len(self)))
+        if self.repeats > 1:
+            copies = order[:, None] * self.repeats + np.arange(self.repeats)
+            order = copies.reshape(-1)[: len(self.data)]
+        batches = [order[b * self.batch_size : (b + 1) * self.batch_size] for b in range(len(self))]
+        if self.repeats > 1:
+            return [batch[self.rank :: self.world] for batch in batches]
         return [np.array_split(batch, self.world)[self.rank] for batch in batches]
 
     def some(self, numbers: ArrayLike) -> Batch:
@@ -132,33 +174,25 @@ class Loader:
         return self._prepare(self._epoch, np.asarray(numbers, np.int64))
 
     def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
-        wanted = self.indices(epoch)[start:]
+        wanted = self._draws(epoch)[start:]
         if not self.workers:
-            for indices in wanted:
-                yield self._prepare(epoch, indices)
+            for draws in wanted:
+                yield self.prepare(epoch, draws)
+            return
+        if self.augment is not None and (self.augment.drawn or self.augment.whole):
+            yield from prepared(self, epoch, wanted, self.workers)
             return
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="torchpaths-loader")
         ahead: deque[Future[Batch]] = deque()
         try:
-            for indices in wanted:
-                ahead.append(pool.submit(self._prepare, epoch, indices))
+            for draws in wanted:
+                ahead.append(pool.submit(self.prepare, epoch, draws))
                 if len(ahead) > 2 * self.workers:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
         finally:  # also when the caller leaves the loop early
             pool.shutdown(cancel_futures=True)
-
-    def _prepare(self, epoch: int, indices: NDArray[np.int64]) -> Batch:
-        images = self.data.read(indices)
-        if self.augment is not None:
-            images = self.augment(images, seed=self.seed, epoch=epoch, indices=indices, side=self.side)
-        n, height, width, channels = images.shape
-        x = np.empty((n, channels, height, width), np.float32)
-        for channel in range(channels):
-            # A table of the 256 normalised levels: as fast as arithmetic, and bit for bit alike in batches of any size.
-            np.take(self._levels[channel], images[..., channel], out=x[:, channel], mode="clip")
-        return torch.from_numpy(x), torch.from_numpy(self.data.labels[indices])
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         count = len(self.data)

@@ -16,7 +16,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
 
-ORDER, CROP, FLIP, RANDAUGMENT, ERASE, GROUPS, RESIZED, HOLDOUT = range(8)
+ORDER, CROP, FLIP, RANDAUGMENT, ERASE, GROUPS, RESIZED, HOLDOUT, POLICY, JITTER, SCALING = range(11)
 """Streams: one per purpose, so that switching one augmentation on leaves the others' draws as they were."""
 
 

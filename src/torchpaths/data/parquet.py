@@ -92,6 +92,10 @@ class ParquetImages:
         self.labels = self._labels(named)
         self.classes = named or tuple(str(i) for i in range(int(self.labels.max(initial=-1)) + 1))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process opens the files anew."""
+        return ParquetImages, (self.name, self._files)
+
     def where(self, row: int) -> str:
         """File and row within it, from 0."""
         file = int(np.searchsorted(self._file_start, row, side="right")) - 1

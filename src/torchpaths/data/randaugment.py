@@ -62,7 +62,8 @@ def randaugment(
     Args:
         images: uint8 ``[n, H, W, C]``, C 1 or 3.
         operations: how many per image.
-        magnitude: 0 to 30, on torchvision's scale (30 is the strongest; timm's ``m9`` means 27 here).
+        magnitude: 0 to 30, on torchvision's scale (30 is the strongest). timm's are of another scale, operations and
+            probability; they are a policy, see `torchpaths.data.policies`.
         seed: of the run.
         epoch: from 0.
         indices: ``[n]``, each image's number in its set.

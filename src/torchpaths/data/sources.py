@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torchpaths.data.holdout import Holdout
 from torchpaths.data.images import ImageSet, Stored, read_stored
+from torchpaths.data.scaling import Scaling
 from torchpaths.errors import DataError, clip, near
 
 FOUND: dict[str, str] = {
@@ -39,6 +40,7 @@ def open_data(
     limit: int | None = None,
     crop: float = 1.0,
     bicubic: bool = False,
+    resize: int | None = None,
     holdout: Holdout | None = None,
 ) -> ImageSet:
     """Open one split of an image set.
@@ -55,6 +57,7 @@ def open_data(
         limit: bytes that decoded images may take before they are read on demand; None: half of the free memory.
         crop: with ``size``, share of the shorter side that is left around the centre, as timm's ``crop_pct``.
         bicubic: with ``size``, whether to scale with bicubic weights instead of bilinear ones.
+        resize: with ``size``, pixels of the shorter side before the centre is cut out, in place of ``crop``.
         holdout: of a folder of image files that has no test split, so many are held out as one.
 
     Raises:
@@ -67,17 +70,19 @@ def open_data(
         raise DataError(f"size={size}: give the side of the images in pixels, at least 1.")
     if channels not in (None, 1, 3):
         raise DataError(f"channels={channels}: images can be read with 1 (grey) or 3 (RGB) channels.")
+    if not 0 < crop <= 1:
+        raise DataError(f"crop={crop}: give the share of the shorter side that is left, above 0 and up to 1.")
+    if resize is not None and (size is None or resize < size):
+        raise DataError(f"resize={resize}: pixels of the shorter side before the centre of size={size} is cut out.")
     if spec == "digits":
         from torchpaths.data.digits import digits
 
-        return digits(split, size=size, channels=channels)
-    if not 0 < crop <= 1:
-        raise DataError(f"crop={crop}: give the share of the shorter side that is left, above 0 and up to 1.")
+        return digits(split, size=size, channels=channels, scaling=Scaling(crop, bicubic, resize))
     if Path(spec).is_dir():
         from torchpaths.data.cifar import cifar, is_cifar
 
         if is_cifar(Path(spec)):
-            return cifar(Path(spec), split, size=size, channels=channels)
+            return cifar(Path(spec), split, size=size, channels=channels, scaling=Scaling(crop, bicubic, resize))
     return read_stored(
         _stored(Path(spec), split, holdout),
         split,
@@ -85,8 +90,7 @@ def open_data(
         channels=channels,
         skip_corrupt=skip_corrupt,
         limit=limit,
-        crop=crop,
-        bicubic=bicubic,
+        scaling=Scaling(crop, bicubic, resize),
     )
 
 

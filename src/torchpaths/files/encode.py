@@ -94,6 +94,29 @@ def decode(value: Any, key: str) -> Any:
         raise RunError(f"{key}: no {kind.__name__} can be made of this ({reason(error)}).") from error
 
 
+def filled(value: Any, key: str) -> Any:
+    """What `encode` gave in an older version, with the fields that its dataclasses have since had, at their defaults.
+
+    Classes that are not found, and what is no dataclass, stay as they are.
+    """
+    if isinstance(value, list):
+        return [filled(v, f"{key}[{i}]") for i, v in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    kept = {name: filled(v, f"{key}.{name}") for name, v in value.items()}
+    try:
+        fields = dataclasses.fields(_class(value.get("class"), key))
+    except RunError:
+        return kept
+    absent = (f for f in fields if f.init and f.name not in kept)
+    for field in absent:
+        if field.default is not dataclasses.MISSING:
+            kept[field.name] = encode(field.default)
+        elif field.default_factory is not dataclasses.MISSING:
+            kept[field.name] = encode(field.default_factory())
+    return kept
+
+
 def public(name: str) -> str:
     """The name that this version gives to a class which a file names, whichever version wrote it."""
     return _ONCE.get(name, name)

@@ -66,6 +66,11 @@ class Method(ABC):
         return "take a method whose losses need no classes, such as GatedBlocks or AdaptiveDepth"
 
     @property
+    def labelling(self) -> tuple[str, ...]:
+        """The class of the method, or of those among several, whose losses may need classes, see `labelled`."""
+        return self.names if type(self).labelled is not Method.labelled else ()
+
+    @property
     def weights(self) -> dict[str, float]:
         """What its losses are multiplied by, by the names of their terms, where runs are compared by them."""
         return {}

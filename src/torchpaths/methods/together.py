@@ -61,6 +61,11 @@ class Together(Method):
         return any(m.headed for m in self.methods)
 
     @property
+    def labelling(self) -> tuple[str, ...]:
+        """See `Method`."""
+        return tuple(name for m in self.methods for name in m.labelling)
+
+    @property
     def weights(self) -> dict[str, float]:
         """See `Method.weights`."""
         return {name: weight for m in self.methods for name, weight in m.weights.items()}

@@ -50,7 +50,7 @@ def to_arrays(survey: Counts) -> dict[str, NDArray[Any]]:
         found |= {"together_units": survey.together.units, "together": survey.together.counts}
     if survey.energy is not None:
         found["energy"] = survey.energy.sums
-    found |= {name: array for name in ("confused", "ran", "code") if (array := getattr(survey, name)) is not None}
+    found |= {name: array for name in ("confused", "ran", "top5", "code") if (array := getattr(survey, name)) is not None}
     return {name: np.ascontiguousarray(_narrow(array)) for name, array in found.items()}
 
 
@@ -86,7 +86,7 @@ def from_arrays(
     held = _checked(arrays, classes, layout, tuple(energetic))
     images = held["images"]
     fields: dict[str, Any] = {name: held[name] for name in ("images", "correct", "opened", "histogram")}
-    fields |= {name: held.get(name) for name in ("confused", "ran", "code")}
+    fields |= {name: held.get(name) for name in ("confused", "ran", "top5", "code")}
     if "macs" in held:
         fields |= {"macs_by_class": held["macs"], "macs_std_by_class": held["macs_std"]}
     else:
@@ -161,6 +161,7 @@ def _forms(arrays: Arrays, classes: int, layout: Layout) -> dict[str, tuple[type
     optional: dict[str, tuple[type[Any], tuple[int, ...]]] = {
         "confused": (np.int64, (rows["confused"], 3)),
         "ran": (np.int64, (classes, len(layout.sites))),
+        "top5": (np.int64, (classes,)),
         "energy": (np.int64, (classes, units)),
         "code": (np.bool_, (classes, units)),
     }
@@ -182,6 +183,7 @@ def _check_counts(held: Arrays, classes: int, units: int) -> None:
         "opened": seen,
         "histogram": seen,
         "ran": seen,
+        "top5": seen,
         "macs_sums": None,
         "macs_squares": None,
         "path_count": classes - 1,

@@ -28,7 +28,7 @@ from torchpaths.surveys.checks import batches, check_logits, class_numbers, open
 from torchpaths.surveys.counts import Floats
 from torchpaths.surveys.result import Survey
 from torchpaths.surveys.taken import Ints
-from torchpaths.surveys.tally import Seen, Tally
+from torchpaths.surveys.tally import TOP, Seen, Tally
 from torchpaths.trace import Trace
 
 
@@ -88,6 +88,7 @@ def survey(
                 check_logits(logits, len(x), number)
                 opened = opened_units(trace, net.layout, len(x))
                 predictions = logits.argmax(1).cpu().numpy()
+                best = logits.topk(TOP, 1).indices.cpu().numpy() if logits.shape[1] > TOP else None
             if tally is None:
                 # Where a path chooses everything, no decider is asked.
                 chosen = path is not None and set(net.layout.sites) <= set(path)
@@ -96,7 +97,7 @@ def survey(
             tally.decided.update(site for site, decision in trace.items() if decision.score is not None)
             labels = class_numbers(y, len(x), len(tally.classes), number)
             ran, energies = _ran(trace, net.layout, len(x)), _energies(trace, number)
-            tally.add(Seen(opened, ran, labels, predictions, energies, _next(counted, len(x), number)))
+            tally.add(Seen(opened, ran, labels, predictions, best, energies, _next(counted, len(x), number)))
     finally:
         for module, training in modes:
             module.training = training

@@ -127,6 +127,8 @@ class Counts:
         confused: int64 ``[row, 3]``, images of a class that were taken for which, rows of class, prediction and count.
         ran: int64 ``[class, site]``, images that came to a site.
         together: how often units are open together.
+        top5: int64 ``[class]``, images whose class was among the five highest scores; None also for five classes or
+            fewer.
         energy: of coded units, where there are any.
         code: bool ``[class, unit]``, the codewords of coded units, False for others; None where nothing is coded.
 
@@ -164,6 +166,7 @@ class Counts:
     confused: Ints | None = None
     ran: Ints | None = None
     together: Together | None = None
+    top5: Ints | None = None
     energy: Energy | None = None
     code: NDArray[np.bool_] | None = None
     alone: Alone | None = None
@@ -227,6 +230,11 @@ class Counts:
     def accuracy(self) -> float:
         """Share of all images classified rightly (top-1), in 0 to 1."""
         return float(self.correct.sum() / self.images.sum())
+
+    @property
+    def accuracy_top5(self) -> float | None:
+        """Share of all images whose class was among the five highest scores, in 0 to 1; None where not counted."""
+        return None if self.top5 is None else float(self.top5.sum() / self.images.sum())
 
     @property
     def macs(self) -> float:

@@ -168,6 +168,7 @@ def document(survey: Counts, beside: str = "", digest: str = "") -> dict[str, An
             "macs_std": survey.macs_std,
             "params": params,
             "accuracy": survey.accuracy,
+            **({} if survey.accuracy_top5 is None else {"accuracy_top5": survey.accuracy_top5}),
             "executed": mean,
             "executed_std": std,
             **times_json(times),

@@ -19,6 +19,9 @@ from torchpaths.surveys.counts import ENERGY_STEPS, Counts, Energy, Floats, Samp
 from torchpaths.surveys.kept import Kept
 from torchpaths.surveys.taken import TOP_PATHS, Ints, TakenSoFar
 
+TOP = 5
+"""Among so many highest scores the right class is looked for, where there are more classes."""
+
 MOST_TOGETHER = 512
 """Units up to which it is counted how often each two are open together; of more, so many evenly spread ones."""
 
@@ -32,6 +35,7 @@ class Seen:
         ran: bool ``[batch, site]``, which images came to a site.
         labels: int64 ``[batch]``.
         predictions: int64 ``[batch]``.
+        best: int64 ``[batch, 5]``, the classes of the highest scores; None where there are not more classes.
         energies: site -> float64 ``[batch, unit]``, of coded sites.
         numbers: int64 ``[batch]``, which images of the data set they are.
     """
@@ -40,6 +44,7 @@ class Seen:
     ran: NDArray[np.bool_]
     labels: Ints
     predictions: Ints
+    best: Ints | None
     energies: Mapping[str, Floats]
     numbers: Ints
 
@@ -61,6 +66,7 @@ class Tally:
         self.ran = np.zeros((count, len(layout.sites)), np.int64)
         self.histogram = np.zeros((count, units + 1), np.int64)
         self.correct = np.zeros(count, np.int64)
+        self.top5 = np.zeros(count, np.int64) if count > TOP else None
         self.confused: Counter[int] = Counter()  # class x classes + prediction; of all there could be, few are
         # Python's integers, exact at any size: squares of MACs pass 2^63 after a few images of a large network.
         self.macs = [0] * count
@@ -84,6 +90,8 @@ class Tally:
         self.ran[there] += np.add.reduceat(seen.ran[rows], starts, 0, np.int64)
         np.add.at(self.histogram, (labels, opened.sum(1)), 1)
         np.add.at(self.correct, labels, predictions == labels)
+        if self.top5 is not None and seen.best is not None:
+            np.add.at(self.top5, labels, (seen.best == labels[:, None]).any(1))
         self.confused.update((labels * len(self.classes) + predictions).tolist())
         macs: Ints = self.layout.costs(opened)[:, 0]
         for label, cost in zip(labels.tolist(), macs.tolist(), strict=True):
@@ -113,6 +121,7 @@ class Tally:
         self.ran += other.ran
         self.histogram += other.histogram
         self.correct += other.correct
+        self.top5 = None if self.top5 is None or other.top5 is None else self.top5 + other.top5
         for label, prediction, count in other.confused.tolist():
             self.confused[label * len(self.classes) + prediction] += count
         self.macs = [a + b for a, b in zip(self.macs, other.sums.macs, strict=True)]
@@ -152,6 +161,7 @@ class Tally:
             "taken": taken,
             "confused": np.array(confused, np.int64).reshape(-1, 3),
             "ran": self.ran,
+            "top5": self.top5,
             "together": Together(self.looked, self.together),
             "energy": None if self.energy is None else Energy(energetic, self.energy),
         }

@@ -45,7 +45,12 @@ def load_cut_run(folder: pathlib.Path) -> Run:
     library = "" if spec.source.library == "torchpaths" else f"{spec.source.library}/"
     size = sides[0] if len(set(sides)) == 1 else None
     recipe = Recipe(
-        model=f"{library}{spec.source.name}", data=spec.data or "", size=size, crop=spec.crop, bicubic=spec.bicubic
+        model=f"{library}{spec.source.name}",
+        data=spec.data or "",
+        size=size,
+        crop=spec.crop if spec.resize is None else None,
+        resize=spec.resize,
+        bicubic=spec.bicubic,
     )
     return Run(folder, recipe, net.eval(), spec.classes, spec.mean, spec.std, spec=spec)
 
@@ -66,11 +71,12 @@ def original(opened: Run, path: Path, keep: tuple[int, ...] | None) -> dict[str,
         "images": recipe.data or None,
         "crop": recipe.crop or 1.0,
         "bicubic": bool(recipe.bicubic),
+        "resize": recipe.resize,
     }
     if spec is None:
         channels = opened.net.example_shape[0]
         net, path = opened.whole(path)
-        made = source(recipe.model, len(opened.classes), channels=channels)
+        made = source(recipe.model, len(opened.classes), channels=channels, **dict(recipe.model_args))
         return {"net": net, "path": path, "source": made, "method": recipe.method, "keep": keep, **known}
     path.check(opened.net.layout)
     before = uncut(opened.folder)

@@ -169,6 +169,7 @@ def summary(found: Survey) -> dict[str, Any]:
         "split": found.split,
         "images": int(found.images.sum()),
         "accuracy": found.accuracy,
+        **({} if found.accuracy_top5 is None else {"accuracy_top5": found.accuracy_top5}),
         "macs": found.macs,
         "macs_std": found.macs_std,
         "plain_macs": plain,

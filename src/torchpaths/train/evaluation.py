@@ -33,11 +33,11 @@ def evaluation(recipe: Recipe, state: State, loader: Loader) -> Json:
         return found, {**_along_paths(recipe, state.net, loader), **watched.told(recipe.method)}
 
     (found, along) = once()
-    row: Json = {"accuracy": found.accuracy}
+    row: Json = {"accuracy": found.accuracy, **_top5(found)}
     if state.ema is not None:
         with state.ema.in_place(state.net):
             (found, along) = once()
-        row["ema_accuracy"] = found.accuracy
+        row |= {"ema_accuracy": found.accuracy, **_top5(found, "ema_")}
     health, units = gate_health(found), found.layout.units
     return {
         **row,
@@ -50,6 +50,11 @@ def evaluation(recipe: Recipe, state: State, loader: Loader) -> Json:
         "gates": {g.unit: {"rate": g.rate, "entropy": g.entropy, "dependence": g.dependence} for g in health.gates},
         "warnings": health.told,
     }
+
+
+def _top5(found: Survey, of: str = "") -> Json:
+    """Top-5 accuracy, where there are more classes than five."""
+    return {} if found.accuracy_top5 is None else {f"{of}accuracy_top5": found.accuracy_top5}
 
 
 def _along_paths(recipe: Recipe, net: Routed, loader: Loader) -> Json:

@@ -77,13 +77,15 @@ def _finetuned(recipe: Recipe, known: Published | None) -> tuple[Recipe, list[st
             del own["mean"], own["std"]
         if recipe.mean is not None:
             own.pop("mean", None), own.pop("std", None)
+        if recipe.resize is not None:
+            own.pop("crop")
         changes = {name: value for name, value in own.items() if getattr(recipe, name) is None}
         if recipe.weights is None:
             changes["model"] = known.name
     recipe = dataclasses.replace(recipe, **changes)
     classes = class_names(recipe.data, recipe.held)
     channels = recipe.channels or 3
-    model = create_model(recipe.model, len(classes), channels=channels)
+    model = create_model(recipe.model, len(classes), channels=channels, **dict(recipe.model_args))
     _check_size(recipe, model, channels, known)
     begun = _weights(recipe, channels)
     if begun is None:

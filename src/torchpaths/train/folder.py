@@ -5,21 +5,24 @@ from __future__ import annotations
 import dataclasses
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
+from torchpaths.costs import evaluating
 from torchpaths.cuts.spec import Spec
 from torchpaths.data import ImageSet, Loader, open_data
 from torchpaths.data.crops import room
-from torchpaths.errors import RouteError, RunError
+from torchpaths.errors import RouteError, RunError, _ToldError, reason
 from torchpaths.files.disk import inside
 from torchpaths.files.document import read_json as read_typed
 from torchpaths.files.tensors import read_tensors
 from torchpaths.models import create_model
+from torchpaths.models.published import published
 from torchpaths.narrowing.left import Left
 from torchpaths.narrowing.rebuild import rebuild
 from torchpaths.narrowing.widen import widen
@@ -210,9 +213,11 @@ def open_images(recipe: Recipe, split: str, spare: bool = False) -> ImageSet:
         split: "train", "test" or "validation".
         spare: where training takes resized crops, images of more pixels, of which crops are taken.
     """
-    size, crop = recipe.size, recipe.crop or 1.0
-    if spare and size is not None and recipe.augment.crop is not None:
-        size, crop = room(size), 1.0
+    size, crop, resize, limit = recipe.size, recipe.crop or 1.0, recipe.resize, None
+    if spare and recipe.augment.whole:
+        limit = 0  # read anew every time, each image in its own size
+    elif spare and size is not None and recipe.augment.crop is not None:
+        size, crop, resize = room(recipe.train_size or size), 1.0, None
     return open_data(
         recipe.data,
         split,
@@ -220,6 +225,8 @@ def open_images(recipe: Recipe, split: str, spare: bool = False) -> ImageSet:
         size,
         channels=recipe.channels,
         crop=crop,
+        resize=resize,
+        limit=limit,
         bicubic=bool(recipe.bicubic),
         holdout=recipe.held,
     )
@@ -242,12 +249,40 @@ def build(recipe: Recipe, classes: tuple[str, ...], shape: tuple[int, int, int],
     height, width, channels = shape
     if pretrained and recipe.start is not None:
         return _started(recipe, classes, (channels, height, width))
-    model = create_model(recipe.model, len(classes), channels=channels)
+    model = create_model(recipe.model, len(classes), channels=channels, **dict(recipe.model_args))
     if pretrained:
         begin(recipe, model, channels)
     # Noise and not zeros, so that comparing outputs while routing would show a difference.
     example = torch.randn(2, channels, height, width, generator=torch.Generator().manual_seed(0))
-    return route_plain(model, example) if recipe.method is None else route(model, recipe.method, example=example)
+    with _of_size(recipe, height, width):
+        return route_plain(model, example) if recipe.method is None else route(model, recipe.method, example=example)
+
+
+@contextmanager
+def _of_size(recipe: Recipe, height: int, width: int) -> Iterator[None]:
+    """What a model says to images of a size that it does not take, as an error that names the size."""
+    try:
+        yield
+    except _ToldError:
+        raise
+    except Exception as error:  # whatever its layers say
+        known = published(recipe.model)
+        own = f"its own size is {known.size}" if known is not None else "other networks take any"
+        raise RunError(
+            f"{recipe.model} takes no images of {height} x {width} pixels ({reason(error, 120)}); choose another size, "
+            f"{own}."
+        ) from error
+
+
+def check_train_size(net: Routed, recipe: Recipe) -> None:
+    """Raises `RunError` unless the network takes images of the size of training crops, where that is its own."""
+    if recipe.train_size is None:
+        return
+    device = next(net.parameters()).device
+    crops = torch.zeros(1, net.example_shape[0], recipe.train_size, recipe.train_size, device=device)
+    of_size = _of_size(recipe, recipe.train_size, recipe.train_size)
+    with of_size, torch.random.fork_rng(devices=[]), evaluating(net), torch.no_grad():
+        net(crops)
 
 
 def _started(recipe: Recipe, classes: tuple[str, ...], shape: tuple[int, int, int]) -> Routed:

@@ -20,6 +20,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torchpaths.errors import RunError
 from torchpaths.train.distil import Teacher
 from torchpaths.train.distributed import World, agree, alone, mean_over_ranks, share_buffers
+from torchpaths.train.groups import FACTOR
+from torchpaths.train.mix import Mix
 from torchpaths.train.objective import WholeBatch, backward
 from torchpaths.train.recipe import Json, Recipe
 from torchpaths.train.schedule import learning_rate
@@ -63,6 +65,7 @@ class Loop:
         batches: training images, equally many on every rank.
         hooks: who is told.
         teacher: whom the network learns from, on the same device; None for nobody.
+        mix: what blends the images and labels of a step; None for nothing.
     """
 
     def __init__(
@@ -73,9 +76,10 @@ class Loop:
         batches: Batches,
         hooks: Hooks,
         teacher: Teacher | None = None,
+        mix: Mix | None = None,
     ) -> None:
         self.recipe, self.world, self.state, self.batches, self.hooks = recipe, world, state, batches, hooks
-        self.teacher = teacher
+        self.teacher, self.mix = teacher, mix
         self.objective = state.objective
         if recipe.compile:
             self.objective.compile()
@@ -139,6 +143,8 @@ class Loop:
         memory = torch.channels_last if recipe.channels_last else torch.preserve_format
         x = x.to(device, non_blocking=True, memory_format=memory)
         y = y.to(device, non_blocking=True)
+        if self.mix is not None:
+            x, y = self.mix(x, y, state.step, rank)
         targets: Sequence[Any] = y.chunk(recipe.accumulate)
         if self.teacher is not None:
             with self._autocast():
@@ -157,25 +163,38 @@ class Loop:
 
         rate = learning_rate(recipe, state.step, self.steps)
         for group in state.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group[FACTOR]
         rows: list[Tensor] = []
         names: tuple[str, ...] = ()
         for micro, (xm, ym) in enumerate(parts):
             last = micro + 1 == len(parts)
             with nullcontext() if last or self.ddp is None else self.ddp.no_sync():
                 seed_noise(recipe.seed, state.step, rank, micro)
-                losses = backward(self._passes(xm, ym, whole), 1 / len(parts), self._autocast)
+                scaled = (lambda loss: loss) if state.scaler is None else state.scaler.scaled
+                losses = backward(self._passes(xm, ym, whole), 1 / len(parts), self._autocast, scaled)
             names = tuple(losses)
             rows.append(torch.stack([loss.float() for loss in losses.values()]))
-        state.optimizer.step()
-        state.optimizer.zero_grad(set_to_none=True)
+        self._optimize()
         if state.ema is not None:
-            state.ema.update(state.net)
+            state.ema.update(state.net, state.step)
         if state.losses is None:
             state.terms = names
             state.losses = torch.zeros(self.steps, len(names), device=device)
         state.losses[i] = torch.stack(rows).mean(0)
         state.step += 1
+
+    def _optimize(self) -> None:
+        """The optimizer's step with the gradients that there are, clipped if the recipe says so."""
+        state, clip = self.state, self.recipe.clip
+        if state.scaler is not None:
+            state.scaler.unscale(state.optimizer)
+        if clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.objective.parameters(), clip)
+        if state.scaler is None:
+            state.optimizer.step()
+        else:
+            state.scaler.step(state.optimizer)
+        state.optimizer.zero_grad(set_to_none=True)
 
     def _passes(self, x: Tensor, y: Any, whole: WholeBatch | None) -> Iterator[dict[str, Tensor]]:
         """A micro-batch's losses, a graph at a time where the objective runs as it is."""
@@ -187,7 +206,8 @@ class Loop:
     def _autocast(self) -> AbstractContextManager[object]:
         if self.recipe.precision == "fp32":
             return nullcontext()
-        return torch.autocast(self.world.device.type, torch.bfloat16)
+        half = torch.float16 if self.recipe.precision == "fp16" else torch.bfloat16
+        return torch.autocast(self.world.device.type, half)
 
     def _settle(self, done: int) -> None:
         """Averages the losses since the last time over the ranks, and stops the run if one of them is not finite."""

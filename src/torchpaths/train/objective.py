@@ -249,6 +249,7 @@ def backward(
     parts: Iterator[dict[str, Tensor]],
     share: float = 1.0,
     context: Callable[[], AbstractContextManager[object]] = nullcontext,
+    scaled: Callable[[Tensor], Tensor] = lambda loss: loss,
 ) -> dict[str, Tensor]:
     """Add the gradients of all parts of a loss, one graph after the other.
 
@@ -256,6 +257,7 @@ def backward(
         parts: as `Objective.passes` gives them.
         share: factor of all of them.
         context: in which each is computed, but not its backward pass: autocast.
+        scaled: what is done to each part's loss before its backward pass.
 
     Returns:
         Every term, without gradient.
@@ -266,7 +268,7 @@ def backward(
             part = next(parts, None)
         if part is None:
             return found
-        (total(part.values()) * share).backward()  # type: ignore[no-untyped-call]
+        scaled(total(part.values()) * share).backward()  # type: ignore[no-untyped-call]
         found |= {name: loss.detach() for name, loss in part.items()}
 
 

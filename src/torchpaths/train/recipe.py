@@ -7,7 +7,6 @@ be compared field by field and a resumed run can be checked against the one it c
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +16,12 @@ from torchpaths.data import Augment
 from torchpaths.data.holdout import Holdout
 from torchpaths.errors import RunError, near
 from torchpaths.files.encode import decode, encode, public
+from torchpaths.files.encode import filled as filled_value
 from torchpaths.methods.base import Method
-from torchpaths.models.create import tagged
 from torchpaths.models.hub import PREFIX
 from torchpaths.schema import checked, convert, reading
-from torchpaths.train.distil import START, Distil
+from torchpaths.train.distil import Distil
+from torchpaths.train.recipe_checks import check
 
 Json = dict[str, Any]
 
@@ -41,6 +41,8 @@ class Recipe:
     test/CLASS/ (or val/); with holdout also CLASS/ alone."""
     method: Method | None = None
     """Who decides which parts are open; None trains the plain network."""
+    model_args: tuple[tuple[str, float], ...] = ()
+    """Numbers for the model's own constructor by name, e.g. drop_path_rate 0.1."""
     weights: Path | None = None
     """File of the plain network's weights to start from: safetensors, .pth or .pth.tar. None starts from those that
     the model's name stands for, as timm/resnet34.a1_in1k and torchvision/resnet18:DEFAULT do, or from scratch."""
@@ -54,8 +56,13 @@ class Recipe:
     """Side in pixels to which images are brought; None leaves them as they are."""
     crop: float | None = None
     """With size, the share of the shorter side that is left around the centre, as timm's crop_pct; None leaves all."""
+    resize: int | None = None
+    """With size, pixels to which the shorter side is scaled before the centre is cut out: 256 for the usual 256/224;
+    it takes crop's place."""
     bicubic: bool | None = None
-    """With size, whether images are scaled with bicubic weights; otherwise bilinear."""
+    """With size, whether images are scaled with bicubic weights; otherwise bilinear. Training crops: augment's own."""
+    train_size: int | None = None
+    """Side in pixels of training crops (augment.crop), where it is another than size."""
     channels: Literal[1, 3] | None = None
     """1 or 3 reads every image as grey or RGB; None finds out."""
     holdout: float | None = None
@@ -63,7 +70,11 @@ class Recipe:
     holdout_seed: int = 0
     """Which images are held out follows from it and from what they are called."""
     workers: int = 1
-    """Threads that read and augment images ahead of training; they change nothing else."""
+    """Threads that read and augment images ahead of training, processes where the augmentation needs them; they change
+    nothing else."""
+    repeats: int = 1
+    """Repeated augmentation: how often an image that an epoch sees is in it. The epoch has as many steps all the
+    same, and sees fewer images."""
     skip_corrupt: bool = False
     """Leave out images that cannot be decoded, with a warning; otherwise one is an error, with its file and row."""
     epochs: int = 30
@@ -81,28 +92,56 @@ class Recipe:
     nesterov: bool = False
     """Nesterov's form of the momentum (SGD only)."""
     weight_decay: float = 5e-4
-    """On every parameter, gates and norms included, as in the papers."""
+    """On every parameter, gates and norms included, but those of no_decay and gate_decay."""
+    no_decay: tuple[str, ...] = ()
+    """Parameters without weight decay: "norms", "biases", "embeddings", "gates", or names as the weights file has them,
+    regular expressions too. One that matches nothing is an error."""
+    gate_lr: float = 1.0
+    """Factor of the learning rate for the deciders' parameters."""
+    gate_decay: float | None = None
+    """Weight decay of the deciders' parameters; None for that of all."""
+    clip: float | None = None
+    """Norm to which the gradient of all parameters together is clipped; None for no clipping."""
     schedule: Literal["step", "cosine"] = "step"
     """Step decay at the milestones, or half a cosine down to final_lr."""
+    schedule_by: Literal["step", "epoch"] = "step"
+    """How often warm-up and cosine move: every step, the cosine's last at final_lr; or every epoch, as torchvision and
+    timm do, where the cosine comes to final_lr only after the last."""
     milestones: tuple[float, ...] = ()
     """Epochs at which the step schedule multiplies the learning rate by gamma; ascending."""
     gamma: float = 0.1
     """Factor of the step schedule at a milestone."""
     warmup: float = 0.0
     """Epochs of linear warm-up."""
+    warmup_from: float = 0.0
+    """Share of lr that the warm-up rises from, e.g. 0.01."""
     final_lr: float = 0.0
     """Where the cosine ends."""
+    cooldown: float = 0.0
+    """Of the epochs, so many at the end at final_lr; the cosine ends before them."""
     smoothing: float = 0.0
     """Label smoothing."""
+    mixup: float = 0.0
+    """Alpha of mixup: images and labels of a batch are blended with those of the batch in reverse, as timm does. 0 for
+    none; with cutmix, one of the two is drawn for each batch."""
+    cutmix: float = 0.0
+    """Alpha of cutmix: a box of each image is another's, and the labels in proportion. 0 for none."""
     distil: Distil | None = None
     """Another network to learn from, beside the labels; None for labels alone."""
     ema: float | None = None
-    """Decay per step of an exponential moving average of the weights, e.g. 0.999; None for none."""
+    """Decay per update of an exponential moving average of the weights, e.g. 0.999; None for none."""
+    ema_every: int = 1
+    """Steps between updates of the average."""
+    ema_hold: float = 0.0
+    """Epochs during which the average is the weights themselves, as torchvision has it during the warm-up."""
+    ema_ramp: bool = True
+    """The decay rises to ema as timm's with warm-up, so that a short run is averaged too; otherwise it is ema at once,
+    from the first update on, which copies the weights."""
     update_bn: int = 0
     """After the last epoch, measure the batch norms' statistics anew on so many batches of training images, with
     decisions as in evaluation; 0 keeps those of training, as the papers do. See `torchpaths.update_bn`."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of the forward pass; bf16 is autocast, weights stay fp32."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the forward pass; bf16 and fp16 are autocast, weights stay fp32. fp16 scales the loss, on GPUs."""
     channels_last: bool = False
     """Memory format of images and weights; faster for most convolutions."""
     compile: bool = False
@@ -133,113 +172,7 @@ class Recipe:
     """Also train the plain network by the same recipe, into OUT/plain."""
 
     def __post_init__(self) -> None:
-        for f in ("epochs", "batch", "accumulate", "eval_every", "log_every", "workers"):
-            self._whole(f, 1)
-        for f in ("checkpoint_steps", "size", "threads"):
-            if getattr(self, f) is not None:
-                self._whole(f, 1)
-        for f in ("seed", "update_bn", "holdout_seed"):
-            self._whole(f, 0)
-        self._number("lr", above=0)
-        self._number("gamma", above=0)
-        for f in ("weight_decay", "warmup", "final_lr"):
-            self._number(f)
-        self._number("momentum", below=1)
-        if self.holdout is not None:
-            self._number("holdout", above=0, below=1)
-        if self.crop is not None and not (self._is_number(self.crop) and 0 < self.crop <= 1):
-            raise RunError(f"crop={self.crop!r}: the share of the shorter side that is left, above 0 and up to 1.")
-        if self.channels not in (None, 1, 3):
-            raise RunError(f"channels={self.channels!r}: images can be read with 1 (grey) or 3 (RGB) channels.")
-        self._number("smoothing", below=1)
-        if self.ema is not None:
-            self._number("ema", above=0, below=1)
-        if self.checkpoint_minutes is not None:
-            self._number("checkpoint_minutes", above=0)
-        for f, kinds in (
-            ("optimizer", ("sgd", "adamw")),
-            ("schedule", ("step", "cosine")),
-            ("precision", ("fp32", "bf16")),
-        ):
-            self._one_of(f, kinds)
-        if self.device is not None:
-            self._one_of("device", ("cpu", "cuda"))
-        self._together()
-
-    def _together(self) -> None:
-        """What fields must be between each other."""
-        if self.method is not None and not isinstance(self.method, Method):
-            raise RunError(
-                f"method {self.method!r} is no Method; give an instance, e.g. GatedBlocks(budget=Budget(open=0.6))."
-            )
-        if self.start is not None and (self.weights is not None or self.twin):
-            raise RunError(
-                "start takes a run's network, weights and all, which has no plain twin; leave out weights and twin."
-            )
-        trained = self.weights is not None or self.start is not None or self.finetune or tagged(self.model)
-        if self.distil is not None and self.distil.teacher == START and not trained:
-            raise RunError(
-                "distil learns from the network that training starts from, which here has random weights; give weights "
-                "or start, or the folder of a run for a teacher."
-            )
-        if self.update_bn and self.ema is not None:
-            raise RunError("update_bn measures the network, not the average of its weights; leave out one of the two.")
-        if self.finetune and self.start is not None:
-            raise RunError("start takes a run's network, weights and all; leave out finetune (--no-finetune).")
-        if self.batch % self.accumulate:
-            raise RunError(
-                f"batch {self.batch} does not split into accumulate={self.accumulate} micro-batches of equal size."
-            )
-        if list(self.milestones) != sorted(self.milestones) or any(m <= 0 for m in self.milestones):
-            raise RunError(f"milestones {self.milestones} must ascend, in epochs above 0.")
-        if self.milestones and self.schedule != "step":
-            raise RunError(
-                f"milestones {self.milestones} belong to schedule 'step', not {self.schedule!r}; leave them out."
-            )
-        if self.final_lr and self.schedule != "cosine":
-            raise RunError(
-                f"final_lr={self.final_lr:g} belongs to schedule 'cosine'; the step schedule ends where gamma leads."
-            )
-        if self.final_lr > self.lr:
-            raise RunError(f"final_lr={self.final_lr:g} is above lr={self.lr:g}.")
-        if self.warmup >= self.epochs:
-            raise RunError(
-                f"warmup of {self.warmup:g} epochs fills all {self.epochs}; make it shorter, or leave it out with "
-                "--warmup 0 (warmup=0 in Python)."
-            )
-        if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
-            raise RunError("nesterov needs optimizer 'sgd' with a momentum above 0.")
-        if (self.mean is None) != (self.std is None):
-            raise RunError("mean and std override the data set's normalisation together; give both or neither.")
-        if self.mean is not None and self.std is not None and (len(self.mean) != len(self.std) or min(self.std) <= 0):
-            raise RunError(
-                f"mean {self.mean} and std {self.std} need one number per channel, std above 0, scale 0 to 1."
-            )
-        if self.twin and self.method is None:
-            raise RunError(
-                "twin=True trains the plain network beside a routed one, but method is None: this is the plain one."
-            )
-
-    def _whole(self, name: str, least: int) -> None:
-        value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
-            raise RunError(f"{name}={value!r}: a whole number of at least {least}, below 2**63.")
-
-    def _number(self, name: str, above: float | None = None, below: float = math.inf) -> None:
-        value = getattr(self, name)
-        good = self._is_number(value) and value < below
-        if not good or (value < 0 if above is None else value <= above):
-            least = "at least 0" if above is None else f"above {above:g}"
-            raise RunError(f"{name}={value!r}: a number {least}{'' if below == math.inf else f' and below {below:g}'}.")
-
-    @staticmethod
-    def _is_number(value: Any) -> bool:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-    def _one_of(self, name: str, kinds: tuple[str, ...]) -> None:
-        value = getattr(self, name)
-        if value not in kinds:
-            raise RunError(f"{name}={value!r} is unknown. {near(str(value), kinds)}")
+        check(self)
 
     @property
     def held(self) -> Holdout | None:
@@ -287,8 +220,9 @@ class Recipe:
 
 def filled(kept: Mapping[str, Any]) -> Json:
     """A recipe in JSON form with the fields that an older version did not write, at their defaults."""
+    known = {name: filled_value(value, name) for name, value in kept.items()}
     absent = (f for f in dataclasses.fields(Recipe) if f.name not in kept and f.default is not dataclasses.MISSING)
-    return {**kept, **{f.name: encode(f.default) for f in absent}}
+    return {**known, **{f.name: encode(f.default) for f in absent}}
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -310,6 +244,8 @@ def _plain(value: Any, name: str) -> Any:
     """A value as it is compared: lists of dataclasses by number."""
     if name == "class" and isinstance(value, str):
         return public(value)
+    if name == "flip" and isinstance(value, bool):  # what older versions wrote
+        return 0.5 * value
     nested = isinstance(value, list) and any(isinstance(v, dict) for v in value)
     return {str(i): v for i, v in enumerate(value)} if nested else value
 

@@ -79,6 +79,7 @@ class Report:
     def epoch(self, row: Json, epochs: int) -> None:
         """Tells of an evaluated epoch, with what is wrong with its gates."""
         average = f" ({row['ema_accuracy']:.2%} averaged)" if "ema_accuracy" in row else ""
+        top5 = f", {row['accuracy_top5']:.2%} among the best 5" if "accuracy_top5" in row else ""
         losses = ", ".join(f"{name} {value:.4f}" for name, value in row["losses"].items())
         along = "".join(
             f" {name} {found['accuracy']:.2%} at {found['macs_share']:.1%} of the MACs,"
@@ -87,7 +88,7 @@ class Report:
         kinds = row.get("open_by_kind", {"": row["open"]})  # those of a network with one kind of units need no name
         opened = ", ".join(f"{share:.1%} of {kind}{' ' if kind else ''}units open" for kind, share in kinds.items())
         self.say(
-            f"epoch {row['epoch'] + 1} of {epochs}: accuracy {row['accuracy']:.2%}{average},{along} "
+            f"epoch {row['epoch'] + 1} of {epochs}: accuracy {row['accuracy']:.2%}{average}{top5},{along} "
             f"{opened}, {row['macs_share']:.1%} of the MACs, {losses}"
         )
         if (rates := row.get("gate_rates")) is not None:

@@ -33,11 +33,12 @@ from torchpaths.train.distributed import World, barrier, joined
 from torchpaths.train.environment import describe, emulated
 from torchpaths.train.evaluation import evaluation, settle
 from torchpaths.train.finetune import completed
-from torchpaths.train.folder import Run, build, load_run, read_json, read_recipe, teacher_of
+from torchpaths.train.folder import Run, build, check_train_size, load_run, read_json, read_recipe, teacher_of
 from torchpaths.train.images import Images, open_both, write_held_out
 from torchpaths.train.lock import held
 from torchpaths.train.loop import Hooks, Loop
 from torchpaths.train.metrics import Metrics
+from torchpaths.train.mix import mix_of
 from torchpaths.train.narrowed import NARROWED, read_left, write_left
 from torchpaths.train.recipe import Json, Recipe
 from torchpaths.train.report import Report
@@ -50,7 +51,9 @@ SCHEMA = "torchpaths.run/1"
 
 _LATEST = (
     "accuracy",
+    "accuracy_top5",
     "ema_accuracy",
+    "ema_accuracy_top5",
     "paths",
     "macs",
     "macs_share",
@@ -109,7 +112,8 @@ def train(recipe: Recipe, out: pathlib.Path | str, resume: bool = True, quiet: b
 
 def plain_twin(recipe: Recipe) -> Recipe:
     """The recipe of the plain network beside a routed one: everything else alike."""
-    return dataclasses.replace(recipe, method=None, twin=False)
+    bare = tuple(kind for kind in recipe.no_decay if kind != "gates")
+    return dataclasses.replace(recipe, method=None, twin=False, no_decay=bare, gate_lr=1.0, gate_decay=None)
 
 
 def resolved(recipe: Recipe) -> Recipe:
@@ -172,11 +176,9 @@ def _trained(recipe: Recipe, out: pathlib.Path, world: World, data: Images, quie
     # A run that goes on has its weights, and needs nobody's.
     pretrained = found is None or recipe.start is not None
     net = build(recipe, data.train.classes, data.test.shape, pretrained).to(world.device)
+    check_train_size(net, recipe)
     if recipe.channels_last:
         net = net.to(memory_format=torch.channels_last)
-    state = State.fresh(net, recipe, len(data.train.classes))
-    if found is not None:
-        state.restore(found, recipe)
     loader = Loader(
         data.train,
         recipe.batch,
@@ -189,8 +191,13 @@ def _trained(recipe: Recipe, out: pathlib.Path, world: World, data: Images, quie
         mean=data.mean,
         std=data.std,
         workers=recipe.workers,
-        side=recipe.size,
+        side=recipe.train_size or recipe.size,
+        repeats=recipe.repeats,
     )
+    state = State.fresh(net, recipe, len(data.train.classes), len(loader))
+    mix = mix_of(recipe, state.objective, len(data.train.classes), recipe.batch // world.size)
+    if found is not None:
+        state.restore(found, recipe)
     kept = found.metrics if found is not None else 0
     metrics = Metrics(out / "metrics.jsonl", kept) if world.main else None
     report = Report(out.name, recipe.epochs * len(loader), quiet or not world.main)
@@ -201,7 +208,7 @@ def _trained(recipe: Recipe, out: pathlib.Path, world: World, data: Images, quie
             if found is not None:
                 report.say(f"resumed at step {state.step} of {recipe.epochs * len(loader)}")
             hooks = _hooks(recipe, out, world, data, loader, metrics, report)
-            Loop(recipe, world, state, loader, hooks, teacher_of(recipe, data.test, world.device)).run()
+            Loop(recipe, world, state, loader, hooks, teacher_of(recipe, data.test, world.device), mix).run()
     finally:
         if metrics is not None:
             metrics.close()

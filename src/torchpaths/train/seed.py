@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-_EVALUATION, _HEADS = 2**32 - 1, 2**32 - 2  # stand for ranks that no process has
+_EVALUATION, _HEADS, _MIX = 2**32 - 1, 2**32 - 2, 2**32 - 3  # stand for ranks and parts that there are not
 
 
 def mixed(*parts: int) -> int:
@@ -26,6 +26,11 @@ def seed_noise(seed: int, step: int, rank: int, micro: int) -> None:
 def seed_evaluation(seed: int, step: int) -> None:
     """Seeds torch's generators for an evaluation after so many steps; no training step shares its noise."""
     seed_noise(seed, step, _EVALUATION, 0)
+
+
+def seed_of_mix(seed: int, step: int, rank: int) -> int:
+    """The seed of how one rank's images of a step are blended."""
+    return mixed(seed, step, rank, _MIX)
 
 
 def seed_heads(seed: int) -> None:

@@ -16,8 +16,10 @@ from torchpaths.schema import convert, reading
 from torchpaths.train.checkpoint import Checkpoint
 from torchpaths.train.distil import Distilled, labels_of
 from torchpaths.train.ema import Ema
+from torchpaths.train.groups import make_optimizer
 from torchpaths.train.objective import Objective
 from torchpaths.train.recipe import Json, Recipe, differences, filled
+from torchpaths.train.scaler import Scaler
 from torchpaths.train.seed import seed_heads
 
 
@@ -27,8 +29,9 @@ class State:
 
     Attributes:
         objective: the network and what its losses need beside it.
-        optimizer: over the network's parameters, in the order of ``net.named_parameters()``, then the heads'.
+        optimizer: over the network's and the heads' parameters.
         ema: the average of the network's weights, if any.
+        scaler: of the loss, in fp16.
         step: optimizer steps done.
         terms: names of the losses; empty before the first step.
         losses: float32 ``[steps of the epoch, terms]``, the epoch's losses as far as it went; None before the first.
@@ -40,6 +43,7 @@ class State:
     objective: Objective
     optimizer: torch.optim.Optimizer
     ema: Ema | None
+    scaler: Scaler | None = None
     step: int = 0
     terms: tuple[str, ...] = ()
     losses: Tensor | None = None
@@ -48,15 +52,22 @@ class State:
     latest: Json | None = None
 
     @classmethod
-    def fresh(cls, net: Routed, recipe: Recipe, classes: int | None = None) -> State:
+    def fresh(cls, net: Routed, recipe: Recipe, classes: int | None = None, steps: int = 1) -> State:
         """A run before its first step.
 
         Args:
             net: the network, with the weights it starts from, where it will be trained.
             recipe: how.
             classes: of the task, see `Objective`.
+            steps: of an epoch.
+
+        Raises:
+            RunError: for parameters that the recipe names and the network has not, fp16 without a GPU.
         """
-        ema = None if recipe.ema is None else Ema(net, recipe.ema)
+        ema = None
+        if recipe.ema is not None:
+            hold = round(recipe.ema_hold * steps)
+            ema = Ema(net, recipe.ema, every=recipe.ema_every, hold=hold, ramp=recipe.ema_ramp)
         with torch.random.fork_rng(devices=[]):
             seed_heads(recipe.seed)
             if recipe.distil is None:
@@ -66,7 +77,8 @@ class State:
                 objective = Objective(net, recipe.method, classes=classes, task=task, labels=labels_of)
         if isinstance(objective.task, CrossEntropy):
             objective.task.looks = False  # the data set looked at its labels; a step must not wait for the device
-        return cls(objective, make_optimizer(objective, recipe), ema)
+        scaler = Scaler.on(next(net.parameters()).device) if recipe.precision == "fp16" else None
+        return cls(objective, make_optimizer(objective, recipe), ema, scaler)
 
     @property
     def net(self) -> Routed:
@@ -93,6 +105,8 @@ class State:
                     tensors[f"optimizer.{name}.{key}"] = value
         if self.ema is not None:
             tensors |= {f"ema.{name}": value for name, value in self.ema.average.items()}
+        if self.scaler is not None:
+            tensors |= {f"scaler.{name}": value for name, value in self.scaler.tensors.items()}
         if self.losses is not None:
             tensors["losses"] = self.losses
         kept = {
@@ -154,6 +168,8 @@ class State:
                 k: torch.empty_like(parameter).copy_(v) if v.shape == parameter.shape and v.dim() else v
                 for k, v in kept.items()
             }
+        if self.scaler is not None:
+            self.scaler.fill({name: checkpoint.tensors[f"scaler.{name}"] for name in self.scaler.tensors})
         losses = checkpoint.tensors.get("losses")
         self.losses = None if losses is None else losses.to(device)
 
@@ -183,21 +199,5 @@ def _form(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
 
-_WEIGHTS = ("net.", "heads.", "ema.")
+_WEIGHTS = ("net.", "heads.", "ema.", "scaler.")
 _FREE = ("checkpoint_steps", "checkpoint_minutes", "twin", "workers")
-
-
-def make_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimizer over all parameters of a module, with foreach kernels: few launches for many tensors."""
-    parameters = list(module.parameters())
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters,
-            lr=recipe.lr,
-            momentum=recipe.momentum,
-            nesterov=recipe.nesterov,
-            weight_decay=recipe.weight_decay,
-            foreach=True,
-        )
-    betas = (recipe.momentum, 0.999)
-    return torch.optim.AdamW(parameters, lr=recipe.lr, betas=betas, weight_decay=recipe.weight_decay, foreach=True)
