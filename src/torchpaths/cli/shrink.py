@@ -170,7 +170,7 @@ def recipe_of(options: Options) -> Recipe:
         lr=options.lr or LR,
         weight_decay=1e-4,
         nesterov=True,
-        augment=Augment(flip=True),
+        augment=Augment(flip=0.5),
         mean=options.mean,
         std=options.std,
         channels_last=True,

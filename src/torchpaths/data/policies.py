@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from torchpaths.data.scaling import Interpolation, mode, resampling
 from torchpaths.errors import DataError, near
@@ -95,7 +95,23 @@ def policy(name: str, interpolation: Interpolation, fill: tuple[int, ...], side:
         found = timm.augment_and_mix_transform(name, {**told, "translate_pct": 0.3})
     else:
         found = timm.auto_augment_transform(name, told)
+    for op in _operations(found):
+        if op.name.startswith("Posterize"):
+            op.aug_fn = _posterize
     return found
+
+
+def _operations(found: Any) -> list[Any]:
+    """The operations of one of timm's policies."""
+    return [op for part in found.policy for op in part] if hasattr(found, "policy") else list(found.ops)
+
+
+def _posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
+    """timm's, which at low magnitudes asks for 0 bits: a black image, as older versions of Pillow gave; newer ones
+    raise."""
+    if bits >= 8:
+        return image
+    return ImageOps.posterize(image, bits) if bits > 0 else Image.new(image.mode, image.size)
 
 
 def _torchvisions(name: str, interpolation: Interpolation) -> Policy:

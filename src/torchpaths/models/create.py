@@ -14,6 +14,7 @@ from torch import nn
 
 from torchpaths.errors import RunError, near
 from torchpaths.models.cifar_resnet import CifarResNet, Shortcut
+from torchpaths.models.depth_twins import TWINS
 from torchpaths.models.googlenet import STEM, TABLE_1, CifarGoogLeNet
 from torchpaths.models.resnext import ResNeXt
 from torchpaths.models.vgg import VGG19, CifarVGG
@@ -52,7 +53,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 }
 """The library's own models: ``cifar_resnet56`` with shortcut A, ``cifar_resnet56b`` with B, and so on; the networks of
 Coded ResNeXt's Table 1, named by depth, branches and their width, with a small one of the same kind; and
-``cifar_vgg19_bn`` and ``cifar_googlenet``, which network decoupling reports on."""
+``cifar_vgg19_bn`` and ``cifar_googlenet``, which network decoupling reports on; and the networks of
+`torchpaths.models.depth_twins`."""
 
 _RESNEXTS: dict[str, tuple[tuple[int, ...], int, int, int, int, bool]] = {
     # blocks of each stage, branches, width of a branch, channels of the stem and of the first stage, ImageNet's stem
@@ -104,7 +106,7 @@ def _check(classes: int, channels: int) -> None:
 
 
 MODELS |= {name: functools.partial(resnext, name) for name in _RESNEXTS}
-MODELS |= {"cifar_vgg19_bn": cifar_vgg19_bn, "cifar_googlenet": cifar_googlenet}
+MODELS |= {"cifar_vgg19_bn": cifar_vgg19_bn, "cifar_googlenet": cifar_googlenet, **TWINS}
 
 
 @dataclass(frozen=True)

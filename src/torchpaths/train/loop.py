@@ -103,6 +103,8 @@ class Loop:
         """
         self.objective.train()
         for epoch in range(self.state.step // self.steps, self.recipe.epochs):
+            if self.state.step == self.recipe.steps:
+                return
             self._epoch(epoch)
 
     def _epoch(self, epoch: int) -> None:
@@ -113,7 +115,7 @@ class Loop:
             self.step(x, y, i)
             done = i + 1
             self.hooks.step(state.step)
-            if done == self.steps:
+            if done == self.steps or state.step == recipe.steps:
                 break
             due = recipe.checkpoint_steps is not None and state.step % recipe.checkpoint_steps == 0
             if done % recipe.log_every == 0:
@@ -121,12 +123,13 @@ class Loop:
                 due = self._minutes_passed() or due
             if due:
                 self._save(done, best=False)
-        self._window(epoch, self.steps)
-        last = epoch + 1 == recipe.epochs
+        done = state.step - epoch * self.steps
+        self._window(epoch, done)
+        last = epoch + 1 == recipe.epochs or state.step == recipe.steps
         if last or (epoch + 1) % recipe.eval_every == 0:
             self._evaluate(epoch)
         elif recipe.checkpoint_steps is not None and state.step % recipe.checkpoint_steps == 0:
-            self._save(self.steps, best=False)
+            self._save(done, best=False)
 
     def step(self, x: Tensor, y: Tensor, i: int) -> None:
         """One optimizer step on this rank's share of a global batch.
@@ -269,7 +272,8 @@ class Loop:
         self._check_weights()
         share_buffers(state.objective)
         assert state.losses is not None
-        losses = dict(zip(state.terms, state.losses.mean(0).tolist(), strict=True))
+        done = state.step - epoch * self.steps
+        losses = dict(zip(state.terms, state.losses[:done].mean(0).tolist(), strict=True))
         with alone(self.world.main):
             found = self.hooks.evaluate(state, epoch)
         row = {"kind": "epoch", "epoch": epoch, "step": state.step, "losses": losses, **found}
@@ -278,7 +282,7 @@ class Loop:
         state.best = accuracy if best or state.best is None else state.best
         state.latest = row
         self.hooks.epoch(row)
-        self._save(self.steps, best)
+        self._save(done, best)
         self._clock = time.monotonic()
 
     def _minutes_passed(self) -> bool:

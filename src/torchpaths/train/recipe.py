@@ -79,6 +79,8 @@ class Recipe:
     """Leave out images that cannot be decoded, with a warning; otherwise one is an error, with its file and row."""
     epochs: int = 30
     """Passes over the training images."""
+    steps: int | None = None
+    """Stop after so many optimizer steps in all, to try a recipe out; None for all epochs."""
     batch: int = 128
     """Images per optimizer step, over all processes and micro-batches. An incomplete last batch is left out."""
     accumulate: int = 1

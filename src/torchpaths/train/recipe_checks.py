@@ -34,7 +34,7 @@ def check(recipe: Recipe) -> None:
 def _alone(r: Recipe) -> None:
     for f in ("epochs", "batch", "accumulate", "eval_every", "log_every", "workers", "repeats", "ema_every"):
         _whole(r, f, 1)
-    for f in ("checkpoint_steps", "size", "threads", "resize", "train_size"):
+    for f in ("checkpoint_steps", "steps", "size", "threads", "resize", "train_size"):
         if getattr(r, f) is not None:
             _whole(r, f, 1)
     for f in ("seed", "update_bn", "holdout_seed"):

@@ -16,11 +16,11 @@ from torchpaths.methods.coded_paths import CodedPaths
 from torchpaths.methods.gated_blocks import GatedBlocks
 from torchpaths.methods.gated_filters import GatedFilters
 from torchpaths.train.distil import START, Distil
+from torchpaths.train.papers import PAPERS
+from torchpaths.train.papers.common import IMAGENET_MEAN, IMAGENET_STD
 from torchpaths.train.recipe import Recipe
 
 _CODED = CodedPaths()
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def digits(target: float = 0.6) -> Recipe:
@@ -80,37 +80,11 @@ def cifar10_resnet56(
         weight_decay=1e-4,
         nesterov=True,
         schedule="cosine",
-        augment=Augment(pad=4, flip=True),
+        augment=Augment(pad=4, flip=0.5),
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         precision="bf16",
         channels_last=True,
-    )
-
-
-def cifar10_resnet110(data: Path = Path("data/cifar10"), target: float = 0.7) -> Recipe:
-    """ConvNet-AIG 110 as in the paper, from scratch: 350 epochs, batch 256, SGD with momentum 0.9, weight decay 5e-4,
-    learning rate 0.1 divided by 10 at epochs 150 and 250, projection shortcuts, rate loss averaged over blocks with
-    weight 2 as in the authors' code. Paper: 5.76 % error at 82 % of the layers; plain 6.61 %.
-
-    Args:
-        data: folder with train.parquet and test.parquet.
-        target: share of blocks to open.
-    """
-    return Recipe(
-        model="cifar_resnet110b",
-        data=str(data),
-        method=GatedBlocks(budget=Budget(open=target), reduction="mean", weight=2.0),
-        epochs=350,
-        batch=256,
-        lr=0.1,
-        weight_decay=5e-4,
-        schedule="step",
-        milestones=(150, 250),
-        augment=Augment(pad=4, flip=True),
-        precision="bf16",
-        channels_last=True,
-        twin=True,
     )
 
 
@@ -139,7 +113,7 @@ def cifar10_adaptive_depth(
         nesterov=True,
         schedule="cosine",
         warmup=1,
-        augment=Augment(pad=4, flip=True),
+        augment=Augment(pad=4, flip=0.5),
         precision="bf16",
         channels_last=True,
     )
@@ -171,7 +145,7 @@ def cifar10_coded_paths(
         nesterov=True,
         schedule="cosine",
         final_lr=1e-5,
-        augment=Augment(pad=4, flip=True),
+        augment=Augment(pad=4, flip=0.5),
         precision="bf16",
         channels_last=True,
     )
@@ -211,7 +185,7 @@ def cifar10_gated_filters(
         lr=0.05,
         weight_decay=1e-4,
         schedule="cosine",
-        augment=Augment(pad=4, flip=True),
+        augment=Augment(pad=4, flip=0.5),
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         precision="bf16",
@@ -261,7 +235,7 @@ def finetune(
         warmup=0.5,
         distil=Distil(START),
         channels_last=True,
-        augment=Augment(flip=True, crop=(0.35, 1.0)),
+        augment=Augment(flip=0.5, crop=(0.35, 1.0)),
         log_every=20,
     )
 
@@ -271,14 +245,13 @@ RECIPES: dict[str, Callable[..., Recipe]] = {
     for f in (
         digits,
         cifar10_resnet56,
-        cifar10_resnet110,
         cifar10_adaptive_depth,
         cifar10_coded_paths,
         cifar10_gated_filters,
         finetune,
     )
-}
-"""Recipes by name."""
+} | PAPERS
+"""Recipes by name: those here, and those of the papers' rows."""
 
 
 def resolve(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:

@@ -200,13 +200,13 @@ def _trained(recipe: Recipe, out: pathlib.Path, world: World, data: Images, quie
         state.restore(found, recipe)
     kept = found.metrics if found is not None else 0
     metrics = Metrics(out / "metrics.jsonl", kept) if world.main else None
-    report = Report(out.name, recipe.epochs * len(loader), quiet or not world.main)
+    report = Report(out.name, _last(recipe, len(loader)), quiet or not world.main)
     try:
         with report:
             if emulated(recipe.precision, world.device):
                 report.say("bf16 is emulated on this processor (no AVX-512), dozens of times slower; train with fp32")
             if found is not None:
-                report.say(f"resumed at step {state.step} of {recipe.epochs * len(loader)}")
+                report.say(f"resumed at step {state.step} of {_last(recipe, len(loader))}")
             hooks = _hooks(recipe, out, world, data, loader, metrics, report)
             Loop(recipe, world, state, loader, hooks, teacher_of(recipe, data.test, world.device), mix).run()
     finally:
@@ -217,6 +217,12 @@ def _trained(recipe: Recipe, out: pathlib.Path, world: World, data: Images, quie
     barrier()
     # As it was written, by rank 0: only that rank evaluates.
     return read_json(done)
+
+
+def _last(recipe: Recipe, steps: int) -> int:
+    """The step after which a run ends."""
+    whole = recipe.epochs * steps
+    return whole if recipe.steps is None else min(whole, recipe.steps)
 
 
 def _hooks(
@@ -238,7 +244,7 @@ def _hooks(
     def evaluate(state: State, epoch: int) -> Json:
         if not world.main:  # a survey's counts are then those of one process, exactly; the others wait for it
             return {"accuracy": 0.0}
-        if epoch + 1 == recipe.epochs:
+        if epoch + 1 == recipe.epochs or state.step == recipe.steps:
             settle(recipe, state, loader)
         return evaluation(recipe, state, test)
 
