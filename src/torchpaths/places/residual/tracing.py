@@ -17,8 +17,8 @@ import operator
 import sys
 from collections import deque
 from collections.abc import Callable
-from functools import partial
-from types import MethodType
+from functools import lru_cache, partial
+from types import CodeType, MethodType
 from typing import Any
 
 import torch
@@ -34,12 +34,18 @@ from torchpaths.places.untouched import Untouched
 def _asks_kind(frame: Any) -> bool:
     """Whether what a frame of Python is doing is a call ``isinstance(...)``: at its place in the text stands that
     name."""
-    places = list(frame.f_code.co_positions())
-    line, _, column, _ = places[frame.f_lasti // 2]
+    return _asks_there(frame.f_code, frame.f_lasti)
+
+
+@lru_cache(maxsize=4096)
+def _asks_there(code: CodeType, at: int) -> bool:
+    """See `_asks_kind`, of an instruction; kept, as a forward asks thousands of times from the same few places."""
+    places = list(code.co_positions())
+    line, _, column, _ = places[at // 2]
     here = line, column
     return column is not None and any(
         i.argval == "isinstance" and i.positions and (i.positions.lineno, i.positions.col_offset) == here
-        for i in dis.get_instructions(frame.f_code)
+        for i in dis.get_instructions(code)
         if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")
     )
 
