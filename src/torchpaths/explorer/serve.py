@@ -83,9 +83,7 @@ def app_of(answers: Answers, document: dict[str, Any], host: str = "127.0.0.1") 
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=here if host in here else ["*"])
     uploads, cuts = Kept(), Kept()
     channels, height, width = answers.net.example_shape
-    recipe = answers.run.recipe
-    crop, bicubic = recipe.crop or 1.0, bool(recipe.bicubic)
-    form = Form(height, width, channels, scale=True, drop_colour=True, crop=crop, bicubic=bicubic)
+    form = Form(height, width, channels, scale=True, drop_colour=True, scaling=answers.run.recipe.scaling)
 
     for kind in _TOLD:
         app.add_exception_handler(kind, lambda _, error: JSONResponse(told(error), 422))

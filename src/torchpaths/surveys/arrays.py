@@ -50,7 +50,9 @@ def to_arrays(survey: Counts) -> dict[str, NDArray[Any]]:
         found |= {"together_units": survey.together.units, "together": survey.together.counts}
     if survey.energy is not None:
         found["energy"] = survey.energy.sums
-    found |= {name: array for name in ("confused", "ran", "top5", "code") if (array := getattr(survey, name)) is not None}
+    found |= {
+        name: array for name in ("confused", "ran", "top5", "code") if (array := getattr(survey, name)) is not None
+    }
     return {name: np.ascontiguousarray(_narrow(array)) for name, array in found.items()}
 
 

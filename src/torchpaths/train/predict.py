@@ -16,7 +16,6 @@ from torchpaths.chosen import OperatingPoint, set_up
 from torchpaths.costs import evaluating
 from torchpaths.data.decode import CorruptImageError, Form, load
 from torchpaths.data.folder import SUFFIXES
-from torchpaths.data.scaling import Scaling
 from torchpaths.errors import DataError, RunError
 from torchpaths.files.disk import read_bytes
 from torchpaths.outputs import answer
@@ -140,8 +139,7 @@ def _batches(
 ) -> Iterator[tuple[Sequence[pathlib.Path], NDArray[np.uint8], Tensor]]:
     """Files, their pixels, and the same normalised as in training, ``[batch, C, H, W]``."""
     channels, height, width = run.net.example_shape
-    scaling = Scaling(run.recipe.crop or 1.0, bool(run.recipe.bicubic), run.recipe.resize)
-    form = Form(height, width, channels, scale=True, drop_colour=True, scaling=scaling)
+    form = Form(height, width, channels, scale=True, drop_colour=True, scaling=run.recipe.scaling)
     mean, std = torch.tensor(run.mean), torch.tensor(run.std)
     for start in range(0, len(files), AT_ONCE):
         part = files[start : start + AT_ONCE]

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from torchpaths.data import Augment
 from torchpaths.data.holdout import Holdout
+from torchpaths.data.scaling import Scaling
 from torchpaths.errors import RunError, near
 from torchpaths.files.encode import decode, encode, public
 from torchpaths.files.encode import filled as filled_value
@@ -175,6 +176,11 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check(self)
+
+    @property
+    def scaling(self) -> Scaling:
+        """How images are brought to ``size`` for evaluation."""
+        return Scaling(self.crop or 1.0, bool(self.bicubic), self.resize)
 
     @property
     def held(self) -> Holdout | None:
