@@ -171,7 +171,7 @@ class Loader:
         Raises:
             DataError: for a number out of range, or an image that cannot be read.
         """
-        return self._prepare(self._epoch, np.asarray(numbers, np.int64))
+        return self.prepare(self._epoch, np.asarray(numbers, np.int64) * self.repeats)
 
     def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
         wanted = self._draws(epoch)[start:]
