@@ -6,6 +6,7 @@ import copy
 import functools
 import io
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 import torchpaths as tp
 from decoding_toys import coded
-from torchpaths.attacks import Aim, Pixels, drawing, fgsm, jpeg, mimicry, pgd
+from torchpaths.attacks import Aim, Pixels, Plan, Sample, attack_report, drawing, fgsm, jpeg, mimicry, pgd
 from torchpaths.attacks.linf import fgsm_of_strengths
 from torchpaths.attacks.pixels import as_levels
 from torchpaths.errors import CallError, DataError, RunError
@@ -330,6 +331,21 @@ def test_an_attack_needs_no_gradients_switched_on_outside() -> None:
         assert torch.equal(fgsm(Pixels(net), x, y, 0.1), wanted)
     with torch.inference_mode():
         assert torch.equal(pgd(Pixels(net), x, y, 0.1, steps=1, step=1.0, start=False), wanted)
+
+
+def test_a_report_of_attacks_that_fool_nobody_says_so(tmp_path: Path) -> None:
+    net = routed("blocks")
+    x, _ = pictures(net, 12)
+    with torch.no_grad():
+        test = Sample(x, Pixels(net, MEAN, STD)(x)[0].argmax(1))
+    plan = Plan(strengths=(0.0,), detected=(0.0,), strength=0.0, steps=1, mimics=0)
+    report = attack_report(net, test, test, MEAN, STD, plan=plan, folder=tmp_path)
+    assert [(row["fooled"], row["scores"]) for row in report["detection"]] == [(0, {})] * 2
+    assert report["crossing"] is None
+    assert not (tmp_path / "attack-detection.png").exists()
+    assert (tmp_path / "attack-accuracy.png").is_file()
+    with pytest.raises(DataError, match="1 test images, of which one half"):
+        attack_report(net, test, test.first(1), MEAN, STD, plan=plan)
 
 
 def test_strengths_are_printed_in_levels() -> None:

@@ -77,6 +77,8 @@ def attack_report(
         PathError: for paths that do not fit.
     """
     plan, others = plan or Plan(), dict(others or {})
+    if len(test) < 2:
+        raise DataError(f"{len(test)} test images, of which one half is calibrated by the other; give two or more.")
     many = Asked(net, mean, std, path, others, plan.batch)
     tell("training images")
     known = Known.of(many(train)[0])
@@ -124,7 +126,8 @@ def attack_report(
         title = title or net.layout.network
         figures: dict[str, Figure] = {"attack-accuracy": draw_curves(curves, title)}
         of_attacks = [*rows, *([_worst(mimics, as_levels(plan.strength))] if mimics else [])]
-        figures["attack-detection"] = draw_detection([row for row in of_attacks if row.scores], title)
+        if fooling := [row for row in of_attacks if row.scores]:
+            figures["attack-detection"] = draw_detection(fooling, title)
         if isinstance(moved["rates"], Rates):
             of = "all classes" if label is None else names[label]
             figures["attack-rates"] = draw_rates(moved["rates"], title, of, as_levels(max(plan.detected)))
