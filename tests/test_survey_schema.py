@@ -4,12 +4,16 @@ is read, and what cannot be is refused with its place."""
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
 
 from survey_toy import Toy, loader
 from test_survey_files import change
@@ -140,6 +144,48 @@ def test_a_number_that_is_not_finite_is_refused(tmp_path: pathlib.Path, toy: Sur
     file = dataclasses.replace(toy, **MEASURED).save(tmp_path)
     file.write_text(file.read_text().replace('"gap": 0.9', f'"gap": {number}'))
     with pytest.raises(DataError, match="no finite number"):
+        Survey.load(tmp_path)
+
+
+def signed(folder: pathlib.Path, **arrays: NDArray[Any] | None) -> None:
+    """Put other arrays into a survey's file, None for none, with the digest of what is there then."""
+    [beside] = folder.glob("*.safetensors")
+    held = {**load_arrays(beside.read_bytes()), **arrays}
+    data = save_arrays({name: np.ascontiguousarray(array) for name, array in held.items() if array is not None})
+    beside.write_bytes(data)
+    entry = json.loads((folder / "survey.json").read_text())["arrays"]
+    change(folder, arrays={**entry, "sha256": hashlib.sha256(data).hexdigest()})
+
+
+COUNTS: dict[str, tuple[dict[str, Any], str]] = {
+    "no images": ({"images": np.zeros(3, np.uint8)}, "'images' counts none"),
+    "more right than there are": ({"correct": np.array([9, 0, 0], np.uint8)}, "'correct'"),
+    "other right ones": ({"correct": np.array([2, 4, 0], np.uint8)}, "'confused' contradicts"),
+    "below 0": ({"opened": np.full((3, 4), -1)}, "'opened'"),
+    "fractions": ({"opened": np.zeros((3, 4))}, "'opened' is float64"),
+    "of other units": ({"opened": np.zeros((3, 5), np.uint8)}, "'opened' is int64 .3, 5."),
+    "opened by none": ({"opened": np.zeros((3, 4), np.uint8)}, "'opened' contradicts"),
+    "a histogram of others": ({"histogram": np.zeros((3, 5), np.uint8)}, "'histogram' contradicts"),
+    "sums without images": ({"macs_squares": np.zeros((3, 2), np.uint8)}, "'macs_squares' contradicts"),
+    "sites that nobody came to": ({"ran": np.zeros((3, 3), np.uint8)}, "'ran' contradicts"),
+    "no pairs": ({"together": np.zeros((4, 4), np.uint8)}, "'together' contradicts"),
+    "paths of nobody": ({"taken_counts": np.zeros(9, np.uint8)}, "'taken_"),
+    "no paths": ({"taken_labels": None}, "'path"),
+    "twice the same image": ({"sample_numbers": np.zeros(10, np.uint8)}, "'sample_numbers'.*rise"),
+    "NaN": ({"macs_sums": None, "macs": np.full(3, np.nan), "macs_std": np.zeros(3)}, "'macs' holds what is no finite"),
+}
+
+
+@pytest.mark.parametrize("case", COUNTS)
+def test_counts_that_cannot_be_or_contradict_each_other_are_refused(
+    tmp_path: pathlib.Path, toy: Survey, case: str
+) -> None:
+    toy.save(tmp_path)
+    signed(tmp_path)
+    assert Survey.load(tmp_path).images.tolist() == [4, 6, 0], "as it was"
+    arrays, message = COUNTS[case]
+    signed(tmp_path, **arrays)
+    with pytest.raises(DataError, match=message):
         Survey.load(tmp_path)
 
 

@@ -85,7 +85,7 @@ def from_arrays(
     """
     if "sample_labels" in arrays and "sample_numbers" not in arrays:  # version 1 kept all
         arrays = {**arrays, "sample_numbers": np.arange(len(arrays["sample_labels"]))}
-    held = _checked(arrays, classes, layout, tuple(energetic))
+    held = _checked(arrays, classes, layout, tuple(energetic), whole)
     images = held["images"]
     fields: dict[str, Any] = {name: held[name] for name in ("images", "correct", "opened", "histogram")}
     fields |= {name: held.get(name) for name in ("confused", "ran", "top5", "code")}
@@ -114,7 +114,9 @@ def from_arrays(
     return fields
 
 
-def _checked(arrays: Arrays, classes: int, layout: Layout, energetic: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+def _checked(
+    arrays: Arrays, classes: int, layout: Layout, energetic: tuple[str, ...], whole: bool
+) -> dict[str, NDArray[Any]]:
     """The arrays, whole numbers as int64. Raises `MalformedError` for what is missing or can't be."""
     held: dict[str, NDArray[Any]] = {}
     for name, (kind, shape) in _forms(arrays, classes, layout).items():
@@ -129,6 +131,7 @@ def _checked(arrays: Arrays, classes: int, layout: Layout, energetic: tuple[str,
     if energetic and "energy" not in held:
         raise MalformedError("array 'energy' is missing")
     _check_counts(held, classes, len(layout.units))
+    _check_sums(held, layout, whole)
     return held
 
 
@@ -212,6 +215,39 @@ def _check_counts(held: Arrays, classes: int, units: int) -> None:
             raise MalformedError(f"array {name!r} holds what is no finite number")
     if any((np.diff(held[name]) <= 0).any() for name in {"sample_numbers", "together_units"} & held.keys()):
         raise MalformedError("arrays 'sample_numbers' and 'together_units' are to rise")
+
+
+def _check_sums(held: Arrays, layout: Layout, whole: bool) -> None:
+    """Raise `MalformedError` where counts of the same images contradict each other."""
+    images, correct, opened, histogram = (held[name] for name in ("images", "correct", "opened", "histogram"))
+    agree = {"histogram": (histogram.sum(1) == images).all()}
+    agree["opened"] = (histogram @ np.arange(histogram.shape[1]) == opened.sum(1)).all()
+    if "macs_sums" in held:
+        squares = (high * _LIMB + low for high, low in held["macs_squares"].tolist())
+        rows = zip(images.tolist(), held["macs_sums"].tolist(), squares, strict=True)
+        agree["macs_squares"] = all(n * square >= macs**2 for n, macs, square in rows)
+    tables = {"confused": held["confused"].T} if "confused" in held else {}
+    if whole and "taken_labels" in held:
+        tables["taken_labels"] = np.stack([held[f"taken_{name}"] for name in _TAKEN])
+    for name, (labels, predictions, counts) in tables.items():
+        right = labels == predictions
+        agree[name] = (_sums(labels, counts, images) == images).all()
+        agree[name] &= (_sums(labels[right], counts[right], images) == correct).all()
+    if "together" in held:
+        together, units = held["together"], held["together_units"]
+        agree["together"] = (together == together.T).all() and (together.diagonal() == opened.sum(0)[units]).all()
+    if "ran" in held:
+        agree["ran"] = (np.repeat(held["ran"], [len(units) for units in layout.sites.values()], axis=1) >= opened).all()
+    if "sample_labels" in held:
+        agree["sample_labels"] = (np.bincount(held["sample_labels"], minlength=len(images)) <= images).all()
+    if wrong := [name for name, fits in agree.items() if not fits]:
+        raise MalformedError(f"array {wrong[0]!r} contradicts the other counts of the same images")
+
+
+def _sums(labels: Ints, counts: Ints, images: Ints) -> Ints:
+    found = np.zeros_like(images)
+    np.add.at(found, labels, counts)
+    return found
 
 
 def narrowest(values: Ints) -> str:
