@@ -76,33 +76,6 @@ def test_every_form_opens_from_disk_within_its_width_and_without_a_complaint(
     assert shown.page.locator("#picture svg path").count() > 3
 
 
-OVERLAPS = """() => {
-  const boxes = [...document.querySelectorAll('#picture svg text, #ledger .number, #ledger .of, .label, h1, h2')]
-    .filter((node) => node.textContent.trim() && !node.getAttribute('transform') && node.checkVisibility())
-    .map((node) => [node.textContent, node.getBoundingClientRect()]).filter(([, box]) => box.width);
-  const found = [];
-  for (let i = 0; i < boxes.length; i++) for (let j = i + 1; j < boxes.length; j++) {
-    const [a, b] = [boxes[i][1], boxes[j][1]];
-    const w = Math.min(a.right, b.right) - Math.max(a.left, b.left);
-    const h = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
-    if (w > 1.5 && h > 4 && boxes[i][0] !== boxes[j][0]) found.push(`${boxes[i][0]} / ${boxes[j][0]}`);
-  }
-  return found;
-}"""
-
-CUT = """() => [...document.querySelectorAll('#ledger .value, #ledger .line, .chip, button, td')]
-  .filter((node) => node.checkVisibility() && node.scrollWidth > node.clientWidth + 1 && node.clientWidth)
-  .map((node) => node.textContent)"""
-
-
-@pytest.mark.parametrize("name", FORMS)
-@pytest.mark.parametrize("width", [1280, 390])
-def test_no_text_lies_over_another_or_is_cut(show: Any, name: str, width: int) -> None:
-    shown = show(name, width=width)
-    assert shown.page.evaluate(OVERLAPS) == []
-    assert shown.page.evaluate(CUT) == []
-
-
 THICK = """([key, us]) => {
   const path = document.querySelector(`[data-row='${key}'] path.flow`);
   const box = path.getBBox(), svg = path.ownerSVGElement;
@@ -426,25 +399,6 @@ def test_what_was_not_measured_is_not_drawn(browser: Any, tmp_path: Path) -> Non
     assert shown.page.locator(f"[data-row='class:{CAT}'] .dotted").count() == 1
     assert "1 cells without a number" in shown.text("#about")
     assert shown.errors == []
-    shown.close()
-
-
-AXE = """() => axe.run({ resultTypes: ['violations'] }).then((result) => result.violations
-  .filter((found) => ['serious', 'critical'].includes(found.impact))
-  .map((found) => found.id + ': ' + found.nodes.map((node) => node.html.slice(0, 120)).join(' | ')))"""
-
-
-@pytest.mark.parametrize(
-    ("name", "fragment"), [("blocks", LINK), ("filters", "#site=layer4.1"), ("depth", ""), ("coded", "")]
-)
-@pytest.mark.parametrize("dark", [False, True])
-def test_axe_finds_nothing_serious(
-    browser: Any, addresses: dict[str, str], name: str, fragment: str, dark: bool
-) -> None:
-    axe = pytest.importorskip("axe_playwright_python.base").AXE_FILE_PATH
-    shown = Shown(browser, dark=dark, bypass_csp=True).open(addresses[name] + fragment)
-    shown.page.add_script_tag(path=str(axe))
-    assert shown.page.evaluate(AXE) == []
     shown.close()
 
 

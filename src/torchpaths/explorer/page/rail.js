@@ -42,7 +42,8 @@ function station(scene, draw, layer, parts, line) {
   if (part) {
     layer.insertBefore(svg("rect", { class: "station always", rx: 4, ...draw.box(u + width * 0.06, rail.line - 14, width * 0.36, 28) }), line);
     if (!turned) {
-      const [first, second] = (parts.site.note || "always|may be skipped").split("|");
+      const fits = (text) => [text, text.split(":")[0], ""].find((part) => part.length * 6 < width * 0.46);
+      const [first, second] = (parts.site.note || "always|may be skipped").split("|").map(fits);
       layer.append(svg("text", { class: "digit", "text-anchor": "middle", ...draw.at(u + width * 0.24, rail.line + 30) }, first));
       if (second) layer.append(svg("text", { class: "digit", "text-anchor": "middle", ...draw.at(middle, rail.line + 30) }, second));
     }
