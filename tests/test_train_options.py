@@ -22,7 +22,7 @@ from shared import encode, pictures, write_parquet
 from torchpaths import AdaptiveDepth, Budget, CodedPaths, GatedBlocks, GatedFilters
 from torchpaths.data import Augment
 from torchpaths.data.drawn import seed_all, undisturbed
-from torchpaths.errors import RunError
+from torchpaths.errors import RouteError, RunError
 from torchpaths.methods.base import Method
 from torchpaths.routing import route_plain
 from torchpaths.train.ema import Ema
@@ -418,3 +418,16 @@ def test_top5_is_counted_where_there_are_more_classes() -> None:
             ranks = (scores.flatten(1) > scores.flatten(1).gather(1, labels[:, None])).sum(1)
             assert found.accuracy_top5 == pytest.approx(float((ranks < 5).float().mean()))
             assert np.array_equal(found.top5, np.bincount(labels[ranks < 5], minlength=classes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"hidden": 0}, "hidden=0: "),
+        ({"weight": -1.0}, "weight=-1.0: "),
+        ({"inference": "x"}, "inference='x'; choose one"),
+    ],
+)
+def test_gates_that_mean_nothing_are_refused(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(RouteError, match=said):
+        GatedBlocks(**values)

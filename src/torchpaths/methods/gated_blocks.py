@@ -12,7 +12,7 @@ target is 1, ours are really open: they have no gate.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -77,6 +77,14 @@ class GatedBlocks(Method):
             raise BudgetError(f"targets={self.targets!r}: a target rate lies in (0, 1].")
         if self.reduction not in ("sum", "mean"):
             raise RouteError(f"reduction={self.reduction!r}; choose 'sum' (the paper) or 'mean' (the authors' code).")
+        if self.inference not in get_args(Inference):
+            raise RouteError(f"inference={self.inference!r}; choose one of {', '.join(get_args(Inference))}.")
+        if isinstance(self.hidden, bool) or not isinstance(self.hidden, int) or self.hidden < 1:
+            raise RouteError(
+                f"hidden={self.hidden!r}: a gate's hidden layer has a whole number of channels, at least 1."
+            )
+        if not (isinstance(self.weight, (int, float)) and 0 <= self.weight < float("inf")):
+            raise RouteError(f"weight={self.weight!r}: the weight of a loss is a number of at least 0.")
 
     def find(self, model: nn.Module, example: Inputs, residuals: ByHand | None = None) -> list[Plan]:
         """A gate before every residual sum whose target is below 1. See `Method.find`."""
