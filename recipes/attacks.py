@@ -64,7 +64,7 @@ class Entry:
 ENTRIES = {
     "depth": Entry("adaptive depth, ResNet-20", "cifar10_anytime/adaptive", "cifar10_anytime/plain"),
     "gated": Entry("gated blocks, ResNet-56, target 0.7", "cifar10_resnet56/gated-0.7", "cifar10_resnet56/plain"),
-    "coded": Entry("coded, ResNeXt-20", "cifar10_coded_paths/running/coded", "cifar10_coded_paths/running/plain"),
+    "coded": Entry("coded, ResNeXt-20", "cifar10_coded_paths/coded", "cifar10_coded_paths/plain"),
     "filters": Entry("gated filters, ResNet-56", None, None),
 }
 

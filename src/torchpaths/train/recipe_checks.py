@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 from torchpaths.errors import RunError, near
 from torchpaths.methods.base import Method
 from torchpaths.models.create import tagged
 from torchpaths.train.distil import START
 
-if TYPE_CHECKING:
-    from torchpaths.train.recipe import Recipe
+Recipe: TypeAlias = Any
+"""A `torchpaths.train.recipe.Recipe`, whose module imports this one."""
 
 _KINDS: dict[str, tuple[str, ...]] = {
     "optimizer": ("sgd", "adamw"),
