@@ -41,11 +41,15 @@ function known(model, state, set) {
 export function rates(model, c, image) {
   if (image?.bits) return Float64Array.from(image.bits);
   if (c == null) return model.rate;
-  return Float64Array.from({ length: model.count }, (_, u) => model.share(c, u));
+  const values = new Float64Array(model.count);
+  for (let u = 0, at = c * model.count; u < model.count; u++) values[u] = model.open[at + u] / 255;
+  return values;
 }
 
 export function applied(values, set) {
-  return Float64Array.from(values, (value, u) => (set[u] >= 0 ? set[u] : value));
+  const out = new Float64Array(values);
+  for (let u = 0; u < out.length; u++) if (set[u] >= 0) out[u] = set[u];
+  return out;
 }
 
 export function imageOf(model, state, id = state.image) {

@@ -94,7 +94,7 @@ function update(scene, draw, line, marks, values, look, model) {
     const last = () => runs[runs.length - 1];
     if (parts.form === "box") {
       let share = 0;
-      for (const unit of range(parts.site)) share += values[unit];
+      for (let unit = parts.site.start; unit < parts.site.start + parts.site.units; unit++) share += values[unit];
       share /= parts.site.units;
       last().push([parts.u0 + 2, parts.u1 - 2, share * 42]);
       parts.text.textContent = percent(share).slice(0, -2);
@@ -132,7 +132,3 @@ function shaped(stops) {
 }
 
 const hand = (look, unit) => (look.shut.has(unit) ? " shut" : look.open.has(unit) ? " forced" : "");
-
-export function* range(site) {
-  for (let unit = site.start; unit < site.start + site.units; unit++) yield unit;
-}
