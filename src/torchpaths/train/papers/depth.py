@@ -1,8 +1,8 @@
 """Adaptive depth's rows (Kang and Lee): Table 1 of the 2023 text, and the README of the authors' code, which implements
 the NeurIPS 2024 version.
 
-What the README and the text leave open is as in torchvision's own recipe of the network, which both point to: that is
-said where it is so. All train from scratch, super-net and base-net by Algorithm 1 with alpha 0.5. Where text and code
+The README gives a command for each network; what it leaves to torchvision's training script is that script's default.
+All train from scratch, super-net and base-net by Algorithm 1 with alpha 0.5. Where text and code
 differ, features of all stages are compared, as the text says; the code compares none unless asked
 (``--method.features none``). The temperature is the code's, 1. ``--method none`` trains the network on its own, and
 with ``--model`` the network of the base-net's depth.
@@ -48,10 +48,10 @@ def imagenet_depth_resnet50_v2(data: Path = IMAGENET) -> Recipe:
     """ResNet-50 by torchvision's recipe of its second weights. README: 80.5 % with everything, 78.4 % without what can
     be skipped.
 
-    Follows README and code: 600 epochs, learning rate 0.5 along a cosine, crops of 176 pixels, mixup 0.2, cutmix 1,
-    an average of the weights every 32 steps, 232/224, no decay on norms and biases. As in torchvision's recipe: batch
-    1024, weight decay 2e-5, smoothing 0.1, TrivialAugment, erasing 0.1, each image four times, five epochs of warm-up
-    from 1 %. An epoch begins and ends a step apart from theirs where steps do not divide by 32.
+    Follows README and code: 600 epochs, batch 1024, learning rate 0.5 along a cosine, five epochs of warm-up from 1 %,
+    weight decay 2e-5, none on norms and biases, TrivialAugment, erasing 0.1, mixup 0.2, cutmix 1, each image four
+    times, crops of 176 pixels, an average of the weights every 32 steps, 232/224. Smoothing 0.1 is torchvision's recipe,
+    which the README says it trains by; its own command leaves it out (``--smoothing 0``). An epoch begins and ends a step apart from theirs where steps do not divide by 32.
 
     Args:
         data: folder with ``train/<class>/`` and ``val/<class>/``.
@@ -86,7 +86,7 @@ def imagenet_depth_mobilenet_v2(data: Path = IMAGENET) -> Recipe:
     ``--model mobilenet_v2_base``, 70.7 %.
 
     Follows README and code: 300 epochs, learning rate 0.1 divided by 10 at epochs 150, 225 and 285, weight decay 1e-5,
-    none on norms and biases, second norms at both ends, dropout 0.2. The batch is not told; 256 as for ResNet-50.
+    none on norms and biases, second norms at both ends, dropout 0.2, batch 256 (four processes of 64).
 
     Args:
         data: folder with ``train/<class>/`` and ``val/<class>/``.
@@ -107,9 +107,9 @@ def imagenet_depth_mobilenet_v2(data: Path = IMAGENET) -> Recipe:
 def imagenet_depth_vit_b_16(data: Path = IMAGENET) -> Recipe:
     """ViT-b/16 of 2^4 depths. README: 81.4 % with everything, 80.6 % without what can be skipped.
 
-    Follows README and code: 300 epochs, AdamW, learning rate 7.5e-4, weight decay 0.2 on everything, 30 epochs of
-    warm-up from 3.3 %, gradients clipped to 1, an average of the weights every 32 steps, fp16. As in torchvision's
-    recipe: batch 1024, cosine, smoothing 0.11, RandAugment of magnitude 9, mixup 0.2, cutmix 1, each image three times.
+    Follows README and code: 300 epochs, batch 1024, AdamW, learning rate 7.5e-4 along a cosine, 30 epochs of warm-up
+    from 3.3 %, weight decay 0.2 on everything, smoothing 0.11, RandAugment of magnitude 9, mixup 0.2, cutmix 1, each
+    image three times, gradients clipped to 1, an average of the weights every 32 steps, fp16.
 
     Args:
         data: folder with ``train/<class>/`` and ``val/<class>/``.
@@ -121,7 +121,8 @@ def imagenet_depth_vit_b_32(data: Path = IMAGENET) -> Recipe:
     """ViT-b/32 of 2^4 depths. Paper, Table 1: 76.4 and 73.2 %; on their own 75.9 and, ``--model vit_b_32_base``,
     73.1 % (which the paper made by taking the MLPs of four blocks out, and this by taking the blocks out).
 
-    Otherwise as `imagenet_depth_vit_b_16`.
+    Neither text nor README says how; here as `imagenet_depth_vit_b_16`. torchvision's own recipe of the plain network
+    has batch 4096, learning rate 3e-3, weight decay 0.3 and the policy ``imagenet``.
 
     Args:
         data: folder with ``train/<class>/`` and ``val/<class>/``.
@@ -159,10 +160,10 @@ def _vit(data: Path, network: str) -> Recipe:
 def imagenet_depth_swin_t(data: Path = IMAGENET) -> Recipe:
     """Swin-T of 2^4 depths. README: 81.6 % with everything, 78.0 % without what can be skipped.
 
-    Follows README and code: 300 epochs, AdamW, learning rate 1e-3, weight decay 0.05, none on norms, biases and
-    embeddings, 20 epochs of warm-up, gradients clipped to 5, stochastic depth 0.1, bicubic, an average of the weights
-    every 32 steps, fp16. As in torchvision's recipe: batch 1024, cosine to 1e-5, warm-up from 1 %, smoothing 0.1,
-    TrivialAugment, erasing 0.25, mixup 0.8, cutmix 1, each image four times. Evaluation is 256/224, as the README has.
+    Follows README and code: 300 epochs, batch 1024, AdamW, learning rate 1e-3 along a cosine to 1e-5, 20 epochs of
+    warm-up from 1 %, weight decay 0.05, none on norms, biases and embeddings, smoothing 0.1, TrivialAugment, erasing
+    0.25, mixup 0.8, cutmix 1, each image four times, gradients clipped to 5, stochastic depth 0.1, bicubic, an average
+    of the weights every 32 steps, fp16. Evaluation is 256/224, as in the README's command for it.
 
     Args:
         data: folder with ``train/<class>/`` and ``val/<class>/``.
