@@ -50,8 +50,9 @@ def imagenet_depth_resnet50_v2(data: Path = IMAGENET) -> Recipe:
 
     Follows README and code: 600 epochs, batch 1024, learning rate 0.5 along a cosine, five epochs of warm-up from 1 %,
     weight decay 2e-5, none on norms and biases, TrivialAugment, erasing 0.1, mixup 0.2, cutmix 1, each image four
-    times, crops of 176 pixels, an average of the weights every 32 steps, 232/224. Smoothing 0.1 is torchvision's recipe,
-    which the README says it trains by; its own command leaves it out (``--smoothing 0``). An epoch begins and ends a step apart from theirs where steps do not divide by 32.
+    times, crops of 176 pixels, an average of the weights every 32 steps, 232/224. Smoothing 0.1 is of torchvision's
+    recipe, which the README says it trains by; its own command leaves it out (``--smoothing 0``). An epoch begins and
+    ends a step apart from theirs where steps do not divide by 32.
 
     Args:
         data: folder with ``train/<class>/`` and ``val/<class>/``.
