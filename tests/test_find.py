@@ -214,7 +214,6 @@ FAILURES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no regular expression": ({"residuals": {"block(": tp.Residual(branch, identity, post)}}, "regular expression"),
     "targets of another length": ({"method": tp.GatedBlocks(targets=(0.5,) * 7)}, "7 blocks"),
-    "unknown inference": ({"method": tp.GatedBlocks(inference="max")}, "argmax"),  # type: ignore[arg-type]
     "no site": ({"method": tp.GatedBlocks(sites=("block9",))}, "block9"),
 }
 
