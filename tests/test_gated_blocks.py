@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -293,3 +294,19 @@ def test_before_learning_every_block_runs_and_the_hints_cancel() -> None:
         logits, trace = net(x)
     assert all(d.open.all() for d in trace.values())
     assert not logits.any()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"inference": "max"}, "inference='max'; choose one of argmax, sample, expected"),
+        ({"reduction": "max"}, "reduction='max'; choose 'sum'"),
+        ({"hidden": 0}, "hidden=0: a gate's hidden layer"),
+        ({"hidden": True}, "hidden=True: a gate's hidden layer"),
+        ({"weight": float("nan")}, "weight=nan: the weight of a loss"),
+        ({"weight": -1.0}, "weight=-1.0: the weight of a loss"),
+    ],
+)
+def test_what_means_nothing_is_refused_when_it_is_said(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(RouteError, match=re.escape(said)):
+        tp.GatedBlocks(**given)
