@@ -47,15 +47,7 @@ class Calibration:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
-        ways = {
-            name: {
-                "ece": way.reliability.ece,
-                "nll": way.nll,
-                "log_temperature": way.scaling.bias,
-                "weights": way.scaling.weights.tolist(),
-            }
-            for name, way in self.ways.items()
-        }
+        ways = {name: way.to_json() for name, way in self.ways.items()}
         about = {"bins": BINS, "fitted_on": self.fitted_on, "measured_on": self.measured_on, "features": list(FEATURES)}
         return {**about, **ways}
 

@@ -42,6 +42,11 @@ class Calibrated:
         nll = float(-np.log(np.maximum(of_label, np.finfo(np.float64).tiny)).mean())
         return cls(scaling, reliability(probabilities.max(1), probabilities.argmax(1) == labels), nll)
 
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        fitted = {"log_temperature": self.scaling.bias, "weights": self.scaling.weights.tolist()}
+        return {"ece": self.reliability.ece, "nll": self.nll, **fitted}
+
 
 @dataclass(frozen=True)
 class Group:
@@ -63,15 +68,7 @@ class Group:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
-        told = {
-            name: {
-                "ece": way.reliability.ece,
-                "nll": way.nll,
-                "log_temperature": way.scaling.bias,
-                "weights": way.scaling.weights.tolist(),
-            }
-            for name, way in self.ways.items()
-        }
+        told = {name: way.to_json() for name, way in self.ways.items()}
         return {"name": self.name, "images": self.images, "accuracy": self.accuracy, "macs": self.macs, **told}
 
 
