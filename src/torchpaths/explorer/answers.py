@@ -165,7 +165,7 @@ class Answers:
             # Without peak memory, for which torch's profiler ends the process where another thread used it before.
             how: dict[str, Any] = {"threads": None, "compile": None, "seed": 0, "timer": None, "memory": False}
             [row] = compare([now], self._plain, [x], seconds=seconds, pairs=LEAST, **how)
-        return {"value": row.ms, "plain": row.plain_ms, "n": row.pairs, "done": True}
+        return {"value": row.ms, "plain": row.plain_ms, "setting": row.setting.to_json(), "n": row.pairs, "done": True}
 
     def chosen(self, classes: Sequence[int], budget: float | None) -> Path:
         """What a cut for some classes keeps: their codewords' units, or what their images open within a budget.

@@ -54,7 +54,9 @@ def document(survey: Survey, front: Measured | None = None, page: dict[str, Any]
     made["images"] = [_image(image) for image in data.get("images", [])[:MOST_PICTURES]]
     if front is not None:
         made |= _front(front, layout)
+        made["plain"]["accuracy"] = front.accuracy
     elif made.get("front"):
+        made["menu"] = {}  # a survey holds points of a front, not what the plain network took beside them
         made["plain"]["accuracy"] = next((p["accuracy"] for p in made["front"] if p["kind"] == "full"), None)
     for name in ("arrays", "alone"):  # of the files that it was read from
         made.pop(name, None)
@@ -97,7 +99,10 @@ def _image(image: dict[str, Any]) -> dict[str, Any]:
 
 
 def _front(front: Measured, layout: Layout) -> dict[str, Any]:
-    """The columns of a front: all its points, since the page draws the dominated ones too, and what else was tried."""
+    """The columns of a front: all its points, since the page draws the dominated ones too, and what else was tried.
+
+    ``menu`` is the run that they are of: its times stand beside the plain network's of that run, never the survey's.
+    """
     if front.layout.fingerprint != layout.fingerprint:
         raise DataError(
             f"the front is of network {front.layout.fingerprint}, the survey of {layout.fingerprint} "
@@ -112,6 +117,5 @@ def _front(front: Measured, layout: Layout) -> dict[str, Any]:
         entry = {"kind": point.kind, "path": bits, "threshold": point.threshold, "macs": point.macs}
         entry |= {"accuracy": point.accuracy, "open": point.open, "ms": None if time is None else time.ms}
         points.append(entry)
-    plain: dict[str, Any] = {"macs": layout.plain.macs, "params": layout.plain.params, "accuracy": front.accuracy}
-    plain["ms"] = _value(profile.plain_ms if profile else None)
-    return {"front": points, "cloud": [list(tried) for tried in front.cloud[:500]], "plain": plain}
+    menu = {"plain_ms": profile.plain_ms, "setting": profile.setting.to_json()} if profile else {}
+    return {"front": points, "cloud": [list(tried) for tried in front.cloud[:500]], "menu": menu}

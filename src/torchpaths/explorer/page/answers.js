@@ -3,8 +3,10 @@
 
 import { costOf } from "./data.js";
 
-const measured = (value) => ({ value, kind: "measured" });
-const estimated = (value) => ({ value, kind: "estimated" });
+// `more` says what a number may be compared with: `from`, its run or images; `plain`, the plain network's in that very run;
+// `setting` of a time. Two of different runs give no ratio and no difference.
+export const measured = (value, more = {}) => ({ value, kind: "measured", ...more });
+const estimated = (value, more = {}) => ({ value, kind: "estimated", ...more });
 export const unknown = (why) => ({ value: null, kind: "unknown", why });
 
 // The point of the front that the dial stands on: the most accurate within the budget, of equals the cheapest.
@@ -88,7 +90,7 @@ export function numbers(model, state, live) {
     open: estimated(before.open.value + sum(now) - sum(own)),
     macs: estimated(before.macs.value + differs),
     ms: doc.units.ms && before.ms.value != null
-      ? estimated(before.ms.value + doc.units.ms.reduce((total, ms, u) => total + ms * (now[u] - own[u]), 0))
+      ? { ...before.ms, ...estimated(before.ms.value + doc.units.ms.reduce((total, ms, u) => total + ms * (now[u] - own[u]), 0)) }
       : unknown(COMMAND),
     accuracy: unknown(COMMAND),
     top: null,
@@ -102,7 +104,7 @@ export function numbers(model, state, live) {
     if (decided) after.open = measured(sum(decided));
     else after.open = point.open == null ? unknown("gates decide at this point") : estimated(point.open * model.count);
     after.macs = measured(point.macs);
-    after.ms = point.ms == null ? unknown("not timed: torchpaths front RUN") : measured(point.ms);
+    after.ms = point.ms == null ? unknown("not timed: torchpaths front RUN") : measured(point.ms, { from: "front", plain: model.menu.plain_ms, setting: model.menu.setting });
     if (c == null) after.accuracy = measured(point.accuracy);
   }
   return { before, now: after, n, changed, set, values: now, image, c, point };
@@ -120,7 +122,8 @@ function msBefore(model, c, image, own) {
   const { doc } = model;
   const ms = doc.now.ms;
   if (ms == null) return unknown("not measured: torchpaths measure RUN");
-  if (c == null && !image) return measured(ms.value);
+  const run = { from: "survey", plain: doc.plain.ms?.value ?? null, setting: ms };
+  if (c == null && !image) return measured(ms.value, run);
   if (!doc.units.ms) return unknown("not timed by unit");
-  return estimated(ms.value + doc.units.ms.reduce((total, each, u) => total + each * (own[u] - model.rate[u]), 0));
+  return estimated(ms.value + doc.units.ms.reduce((total, each, u) => total + each * (own[u] - model.rate[u]), 0), run);
 }

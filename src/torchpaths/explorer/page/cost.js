@@ -20,7 +20,7 @@ export function costIn(root, app) {
   const cost = (point) => (by.value === "ms" ? point.ms : point.macs / doc.plain.macs);
   const range = () => {
     const values = front.map(cost).filter((value) => value != null);
-    return [Math.min(...values), Math.max(by.value === "ms" ? doc.plain.ms?.value ?? 0 : 1, ...values)];
+    return [Math.min(...values), Math.max(by.value === "ms" ? model.menu.plain_ms ?? -Infinity : 1, ...values)];
   };
   const at = () => {
     const [low, high] = range();
@@ -62,7 +62,7 @@ export function costIn(root, app) {
     const kept = within.filter((p) => p.accuracy > high_ && ((high_ = p.accuracy), true));
     kept.forEach((p, i) => (d += i ? `H${x(cost(p))}V${y(p.accuracy)}` : `M${x(cost(p))} ${y(p.accuracy)}`));
     marks.push(svg("path", { class: "steps", d }), kept.map((p) => svg("circle", { class: p === point ? "point on" : "point", cx: x(cost(p)), cy: y(p.accuracy), r: p === point ? 5 : 3 })));
-    const plain = by.value === "ms" ? doc.plain.ms?.value : 1;
+    const plain = by.value === "ms" ? model.menu.plain_ms : 1;
     if (plain != null && doc.plain.accuracy != null) marks.push(svg("circle", { class: "junction", cx: x(plain), cy: y(doc.plain.accuracy), r: 4 }), svg("text", { class: "digit", x: W, y: Math.max(10, y(doc.plain.accuracy) - 8), "text-anchor": "end" }, "plain network"));
     const unit = by.value === "ms" ? ms : (value) => percent(value);
     for (const value of [low, (low + high) / 2, high]) marks.push(svg("text", { class: "digit", x: Math.min(x(value), W - 2), y: H - 8, "text-anchor": value === low ? "start" : value === high ? "end" : "middle" }, unit(value)));

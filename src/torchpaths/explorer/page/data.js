@@ -64,6 +64,7 @@ export function modelOf(doc) {
     byInput: sites.some((site) => site.decided_by === "input"),
     outside: sites.every((site) => site.decided_by === "outside"),
     wide: sites.some((site) => site.units > 32),
+    menu: doc.menu ?? {}, // of which run and images the front is
     open: null, energy: null, code: null, rate: null, missing: new Set(doc.openness.missing ?? []),
   };
   model.share = (c, u) => model.open[c * count + u] / 255;

@@ -19,7 +19,7 @@ function bar(now, before, whole, line) {
   const part = (value) => Math.max(0, Math.min(1, value / whole));
   const fill = html("i");
   fill.style.width = `${part(now.value) * 100}%`;
-  const moved = before.value != null && Math.abs(part(before.value) - part(now.value)) > 0.001;
+  const moved = before.value != null && before.from === now.from && Math.abs(part(before.value) - part(now.value)) > 0.001;
   const tick = moved && html("b");
   if (tick) tick.style.left = `${part(before.value) * 100}%`;
   return html("div", { class: line ? "bar dots" : "bar" }, fill, tick);
@@ -34,12 +34,16 @@ function cell(label, value, write, of, strip, line) {
     html("div", { class: "line" }, line));
 }
 
-function change(now, before, write, by) {
-  if (now.value == null || before.value == null) return now.kind === "unknown" ? now.why.split(": ").pop() : "";
-  const text = signed(write(now.value - before.value));
-  if (Math.abs(now.value - before.value) < 1e-9 * Math.abs(before.value || 1)) return `no change ${by}`;
-  const about = now.kind === "estimated" || before.kind === "estimated" ? ABOUT : "";
-  return [html("em", {}, about + text), ` ${by}`];
+// What it changes, where both are of one run and the same images; else how far it is from the plain network of its own run.
+function change(now, before, write, by, same) {
+  if (now.value == null) return now.why.split(": ").pop();
+  const apart = now.from !== before.from;
+  const base = apart ? now.plain : before.value;
+  if (base == null) return "";
+  const words = apart ? `from plain, ${same}` : by;
+  if (Math.abs(now.value - base) < 1e-9 * Math.abs(base || 1)) return apart ? `as plain, ${same}` : `no change ${by}`;
+  const about = now.kind === "estimated" || (!apart && before.kind === "estimated") ? ABOUT : "";
+  return [html("em", {}, about + signed(write(now.value - base))), ` ${words}`];
 }
 
 // A sub-network by what it leaves out.
@@ -63,10 +67,10 @@ export function drawLedger(root, model, state, found, live) {
     : nets ? "turn the dial, or click a row"
     : c == null ? "Pick a class or an image to follow it alone"
     : group ? `row ${model.order.indexOf(c) + 1} \u00b7 ${group}` : "Pick an image below to follow it alone";
-  const plain = doc.plain, time = plain.ms ?? doc.now.ms, gap = doc.now.gap;
-  const setting = doc.now.ms && [doc.now.ms.device, doc.now.ms.threads && `${doc.now.ms.threads} thread${doc.now.ms.threads > 1 ? "s" : ""}`, doc.now.ms.dtype].filter(Boolean).join(", ");
+  const plain = doc.plain, gap = doc.now.gap, run = now.ms.setting;
+  const setting = run && [run.device, run.threads && `${run.threads} thread${run.threads > 1 ? "s" : ""}`, run.dtype].filter(Boolean).join(", ");
   const share = (value, whole) => (value.value == null || !whole ? "" : `${percent(value.value / whole)} of plain`);
-  const told = (key, write, line) => (changed ? change(now[key], before[key], write, by) : line);
+  const told = (key, write, line, same = "same images") => (changed ? change(now[key], before[key], write, by, same) : line);
   const points = (value) => `${one(value * 100)} points`;
   const low = now.accuracy.low == null ? "" : ` (${percent(now.accuracy.low, 1)} to ${percent(now.accuracy.high, 1)})`;
   put(root,
@@ -78,8 +82,8 @@ export function drawLedger(root, model, state, found, live) {
       told("open", (v) => (image ? whole(v) : one(v)), c == null ? "" : `${count(doc.now.executed?.[0] ?? 0)} over all classes`)),
     cell("MACs", now.macs, amount, share(now.macs, plain.macs), bar(now.macs, before.macs, plain.macs),
       told("macs", amount, `plain ${amount(plain.macs)}`)),
-    cell(`Time${doc.now.ms?.batch ? `, batch ${doc.now.ms.batch}` : ""}`, now.ms, ms, share(now.ms, plain.ms?.value), bar(now.ms, before.ms, plain.ms?.value),
-      told("ms", ms, now.ms.kind === "unknown" ? now.ms.why.split(": ").pop() : [gap != null && `gap ${three(gap)}`, setting].filter(Boolean).join(" \u00b7 "))),
+    cell(`Time${run?.batch ? `, batch ${run.batch}` : ""}`, now.ms, ms, share(now.ms, now.ms.plain), bar(now.ms, before.ms, now.ms.plain),
+      told("ms", ms, now.ms.kind === "unknown" ? now.ms.why.split(": ").pop() : [gap != null && `gap ${three(gap)}`, setting].filter(Boolean).join(" \u00b7 "), "same run")),
     image
       ? cell("Prediction", top ? { value: top, kind: "measured" } : { value: null, kind: "unknown", why: NEEDS },
           (value) => model.names[value[0]], top ? percent(top[1]) : "", null,

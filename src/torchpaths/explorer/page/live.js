@@ -1,5 +1,7 @@
 // The model behind the page, where there is one: what it answers is cached by path, and a newer click cancels an older one's.
 
+import { measured } from "./answers.js";
+
 const bitsText = (set) => [...set].map((value) => (value < 0 ? "-" : value)).join("");
 
 export function liveOf(app) {
@@ -65,20 +67,19 @@ export function liveOf(app) {
           if (found.error) app.tell(`${found.error} ${found.remedy}`);
           else arrived({ ...found, done: false });
         });
-    work.then(() => stream(`api/time?path=${path}`, signal, (found) => arrived({ ms: found.value, done: found.done }))).catch(lost);
+    work.then(() => stream(`api/time?path=${path}`, signal, (found) => arrived({ ms: found.value, timed: { from: "live", plain: found.plain, setting: found.setting }, done: found.done }))).catch(lost);
   };
 
   live.answer = (set, c, image) => {
     const found = cache.get(keyOf(set, c, image));
     if (!found || (found.n == null && found.macs == null)) return null;
-    const measured = (value, more = {}) => ({ value, kind: "measured", ...more });
     const pending = { value: null, kind: "unknown", why: "being measured" };
     return {
       waiting: found.waiting, n: found.n,
       values: found.open ?? null,
       now: {
         open: measured(found.open.reduce((a, b) => a + b, 0)), macs: measured(found.macs),
-        ms: found.ms != null ? measured(found.ms) : pending,
+        ms: found.ms != null ? measured(found.ms, found.timed) : pending,
         accuracy: found.value == null ? pending : measured(found.value, found.low == null || found.all ? {} : { low: found.low, high: found.high }),
         top: found.top ?? null,
       },

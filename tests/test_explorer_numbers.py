@@ -1,0 +1,90 @@
+"""From what the verbs measure to what the page says: each number in its own units, beside the plain network of its own
+run and over its own images."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import torchpaths as tp
+from browser import Shown, chromium, needs_chromium, saved
+from torchpaths.cli import main
+from torchpaths.cli.explore import read_front
+from torchpaths.explorer.document import document
+from torchpaths.surveys import Survey
+from torchpaths.train.run import train
+from train_toys import tiny
+
+LIMIT = 40
+
+
+@dataclass
+class Measured:
+    """A run with all that verbs measure of it, and the page's document."""
+
+    folder: Path
+    survey: Survey
+    front: Any
+    document: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    """A gated run, surveyed with all its columns; its front over fewer images, timed."""
+    folder = tmp_path_factory.mktemp("numbers") / "run"
+    train(tiny(method=tp.GatedBlocks(), model="cifar_resnet14"), folder, quiet=True)
+    assert main(["survey", str(folder), "--alone", "--alone-images", "30", "--gallery", "--times", "--json"]) == 0
+    assert main(["front", str(folder), "--limit", str(LIMIT), "--seconds", "0.02", "--json"]) == 0
+    survey = Survey.load(folder)
+    front = read_front(folder / "front.json", survey, asked=True)
+    return Measured(folder, survey, front, document(survey, front, {"run": str(folder)}))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def show(browser: Any, made: Measured, tmp_path: Path) -> Iterator[Any]:
+    """Opens the run's page from disk; afterwards nothing was complained of."""
+    opened: list[Shown] = []
+
+    def open_(fragment: str = "") -> Shown:
+        opened.append(Shown(browser).open(saved(tmp_path, made.document) + fragment))
+        return opened[-1]
+
+    yield open_
+    for shown in opened:
+        assert shown.errors == []
+        shown.close()
+
+
+def cell(shown: Shown, number: int) -> str:
+    """A cell of the ledger: 1 units, 2 MACs, 3 time, 4 accuracy."""
+    text = shown.page.locator("#ledger .cell").nth(number).inner_text()
+    return re.sub(r"\s+", " ", text.replace("\u2212", "-"))
+
+
+def share(part: float, whole: float) -> str:
+    """As the page writes it."""
+    return f"{part / whole * 100:.0f} % of plain"
+
+
+@needs_chromium
+def test_a_time_stands_beside_the_plain_network_of_its_own_run(made: Measured, show: Any) -> None:
+    times, profile = made.survey.times, made.front.profiles[0]
+    assert times is not None
+    assert share(times.ms, times.plain_ms) in cell(show(), 3)
+    number = next(i for i, point in enumerate(made.front.candidates) if point.fixed and point.chosen == 1)
+    point, time = made.front.candidates[number], profile.times[number]
+    told = cell(show(f"#budget=macs:{point.macs / made.survey.layout.plain.macs + 1e-5:.5f}"), 3)
+    assert share(time.ms, profile.plain_ms) in told
+    assert "from plain, same run" in told
