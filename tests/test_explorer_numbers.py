@@ -88,3 +88,18 @@ def test_a_time_stands_beside_the_plain_network_of_its_own_run(made: Measured, s
     told = cell(show(f"#budget=macs:{point.macs / made.survey.layout.plain.macs + 1e-5:.5f}"), 3)
     assert share(time.ms, profile.plain_ms) in told
     assert "from plain, same run" in told
+
+
+@needs_chromium
+def test_what_a_unit_is_worth_alone_is_in_points_of_the_images_it_was_tried_on(made: Measured, show: Any) -> None:
+    alone = made.survey.alone
+    assert alone is not None
+    for unit, lost in enumerate(alone.points):
+        assert lost is not None
+        site = made.survey.layout.units[unit].site
+        shown = show(f"#shut={site}")
+        assert f"{(alone.accuracy - lost) * 100:.1f} %" in cell(shown, 4)
+        shown.page.mouse.move(*shown.station(unit))
+        said = f"{abs(lost) * 100:.1f} points {'gained' if lost < 0 else 'lost'}"
+        assert said in shown.text("#readout")
+        shown.close()

@@ -267,7 +267,7 @@ def test_one_shut_unit_is_measured_and_two_show_a_dash(show: Any) -> None:
     lost = made["units"]["alone_points"][20]
     one = show("blocks", "#shut=layer3.2")
     cells = one.page.locator("#ledger .cell")
-    assert f"{made['now']['accuracy'] * 100 - lost:.1f}" in cells.nth(4).inner_text()
+    assert f"{(made['now']['accuracy'] - lost) * 100:.1f}" in cells.nth(4).inner_text()
     assert cells.nth(2).locator(".estimated").count() == 1
     two = show("blocks", "#shut=layer3.2,layer2.4")
     last = two.page.locator("#ledger .cell").nth(4)

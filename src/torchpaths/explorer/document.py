@@ -58,8 +58,7 @@ def document(survey: Survey, front: Measured | None = None, page: dict[str, Any]
     elif made.get("front"):
         made["menu"] = {}  # a survey holds points of a front, not what the plain network took beside them
         made["plain"]["accuracy"] = next((p["accuracy"] for p in made["front"] if p["kind"] == "full"), None)
-    for name in ("arrays", "alone"):  # of the files that it was read from
-        made.pop(name, None)
+    made.pop("arrays", None)  # of the files that it was read from
     return made
 
 

@@ -97,7 +97,7 @@ export function numbers(model, state, live) {
   };
   const lone = !state.open.size && !state.budget && state.shut.size === 1 ? [...state.shut][0] : null;
   if (lone != null && c == null && doc.units.alone_points?.[lone] != null)
-    after.accuracy = measured(doc.now.accuracy - doc.units.alone_points[lone] / 100);
+    after.accuracy = measured(doc.alone.accuracy - doc.units.alone_points[lone], { from: "alone", n: doc.alone.images });
   if (lone != null && image) after.top = image.without?.[lone] ?? null;
   if (point) {
     const decided = point.bits ?? null;

@@ -154,12 +154,13 @@ export function drawUnder(scene, layer) {
   const top = alone ? known[Math.floor(known.length * 0.8)] || 1 : Math.max(0.05, known[known.length - 1] || 1);
   const room = turned ? v1 - v0 - 14 : alone ? 22 : 30;
   const bar = (u, from, to) => {
-    const value = values[u] ?? 0;
+    const value = values[u];
+    if (value == null) return; // not tried: no bar, not one of nothing
     const [inset, v] = [(to - from) > 8 ? (to - from) * 0.22 : 0, v0];
     const w = to - from - 2 * inset;
     if (alone && value > top * 1.3) {
       layer.append(svg("path", { class: "loss", "data-unit": u, d: draw.rect(from + inset, v, w, room) + draw.rect(from + inset, v + room + 2, w, 5) }));
-      if (!turned) layer.append(svg("text", { class: "digit", "text-anchor": "middle", ...draw.at((from + to) / 2, v + room + 20) }, `\u2212${Math.round(value)}`));
+      if (!turned) layer.append(svg("text", { class: "digit", "text-anchor": "middle", ...draw.at((from + to) / 2, v + room + 20) }, `\u2212${value < 9.95 ? one(value) : Math.round(value)}`));
     } else layer.append(svg("path", { class: `loss${value < 0 ? " gain" : ""}`, "data-unit": u, d: draw.rect(from + inset, v, w, Math.max(0.6, (Math.min(top, Math.abs(value)) / top) * room)) }));
   };
   for (const { site, form, u0, u1 } of scene.sites)
@@ -182,4 +183,5 @@ export function chosenRow(model, state, set) {
   return `net:${bits}`;
 }
 
-export const lost = (value) => (value < 0 ? `${one(-value)} points gained` : `${one(value)} points lost`);
+// What a share of the images says in points.
+export const lost = (share, value = share * 100) => (value < 0 ? `${one(-value)} points gained` : `${one(value)} points lost`);

@@ -45,7 +45,7 @@ function along(model, room, turned) {
 // Whether there is something for the bars under the lanes, and what.
 export function underOf(model) {
   const alone = !model.wide && model.doc.units.alone_points;
-  if (alone) return { alone: true, values: alone };
+  if (alone) return { alone: true, values: alone.map((lost) => (lost == null ? null : lost * 100)) }; // shares, drawn in points
   const spread = model.outside ? [] : model.spread ?? model.doc.units.spread ?? [];
   return spread.some((value) => value > 0.005) ? { alone: false, values: spread } : null;
 }
