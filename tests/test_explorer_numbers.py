@@ -3,7 +3,6 @@ run and over its own images."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import pytest
 
 import torchpaths as tp
 from browser import Shown, chromium, needs_chromium, saved
+from explorer_toys import blocks
 from torchpaths.cli import main
 from torchpaths.cli.explore import read_front
 from torchpaths.explorer.document import document
@@ -102,4 +102,34 @@ def test_what_a_unit_is_worth_alone_is_in_points_of_the_images_it_was_tried_on(m
         shown.page.mouse.move(*shown.station(unit))
         said = f"{abs(lost) * 100:.1f} points {'gained' if lost < 0 else 'lost'}"
         assert said in shown.text("#readout")
-        shown.close()
+
+
+@needs_chromium
+def test_units_open_over_all_classes_are_the_survey_s(made: Measured, show: Any) -> None:
+    mean = made.survey.executed[0]
+    shown = show("#class=3&view=table")
+    told = f"{mean:.0f}" if mean.is_integer() else f"{mean:.1f}"
+    assert f"{told} over all classes" in cell(shown, 1)
+    assert shown.page.locator("#table tfoot td").first.inner_text() == told
+
+
+def shape(value: Any, at: str = "") -> dict[str, str]:
+    """What stands where: kinds of values by key, of lists what they hold."""
+    if isinstance(value, dict):
+        inside = [shape(each, f"{at}.{key}") for key, each in value.items()]
+        return {place: kind for part in inside for place, kind in part.items()}
+    if isinstance(value, list):
+        found = [each for each in value if each is not None]
+        return shape(found[0], f"{at}[]") if found else {}
+    numbers = isinstance(value, int | float) and not isinstance(value, bool)
+    return {} if value is None else {at: "number" if numbers else type(value).__name__}
+
+
+def test_made_up_documents_hold_what_real_ones_do_in_the_same_units(made: Measured) -> None:
+    toy = blocks()
+    real, ours = shape(made.document), shape(toy)
+    free = re.compile(r"\.(images\[\]\.(without|attacked)|histogram\.by_class|classes\.group|(fixed|units)\.ms)")
+    assert {place for place in ours if place not in real and not free.match(place)} == set()
+    assert {place: kind for place, kind in ours.items() if place in real and real[place] != kind} == {}
+    for points in (made.document["units"]["alone_points"], toy["units"]["alone_points"]):
+        assert all(abs(lost) <= 1 for lost in points)

@@ -70,11 +70,11 @@ export function numbers(model, state, live) {
   const own = rates(model, c, image);
   const now = applied(own, set);
   const sum = (values) => values.reduce((a, b) => a + b, 0);
-  const executed = c == null ? doc.now.executed : doc.classes.executed?.[c];
+  const executed = executedBy(model, c);
   const noImages = c != null && !doc.classes.images[c];
   const none = unknown("no images of this class");
   const before = {
-    open: noImages ? none : measured(image || executed == null ? sum(own) : executed[0] ?? executed),
+    open: noImages ? none : image || executed == null ? measured(sum(own)) : measured(executed),
     macs: noImages ? none : macsBefore(model, c, image, own),
     ms: msBefore(model, c, image, own),
     accuracy: c == null ? measured(doc.now.accuracy) : doc.classes.accuracy[c] == null ? none : measured(doc.classes.accuracy[c]),
@@ -109,6 +109,9 @@ export function numbers(model, state, live) {
   }
   return { before, now: after, n, changed, set, values: now, image, c, point };
 }
+
+// Mean units open, of all images or of a class; null where the survey does not say.
+export const executedBy = (model, c) => (c == null ? model.doc.now.executed : model.doc.classes.executed?.[c]?.[0]) ?? null;
 
 function macsBefore(model, c, image, own) {
   const { doc } = model;

@@ -2,7 +2,7 @@
 // that open it (or its share of the energy); in the difference view, bars over and under the mean of all classes.
 
 import { svg } from "./dom.js";
-import { best } from "./answers.js";
+import { best, executedBy } from "./answers.js";
 import { pen, ribbon, underOf } from "./scene.js";
 import { count, middle, ms, one, percent } from "./numbers.js";
 
@@ -24,8 +24,7 @@ export function rowsOf(model, state) {
   return model.order.map((c) => ({
     c, name: model.names[c], key: `class:${c}`, group: doc.classes.group?.[c] ?? "", none: !doc.classes.images[c],
     value: (u) => model.flow(c, u),
-    columns: [doc.classes.executed?.[c]?.[0] ?? doc.classes.executed?.[c], doc.classes.accuracy[c]].map((value, i) =>
-      value == null ? "" : i ? percent(value, 1) : count(Array.isArray(value) ? value[0] : value)),
+    columns: [executedBy(model, c), doc.classes.accuracy[c]].map((value, i) => (value == null ? "" : i ? percent(value, 1) : count(value))),
   }));
 }
 

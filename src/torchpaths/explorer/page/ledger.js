@@ -1,7 +1,7 @@
 // The ledger under the header: what is selected, and what it costs; each number with its kind and what it stands beside.
 
 import { html, put } from "./dom.js";
-import { byHand } from "./answers.js";
+import { byHand, executedBy } from "./answers.js";
 import { DASH, amount, capital, count, ms, one, percent, plural, signed, three, whole } from "./numbers.js";
 
 const NEEDS = "needs the model: torchpaths explore RUN";
@@ -79,7 +79,7 @@ export function drawLedger(root, model, state, found, live) {
       html("div", { class: "value" }, html("span", { class: "number name", title: who }, who)),
       html("div", { class: "line" }, hint)),
     cell(`${capital(plural(model.noun))} open`, now.open, count, `of ${whole(model.count)}`, bar(now.open, before.open, model.count),
-      told("open", (v) => (image ? whole(v) : one(v)), c == null ? "" : `${count(doc.now.executed?.[0] ?? 0)} over all classes`)),
+      told("open", (v) => (image ? whole(v) : one(v)), c == null || executedBy(model, null) == null ? "" : `${count(executedBy(model, null))} over all classes`)),
     cell("MACs", now.macs, amount, share(now.macs, plain.macs), bar(now.macs, before.macs, plain.macs),
       told("macs", amount, `plain ${amount(plain.macs)}`)),
     cell(`Time${run?.batch ? `, batch ${run.batch}` : ""}`, now.ms, ms, share(now.ms, now.ms.plain), bar(now.ms, before.ms, now.ms.plain),

@@ -1,7 +1,8 @@
 // "As a table": the same shares as a real table; of small networks all, of large ones the window.
 
 import { html, put } from "./dom.js";
-import { count, percent } from "./numbers.js";
+import { executedBy } from "./answers.js";
+import { DASH, count, percent } from "./numbers.js";
 
 export function drawTable(root, app) {
   const { model, state } = app;
@@ -15,7 +16,7 @@ export function drawTable(root, app) {
   const head = html("tr", {}, html("th", { scope: "col" }, "unit"), html("th", { scope: "col" }, "all"), shown.map((row) => html("th", { scope: "col" }, row.name)), html("th", { scope: "col" }, "by hand"));
   const body = units.map((unit) => html("tr", {}, html("th", { scope: "row" }, model.label[unit]), html("td", {}, percent(model.rate[unit])),
     shown.map((row) => html("td", {}, row.none ? "no images" : percent(row.value(unit)))), html("td", {}, button(unit))));
-  const foot = shown[0]?.c != null && html("tr", {}, html("th", { scope: "row" }, "open"), html("td", {}, count(model.doc.now.executed?.[0] ?? 0)), shown.map((row) => html("td", {}, row.columns[0])), html("td"));
+  const foot = shown[0]?.c != null && html("tr", {}, html("th", { scope: "row" }, "open"), html("td", {}, executedBy(model, null) == null ? DASH : count(executedBy(model, null))), shown.map((row) => html("td", {}, row.columns[0])), html("td"));
   return put(root, html("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Shares as a table" },
     html("table", {}, html("caption", { class: "hidden" }, "Share of images that open each unit"), html("thead", {}, head), html("tbody", {}, body), foot && html("tfoot", {}, foot))));
 }

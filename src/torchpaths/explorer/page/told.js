@@ -1,5 +1,6 @@
 // Sentences: what is under pointer or focus, for the read-out, and what a cell of the grid is called.
 
+import { executedBy } from "./answers.js";
 import { lost } from "./lanes.js";
 import { amount, count, percent, plural, whole } from "./numbers.js";
 
@@ -39,8 +40,7 @@ export function sentence(app, hot) {
   if (hot.c != null) {
     const n = doc.classes.images[hot.c];
     if (!n) return [strong(model.names[hot.c]), ": no images of this class in the survey."];
-    const open = doc.classes.executed?.[hot.c];
-    const mean = Array.isArray(open) ? open[0] : open;
+    const mean = executedBy(model, hot.c);
     return [strong(model.names[hot.c]), `: ${mean == null ? "" : `${count(mean)} of ${whole(model.count)} ${plural(model.noun)} open, `}`, doc.classes.accuracy[hot.c] == null ? "" : `${percent(doc.classes.accuracy[hot.c], 1)} of ${whole(n)} images right. `, app.state.class === hot.c ? "Click to let go." : "Click to keep it."];
   }
   if (hot.site != null) {
