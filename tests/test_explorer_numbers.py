@@ -133,3 +133,23 @@ def test_made_up_documents_hold_what_real_ones_do_in_the_same_units(made: Measur
     assert {place: kind for place, kind in ours.items() if place in real and real[place] != kind} == {}
     for points in (made.document["units"]["alone_points"], toy["units"]["alone_points"]):
         assert all(abs(lost) <= 1 for lost in points)
+
+
+@needs_chromium
+def test_what_arrives_between_press_and_release_loses_no_click(show: Any) -> None:
+    shown = show()
+    shown.page.evaluate("document.querySelector('.chip').dataset.old = 'yes'")
+    chip = shown.page.locator(".chip").first
+    box = chip.bounding_box()
+    shown.page.mouse.move(box["x"] + 8, box["y"] + 8)
+    shown.page.mouse.down()
+    shown.page.evaluate(
+        "matchMedia('(prefers-color-scheme: dark)').dispatchEvent?.(new Event('change'));"
+        "Object.defineProperty(window, 'innerWidth', { value: innerWidth + 1 }); dispatchEvent(new Event('resize'))"
+    )
+    shown.page.wait_for_timeout(90)
+    assert chip.get_attribute("data-old") == "yes"
+    shown.page.mouse.up()
+    shown.settled()
+    assert shown.state("cut") is not None
+    assert chip.get_attribute("data-old") is None, "what arrived is drawn after it"

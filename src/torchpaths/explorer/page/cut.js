@@ -61,7 +61,7 @@ export function cutIn(root, app) {
         app.tell(`${answered.error} ${answered.remedy ?? ""}`);
         answered = null;
       }
-      draw();
+      app.draw(); // it arrives by itself, perhaps between press and release
     } }, answered?.waiting === key ? "Cutting\u2026" : "Cut and measure");
     return html("div", { class: "row" }, button);
   }

@@ -91,11 +91,20 @@ function heading(doc, model) {
   byId("find").hidden = model.names.length <= 12;
 }
 
-let frame = 0;
+// What arrives by itself (answers, another width or theme) waits while a button of the mouse is down: a node that is replaced
+// between press and release gets no click. What a hand does is drawn at once.
+let frame = 0, pressed = false, owed = false;
 app.draw = () => {
+  if (pressed) return (owed = true);
   cancelAnimationFrame(frame);
   frame = requestAnimationFrame(render);
 };
+
+function released() {
+  pressed = false;
+  if (owed) app.draw();
+  owed = false;
+}
 
 function render() {
   cancelAnimationFrame(frame);
@@ -191,6 +200,13 @@ function readOut() {
 app.hover = (hot) => app.picture.point(hot) && readOut();
 
 function listen() {
+  addEventListener("pointerdown", (event) => {
+    if (event.button !== 0 || event.target.closest("input, select")) return; // these are drawn anew by themselves while held
+    pressed = true;
+    cancelAnimationFrame(frame);
+    owed = true;
+  }, true);
+  for (const name of ["pointerup", "pointercancel", "blur"]) addEventListener(name, () => setTimeout(released)); // behind the click
   const picture = byId("picture");
   let drag = null;
   picture.addEventListener("pointermove", (event) => {
