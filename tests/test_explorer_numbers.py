@@ -153,3 +153,30 @@ def test_what_arrives_between_press_and_release_loses_no_click(show: Any) -> Non
     shown.settled()
     assert shown.state("cut") is not None
     assert chip.get_attribute("data-old") is None, "what arrived is drawn after it"
+
+
+def at_threshold(made: Measured) -> tuple[str, int]:
+    """A position of the dial at which gates decide at another threshold, and the point's number."""
+    points, plain = made.front.candidates, made.survey.layout.plain.macs
+    for number, point in enumerate(points):
+        cheaper = [other for other in points if other.macs <= point.macs and other is not point]
+        if not point.fixed and all(other.accuracy < point.accuracy for other in cheaper):
+            return f"#budget=macs:{point.macs / plain + 1e-6:.6f}", number
+    raise AssertionError("the front has no such point")
+
+
+@needs_chromium
+def test_a_point_at_another_threshold_gives_its_own_numbers_and_says_what_the_rail_cannot(
+    made: Measured, show: Any
+) -> None:
+    where, number = at_threshold(made)
+    point, profile = made.front.candidates[number], made.front.profiles[0]
+    shown = show(where)
+    assert f"{point.open * len(made.survey.layout.units):.1f}" in cell(shown, 1)
+    assert share(point.macs, made.survey.layout.plain.macs) in cell(shown, 2)
+    assert share(profile.times[number].ms, profile.plain_ms) in cell(shown, 3)
+    assert f"{point.accuracy * 100:.1f} %" in cell(shown, 4)
+    assert shown.page.locator("#ledger .estimated").count() == 0
+    assert "rail cannot show it" in shown.text("#cost")
+    assert "another threshold" in shown.text("#readout")
+    assert show(where + "&class=3").page.locator("#ledger .unknown").count() == 4, "it was measured over all images"

@@ -29,6 +29,13 @@ export function forced(model, state) {
   return set;
 }
 
+// The dial's point where gates decide, at a threshold of that point: numbers are its own, while the rail, the lanes and the model
+// are of the threshold that the survey was made at. Null where the dial stands on none.
+export function elsewhere(model, state) {
+  const point = best(model, state.budget);
+  return point && !point.bits ? point : null;
+}
+
 export const byHand = (state) => state.shut.size + state.open.size;
 
 // The path that was measured for what is set, if the survey holds it.
@@ -66,7 +73,8 @@ export function numbers(model, state, live) {
   const image = imageOf(model, state);
   const c = image ? null : state.class;
   const set = forced(model, state);
-  const changed = set.some((value) => value >= 0);
+  const gates = elsewhere(model, state);
+  const changed = set.some((value) => value >= 0) || gates != null;
   const own = rates(model, c, image);
   const now = applied(own, set);
   const sum = (values) => values.reduce((a, b) => a + b, 0);
@@ -82,7 +90,7 @@ export function numbers(model, state, live) {
   };
   const n = c == null ? doc.network.images : doc.classes.images[c];
   if (!changed || noImages) return { before, now: before, n, changed, set, values: now, image, c };
-  const answer = live?.answer(set, c, image);
+  const answer = gates ? null : live?.answer(set, c, image); // the model behind the page has its own threshold
   if (answer) return { before, now: { ...before, ...answer.now }, n: answer.n ?? n, changed, set, values: answer.values ?? now, image, c, answer };
   const point = known(model, state, set);
   const differs = costOf(model, now).macs - costOf(model, own).macs;
@@ -99,10 +107,13 @@ export function numbers(model, state, live) {
   if (lone != null && c == null && doc.units.alone_points?.[lone] != null)
     after.accuracy = measured(doc.alone.accuracy - doc.units.alone_points[lone], { from: "alone", n: doc.alone.images });
   if (lone != null && image) after.top = image.without?.[lone] ?? null;
-  if (point) {
+  if (gates && (byHand(state) || c != null || image)) {
+    const why = unknown(`at another threshold: known ${byHand(state) ? "with nothing shut by hand" : "over all images"}`);
+    Object.assign(after, { open: why, macs: why, ms: why, accuracy: why, top: null });
+  } else if (point) {
     const decided = point.bits ?? null;
     if (decided) after.open = measured(sum(decided));
-    else after.open = point.open == null ? unknown("gates decide at this point") : estimated(point.open * model.count);
+    else after.open = point.open == null ? unknown("not in the survey: torchpaths explore RUN") : measured(point.open * model.count, { from: "front" });
     after.macs = measured(point.macs);
     after.ms = point.ms == null ? unknown("not timed: torchpaths front RUN") : measured(point.ms, { from: "front", plain: model.menu.plain_ms, setting: model.menu.setting });
     if (c == null) after.accuracy = measured(point.accuracy);

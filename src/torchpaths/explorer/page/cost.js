@@ -75,7 +75,7 @@ export function costIn(root, app) {
     const kind = point?.kind === "threshold" ? "gates at a threshold" : open == null ? "gates decide" : `${whole(open)} ${plural(model.noun)}`;
     const limit = state.budget && (state.budget.by === "ms" ? ms(state.budget.value) : state.budget.value <= 1 ? `${percent(state.budget.value)} of the plain network\u2019s MACs` : `${whole(state.budget.value)} MACs`);
     put(said, !state.budget ? "Turn the dial: the most accurate sub-network within a budget is put on the rail."
-      : point ? [`At most ${limit}: `, html("b", {}, `${kind}, ${percent(point.accuracy, 1)}`), ` right${point.ms == null ? "" : `, ${ms(point.ms)}`}.`]
+      : point ? [`At most ${limit}: `, html("b", {}, `${kind}, ${percent(point.accuracy, 1)}`), ` right${point.ms == null ? "" : `, ${ms(point.ms)}`}.`, !point.bits && " The rail cannot show it: which units open at that threshold is not in the survey."]
       : `At most ${limit}: nothing fits.`);
   }
   return { draw };

@@ -1,8 +1,11 @@
 // Sentences: what is under pointer or focus, for the read-out, and what a cell of the grid is called.
 
-import { executedBy } from "./answers.js";
+import { elsewhere, executedBy } from "./answers.js";
 import { lost } from "./lanes.js";
 import { amount, count, percent, plural, whole } from "./numbers.js";
+
+// Of a point of the front at which gates decide otherwise than in the survey.
+export const RAIL = "Gates decide at another threshold here: the numbers above are that point\u2019s; rail and lanes still show the survey\u2019s, since which units open then is not known.";
 
 const strong = (text) => ({ strong: text });
 
@@ -49,6 +52,7 @@ export function sentence(app, hot) {
     for (let i = 0; i < site.units; i++) sum += (app.picture.shown?.values ?? model.rate)[site.start + i];
     return [strong(site.name), `, ${whole(site.units)} ${model.noun}s: ${percent(sum / site.units)} open. `, app.state.site === hot.site ? "Click a place of it to move the window." : "Click to look into it."];
   }
+  if (elsewhere(model, state)) return [RAIL];
   const why = app.numbers?.changed && app.numbers.now.accuracy.value == null && app.numbers.now.accuracy.why;
   if (why && !app.live) return [`What this path gets right ${why}. `, "Shut one unit alone, or turn the dial, for numbers that were measured."];
   if (model.outside && model.front.some((p) => p.bits)) return ["Pale rows are never the best choice: another network is both cheaper and more accurate. ", strong("w"), " whole, ", strong("s"), " short."];
