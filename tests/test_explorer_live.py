@@ -152,6 +152,10 @@ def test_a_cut_is_a_zip_that_loads_without_torchpaths_and_gives_the_printed_accu
     assert ran.returncode == 0, ran.stderr
     right = np.mean(np.array(json.loads(ran.stdout)) == answers.images.labels[rows])
     assert found["accuracy"] == pytest.approx(right)
+    logits, _ = direct(answers, rows, tp.Path({site: (True,) * len(u) for site, u in answers.layout.sites.items()}))
+    assert found["plain_accuracy"] == pytest.approx((logits.argmax(1).numpy() == answers.images.labels[rows]).mean())
+    assert found["ms"] > 0
+    assert found["plain_ms"] > 0
 
 
 def test_the_network_of_some_classes_is_the_one_the_command_cuts(answers: Answers) -> None:

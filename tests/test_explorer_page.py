@@ -340,7 +340,17 @@ def test_a_cut_shows_what_is_left_and_the_command_that_makes_it(show: Any) -> No
     rows = shown.page.locator("#cut tbody tr").all_inner_texts()
     assert [row.split("\t")[0] for row in rows][:3] == ["blocks", "parameters", "MACs"]
     assert "\u2248" in rows[1]
-    assert "\u2013" in rows[3]
+    assert f"{blocks()['plain']['macs'] / 1e6:.0f}\u2009M" in rows[2], "plain beside the cut, not what gates make of it"
+    assert "\u2248" in rows[3]
+    assert rows[4].split("\t")[1:] == ["\u2013", "\u2013"]
+
+
+def test_a_budget_in_milliseconds_is_not_given_out_as_kept(show: Any) -> None:
+    told = show("blocks", "#cut=cat,dog&budget=ms:3").text("#cut")
+    assert "within the dial" not in told
+    assert "turn the dial in MACs" in told
+    assert "--budget" not in told
+    assert "--budget-ms 3 " in show("depth", "#budget=ms:3").text("#cut")
 
 
 def test_the_table_holds_every_share(show: Any) -> None:

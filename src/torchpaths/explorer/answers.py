@@ -46,6 +46,7 @@ class Answers:
         run: the run.
         survey: of its network.
         images: those of the survey.
+        plain: the plain network, everything open.
     """
 
     def __init__(self, run: Run, survey: Survey, images: ImageSet) -> None:
@@ -53,7 +54,7 @@ class Answers:
         self.net = run.net.eval()
         self._timing = threading.Lock()
         self._fast = skipping(self.net)  # for one image, where closed work is really left out
-        self._plain = plain(self.net)
+        self.plain = plain(self.net).eval()
 
     @property
     def layout(self) -> Layout:
@@ -164,7 +165,7 @@ class Answers:
             now = Subject("now", self._fast, path, routed=True)
             # Without peak memory, for which torch's profiler ends the process where another thread used it before.
             how: dict[str, Any] = {"threads": None, "compile": None, "seed": 0, "timer": None, "memory": False}
-            [row] = compare([now], self._plain, [x], seconds=seconds, pairs=LEAST, **how)
+            [row] = compare([now], self.plain, [x], seconds=seconds, pairs=LEAST, **how)
         return {"value": row.ms, "plain": row.plain_ms, "setting": row.setting.to_json(), "n": row.pairs, "done": True}
 
     def chosen(self, classes: Sequence[int], budget: float | None) -> Path:

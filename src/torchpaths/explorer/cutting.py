@@ -14,6 +14,7 @@ import torch
 from torchpaths.cuts import save_cut
 from torchpaths.errors import DataError
 from torchpaths.explorer.answers import BATCH, Answers
+from torchpaths.outputs import answer
 from torchpaths.train.cut_folder import original
 
 
@@ -26,7 +27,8 @@ def cut(answers: Answers, classes: Sequence[int], budget: float | None) -> tuple
         budget: MACs, up to 1 a share of the plain network's; None for what half of their images open.
 
     Returns:
-        Units, parameters, MACs and accuracy on those classes; and the folder that `torchpaths.save_cut` writes, zipped.
+        Units, parameters, MACs, milliseconds of one image and accuracy on those classes, the last two also of the plain
+        network; and the folder that `torchpaths.save_cut` writes, zipped.
 
     Raises:
         DataError: for no classes, or one that there is not.
@@ -39,17 +41,28 @@ def cut(answers: Answers, classes: Sequence[int], budget: float | None) -> tuple
     with tempfile.TemporaryDirectory() as folder:
         spec = save_cut(**original(answers.run, path, None), folder=pathlib.Path(folder) / "cut")
         data = zipped(pathlib.Path(folder) / "cut")
-    right, n = 0, 0
+    right, plainly, n = 0, 0, 0
     with torch.inference_mode():
         rows = [i for i, label in enumerate(answers.images.labels.tolist()) if label in set(classes)]
         for start in range(0, len(rows), BATCH):
             part = rows[start : start + BATCH]
-            scores, _ = answers.net(answers.normalised(answers.images.read(part)), path)
+            x = answers.normalised(answers.images.read(part))
+            scores, _ = answers.net(x, path)
+            plain_scores = answer(answers.plain(x))
+            plainly += int((plain_scores.argmax(1).cpu().numpy() == answers.images.labels[part]).sum())
             right += int((scores.argmax(1).cpu().numpy() == answers.images.labels[part]).sum())
             n += len(part)
     units = sum(sum(opened) for opened in path.values())
-    numbers = {"units": units, "params": spec.cut.params, "macs": spec.cut.macs, "n": n, "bytes": len(data)}
-    return {**numbers, "accuracy": right / n if n else None}, data
+    numbers: dict[str, Any] = {
+        "units": units,
+        "params": spec.cut.params,
+        "macs": spec.cut.macs,
+        "n": n,
+        "bytes": len(data),
+    }
+    time = answers.time([int(opened) for site in answers.layout.sites for opened in path[site]])
+    numbers |= {"ms": time["value"], "plain_ms": time["plain"]}
+    return {**numbers, "accuracy": right / n if n else None, "plain_accuracy": plainly / n if n else None}, data
 
 
 def zipped(folder: pathlib.Path) -> bytes:

@@ -3,7 +3,7 @@
 
 import { copied, html, put } from "./dom.js";
 import { chosen, costOf } from "./data.js";
-import { DASH, amount, middle, percent, plural, whole } from "./numbers.js";
+import { DASH, amount, middle, ms, percent, plural, whole } from "./numbers.js";
 
 const quoted = (text) => (/^[\w.,+-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 
@@ -22,8 +22,10 @@ export function cutIn(root, app) {
   function draw() {
     const { state } = app;
     const heading = html("h2", {}, "Cut out a network");
-    if (!model.byInput && !model.code) return put(root, heading, html("p", { class: "said" }, "Every image opens the same units here; the dial chooses, this cuts."), command(`torchpaths cut ${quoted(doc.page?.run ?? "RUN")} --budget-macs ${+(state.budget?.value ?? 0.8).toPrecision(4)} --front front.json --out cut`));
-    const said = html("p", { class: "said" }, `Keeps the ${plural(model.noun)} these classes open${model.code ? "" : state.budget ? ", within the dial\u2019s budget" : " for half of their images"}.`);
+    if (!model.byInput && !model.code) return put(root, heading, html("p", { class: "said" }, "Every image opens the same units here; the dial chooses, this cuts."), command(`torchpaths cut ${quoted(doc.page?.run ?? "RUN")} --budget-${state.budget?.by ?? "macs"} ${+(state.budget?.value ?? 0.8).toPrecision(4)} --front front.json --out cut`));
+    const inMs = state.budget?.by === "ms" && !model.code;
+    const said = html("p", { class: "said" }, `Keeps the ${plural(model.noun)} these classes open${model.code ? "" : state.budget && !inMs ? ", within the dial\u2019s budget" : " for half of their images"}.`,
+      inMs && " What classes take in milliseconds is not known before they are cut: turn the dial in MACs for a budget.");
     const offered = names.length <= 20 ? model.order : [...new Set([...state.cut, ...(state.class == null ? [] : [state.class]), ...state.pin])];
     const chips = html("div", { class: "chips", role: "group", "aria-label": "Classes to keep" }, offered.map((c) => html("button", {
       class: "chip", title: names[c], "data-class": c, "aria-pressed": state.cut.has(c) ? "true" : "false", click: () => app.change((s) => (s.cut.has(c) ? s.cut.delete(c) : s.cut.add(c))),
@@ -34,15 +36,19 @@ export function cutIn(root, app) {
     const key = JSON.stringify([[...state.cut], state.budget]);
     const live = answered?.key === key ? answered : null;
     const kept = [...state.cut], n = kept.reduce((sum, c) => sum + doc.classes.images[c], 0);
-    const right = kept.reduce((sum, c) => sum + (doc.classes.accuracy[c] ?? 0) * doc.classes.images[c], 0) / (n || 1);
+    const right = kept.reduce((sum, c) => sum + (doc.classes.images[c] && doc.classes.accuracy[c] * doc.classes.images[c]), 0) / n;
+    const units = bits.reduce((sum, bit, u) => sum + bit * (doc.units.ms?.[u] ?? NaN), doc.fixed.ms ?? NaN);
+    const time = live?.ms ?? (Number.isNaN(units) ? null : units), plainTime = live ? live.plain_ms : time == null ? null : doc.plain.ms?.value;
     const row = (name, plain, cut, about) => html("tr", {}, html("th", { scope: "row" }, name), html("td", {}, plain), html("td", { class: about ? "estimated" : "" }, about ? `\u2248\u2009${cut}` : cut));
-    const table = html("table", { class: "small" }, html("thead", {}, html("tr", {}, html("td"), html("th", { scope: "col" }, "now"), html("th", { scope: "col" }, "cut"))), html("tbody", {},
+    const table = html("table", { class: "small" }, html("thead", {}, html("tr", {}, html("td"), html("th", { scope: "col" }, "plain"), html("th", { scope: "col" }, "cut"))), html("tbody", {},
       row(plural(model.noun), whole(model.count), whole(live?.units ?? bits.reduce((a, b) => a + b, 0))),
       row("parameters", amount(doc.plain.params), amount(live?.params ?? cost.params), !live),
-      row("MACs", amount(doc.now.macs), amount(live?.macs ?? cost.macs), !live),
-      row(`right on ${kept.length > 2 ? `${kept.length} classes` : middle(kept.map((c) => names[c]).join(", "), 18)}`, percent(right, 1), live?.accuracy != null ? percent(live.accuracy, 1) : DASH)));
+      row("MACs", amount(doc.plain.macs), amount(live?.macs ?? cost.macs), !live),
+      row("time", plainTime == null ? DASH : ms(plainTime), time == null ? DASH : ms(time), time != null && !live),
+      row(`right on ${kept.length > 2 ? `${kept.length} classes` : middle(kept.map((c) => names[c]).join(", "), 18)}`, live?.plain_accuracy != null ? percent(live.plain_accuracy, 1) : DASH, live?.accuracy != null ? percent(live.accuracy, 1) : DASH)));
     const buttons = app.live ? liveButtons(key) : command(commandOf(model, state));
-    return put(root, heading, said, chips, table, !app.live && html("p", { class: "why" }, "Its accuracy needs the model; this command cuts it:"), buttons);
+    return put(root, heading, said, chips, table, n > 0 && html("p", { class: "why" }, `As it is, uncut, the network gets ${percent(right, 1)} of their ${whole(n)} images right.${live ? ` Both columns: ${whole(live.n)} images, times of one image in one run.` : ""}`),
+      !app.live && html("p", { class: "why" }, "Accuracy needs the model; this command cuts it:"), buttons);
   }
 
   const command = (text) => {
