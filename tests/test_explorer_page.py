@@ -448,3 +448,33 @@ def test_a_thousand_classes_of_ten_thousand_units_are_drawn_in_two_seconds(brows
     assert shown.state("class") == "class+777"
     assert shown.page.locator(".lane").count() == 1
     shown.close()
+
+
+def test_every_kept_image_can_be_reached_and_a_selected_class_shows_its_own(show: Any) -> None:
+    shown = show("blocks", width=390)
+    kept = {str(image["id"]): image["label"] for image in blocks()["images"]}
+    while (more := shown.page.locator("#gallery .more")).count():
+        more.first.click()
+
+    def seen() -> set[str]:
+        return {node.get_attribute("data-image") for node in shown.page.locator("#gallery .thumb").all()}
+
+    assert seen() == set(kept)
+    shown.page.evaluate("location.hash = 'class=cat'")
+    shown.settled()
+    assert seen() == {key for key, label in kept.items() if label == CAT}
+    shown.page.get_by_text("Images of all classes").click()
+    assert seen() == set(kept)
+
+
+def test_no_image_is_promised_where_none_was_kept(browser: Any, tmp_path: Path) -> None:
+    made = blocks()
+    made["classes"]["group"] = None
+    made["images"] = [image for image in made["images"] if image["label"] != CAT]
+    some = Shown(browser).open(saved(tmp_path, made) + "#class=cat")
+    assert "below" not in some.text("#ledger")
+    assert "none of cat" in some.text("#gallery")
+    some.close()
+    bare = Shown(browser).open(saved(tmp_path, {**made, "images": []}))
+    assert "image to follow" not in bare.text("#ledger")
+    bare.close()

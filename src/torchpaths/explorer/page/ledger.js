@@ -65,8 +65,9 @@ export function drawLedger(root, model, state, found, live) {
   const group = c != null && doc.classes.group?.[c];
   const hint = image ? top ? `taken for ${model.names[top[0]]}, ${percent(top[1])}` : "prediction needs the model"
     : nets ? "turn the dial, or click a row"
-    : c == null ? "Pick a class or an image to follow it alone"
-    : group ? `row ${model.order.indexOf(c) + 1} \u00b7 ${group}` : "Pick an image below to follow it alone";
+    : c == null ? `Pick a class${model.images.length ? " or an image" : ""} to follow it alone`
+    : group ? `row ${model.order.indexOf(c) + 1} \u00b7 ${group}`
+    : model.images.some((each) => each.label === c) ? "Pick an image below to follow it alone" : "Click it again to let it go";
   const plain = doc.plain, gap = doc.now.gap, run = now.ms.setting;
   const setting = run && [run.device, run.threads && `${run.threads} thread${run.threads > 1 ? "s" : ""}`, run.dtype].filter(Boolean).join(", ");
   const share = (value, whole) => (value.value == null || !whole ? "" : `${percent(value.value / whole)} of plain`);
