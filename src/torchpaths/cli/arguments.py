@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 import tyro
 from tyro import conf
 
+from torchpaths.cli import MisuseError
 from torchpaths.terminal import Console
 
 T = TypeVar("T")
@@ -34,6 +35,22 @@ def parse(kind: type[T], arguments: Sequence[str], verb: str, about: str) -> T:
     """
     config = (conf.AvoidSubcommands, conf.SuppressFixed)
     return tyro.cli(kind, args=arguments, prog=f"torchpaths {verb}", description=about, config=config)
+
+
+def refuse(arguments: Sequence[str], names: Sequence[str], why: str) -> None:
+    """Refuse options that would have no effect, also where they say what is the default.
+
+    Args:
+        arguments: what follows the verb.
+        names: of the options, ``skip-corrupt``.
+        why: they have none, and what to do instead.
+
+    Raises:
+        MisuseError: for any of them among the arguments.
+    """
+    given = {argument.partition("=")[0].replace("_", "-") for argument in arguments if argument.startswith("--")}
+    if found := [f"--{name}" for name in names if f"--{name}" in given]:
+        raise MisuseError(f"{', '.join(found)}: {why}")
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from torchpaths.attacks.gates import Way
 from torchpaths.cli import OK, MisuseError
 from torchpaths.cli.choice import class_of
 from torchpaths.cli.decode import foreign_images
-from torchpaths.cli.options import Draws, emit, parse, read_path, speaking
+from torchpaths.cli.options import Draws, emit, parse, read_path, refuse, speaking
 from torchpaths.errors import RunError
 from torchpaths.files.write import write_json
 from torchpaths.path import Path
@@ -72,6 +72,9 @@ def run(arguments: list[str]) -> int:
     """Attack, measure, save, draw and print. Returns the exit status, see `torchpaths.cli.main`."""
     about = "FGSM, PGD and an attacker who knows of paths; whether paths tell; calibration, and asking again."
     options = parse(Options, arguments, "attack", about)
+    if not options.adaptive_images:
+        why = "that attacker is left out with --adaptive-images 0; leave one of them out."
+        refuse(arguments, ("adaptive-steps", "path-weights"), why)
     plan = _plan(options)
     with speaking(options.json) as console, drawn_as(options.style):
         opened = options.open()

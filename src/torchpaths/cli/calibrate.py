@@ -12,6 +12,7 @@ from torchpaths.data import Loader
 from torchpaths.errors import RunError
 from torchpaths.files.fresh import check_free
 from torchpaths.surveys import survey
+from torchpaths.train.evaluate import images_for
 from torchpaths.train.sampled import Watched
 from torchpaths.train.thresholds import save_thresholds
 
@@ -32,7 +33,7 @@ def set_rates(options: OfRun, out: pathlib.Path, force: bool) -> int:
         targets = {} if method is None else method.target_rates(net)
         if not targets:
             raise RunError(f"the run {options.run} has no gates that are trained towards a rate, so none to calibrate.")
-        images = opened.images("train")
+        images = images_for(opened, data=options.data, split="train", skip_corrupt=options.skip_corrupt)
         loader = Loader(images, 256, shuffle=True, mean=opened.mean, std=opened.std)
         some = list(itertools.islice(loader, -(-IMAGES // 256)))
         rates, accuracies = [], []

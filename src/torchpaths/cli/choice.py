@@ -100,6 +100,12 @@ def means(options: OfPath) -> bool:
     return bool(said(options)) or any(given is not None for given in (*budgets, options.label, options.front))
 
 
+def by_images(options: OfPath) -> bool:
+    """Whether images say what is meant: those of the run's survey, or of others that are asked for."""
+    elsewhere = (options.front, options.budget_ms)
+    return means(options) and not said(options) and all(value is None for value in elsewhere)
+
+
 def said(options: OfPath) -> list[str]:
     """The options that say alone what is meant."""
     whole = {name: getattr(options, name) for name in ("path", "point", "classes", "without")}

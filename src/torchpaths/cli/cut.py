@@ -13,8 +13,8 @@ from tyro import conf
 from torchpaths.chosen import set_up
 from torchpaths.cli import OK
 from torchpaths.cli.calibrate import set_rates
-from torchpaths.cli.choice import OfPath, budget_of, choose, means
-from torchpaths.cli.options import emit, parse, speaking
+from torchpaths.cli.choice import OfPath, budget_of, by_images, choose, means
+from torchpaths.cli.options import emit, parse, refuse, speaking
 from torchpaths.cli.silent import remove_silent
 from torchpaths.cli.tables import count
 from torchpaths.cuts import Spec, save_cut
@@ -56,14 +56,20 @@ def run(arguments: list[str]) -> int:
     alone = [f"--{name}" for name in ("silent", "calibrate") if getattr(options, name)]
     budget_of(options, *alone)
     if options.silent:
+        if options.split == "test":
+            refuse(arguments, ("split",), "what is kept is not to be chosen on test images; give train or validation.")
         return remove_silent(options, options.out, options.force)
     if options.calibrate:
+        refuse(arguments, ("split",), "thresholds are set on training images; leave it out.")
         return set_rates(options, options.out, options.force)
     if not means(options):
         raise BudgetError(
             "nothing says what to keep; give --path FILE, --budget-macs 0.6 or --label CLASS, or --classes CLASS of a "
             "coded network, --point of a front, or --silent of a run with gated filters."
         )
+    if not by_images(options):
+        why = "no image is looked at where a path, a front or classes say what to keep; leave it out."
+        refuse(arguments, ("data", "split", "skip-corrupt"), why)
     check_free(options.out, options.force)
     with speaking(options.json) as console:
         opened = options.open()

@@ -6,12 +6,20 @@ import pathlib
 from dataclasses import dataclass
 
 from torchpaths.cli import OK
-from torchpaths.cli.options import OfRun, emit, parse, speaking
+from torchpaths.cli.options import OfRun, emit, parse, refuse, speaking
 from torchpaths.errors import DataError
 from torchpaths.explorer import explore
 from torchpaths.fronts import Front
 from torchpaths.optional import need
 from torchpaths.surveys import Survey
+
+_OF_A_FILE = {
+    ("data", "split", "weights", "skip-corrupt"): "a file shows a survey as it was saved; give it to torchpaths survey "
+    "RUN, and then write the page without.",
+    ("method", "model"): "a file shows a survey, for which no network is opened; leave it out.",
+    ("host", "port"): "a file is not served; leave it out, or leave out --out.",
+}
+"""What says nothing with ``--out``, and why."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,9 @@ def run(arguments: list[str]) -> int:
     """Read, write or serve. Returns the exit status, see `torchpaths.cli.main`."""
     about = "A page that shows which units open for which class and image, lets you shut them and take the rest home."
     options = parse(Options, arguments, "explore", about)
+    if options.out is not None:
+        for names, why in _OF_A_FILE.items():
+            refuse(arguments, names, why)
     survey = read_survey(options.run)
     folder = options.run if options.run.is_dir() else options.run.parent
     front = read_front(options.front or folder / "front.json", survey, asked=options.front is not None)
@@ -59,10 +70,19 @@ def serve(options: Options, survey: Survey, front: Front | None) -> int:
             f"the survey in {options.run} is of network {survey.layout.fingerprint}, the run's is "
             f"{opened.net.layout.fingerprint}; survey the run again: torchpaths survey {options.run}"
         )
-    answers = Answers(opened, survey, options.images(opened))
+    images = options.images(opened)
+    if survey.dataset and (survey.dataset, survey.split) != (images.name, options.split):
+        raise DataError(
+            f"the survey in {options.run} is of {survey.dataset}, {survey.split} split, not of {images.name}, "
+            f"{options.split} split, so its pictures would be others; serve it with --split {survey.split} and its "
+            "--data, or survey these: torchpaths survey RUN --data DATA --split SPLIT."
+        )
+    answers = Answers(opened, survey, images)
     app = app_of(answers, live_document(answers, front), options.host)
     with speaking(options.json) as console:
         console.print(f"http://{options.host}:{options.port}/  (Ctrl-C stops it)", soft_wrap=True)
+    if options.json:
+        emit({"folder": str(options.run), "address": f"http://{options.host}:{options.port}/"})
     uvicorn.run(app, host=options.host, port=options.port, log_level="warning")
     return OK
 

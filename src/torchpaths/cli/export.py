@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchpaths.chosen import OperatingPoint
 from torchpaths.cli import OK
 from torchpaths.cli.choice import Chosen, OfPath, choose
-from torchpaths.cli.options import emit, parse, speaking
+from torchpaths.cli.options import emit, parse, refuse, speaking
 from torchpaths.data import Loader
 from torchpaths.errors import DataError
 from torchpaths.exports import Exported, export
@@ -43,6 +43,8 @@ def run(arguments: list[str]) -> int:
     """Write, check and print. Returns the exit status, see `torchpaths.cli.main`."""
     about = "A run's network in a file for ONNX Runtime, torch.export or OpenVINO, where closed work is still left out."
     options = parse(Options, arguments, "export", about)
+    if options.int8 is not None and options.data is None and options.split != "train":
+        refuse(arguments, ("split",), "int8 is made on the run's training images; leave it out, or give other --data.")
     with speaking(options.json) as console:
         opened = options.open()
         chosen = choose(options, opened)

@@ -12,6 +12,7 @@ from torchpaths.chosen import OperatingPoint
 from torchpaths.cli.arguments import Json as Json
 from torchpaths.cli.arguments import emit as emit
 from torchpaths.cli.arguments import parse as parse
+from torchpaths.cli.arguments import refuse as refuse
 from torchpaths.cli.arguments import speaking as speaking
 from torchpaths.cli.methods import classes, import_model
 from torchpaths.data import ImageSet

@@ -12,8 +12,8 @@ from rich.table import Table
 from tyro import conf
 
 from torchpaths.cli import OK, MisuseError
-from torchpaths.cli.choice import OfPath, choose, means
-from torchpaths.cli.options import emit, parse, speaking
+from torchpaths.cli.choice import OfPath, by_images, choose, means
+from torchpaths.cli.options import emit, parse, refuse, speaking
 from torchpaths.cli.tables import count
 from torchpaths.surveys.figures.predicted import MOST, Taken, paths_taken
 from torchpaths.surveys.figures.style import KINDS, drawn_as, save
@@ -46,11 +46,20 @@ def run(arguments: list[str]) -> int:
         raise MisuseError(f"--out {options.out}: a picture ends in {', '.join(f'.{known}' for known in KINDS)}.")
     if options.classes is not None or options.without is not None:
         raise MisuseError("--classes: cut them out first, torchpaths cut RUN --classes CLASS, and give that folder.")
+    if not by_images(options):
+        why = "the images are those named, and a set only says what is kept by --label or --budget-macs; leave it out."
+        refuse(arguments, ("data", "split"), why)
+    if options.out is None:
+        refuse(arguments, ("style",), "no picture is drawn; give --out FILE, or leave it out.")
     with speaking(options.json) as console, drawn_as(options.style):
         opened = options.open()
         chosen = choose(options, opened) if means(options) else None
-        found = predict(opened, images_in(options.files), None if chosen is None else chosen.what)
+        files = images_in(options.files)
+        what = None if chosen is None else chosen.what
+        found = predict(opened, files, what, skip_corrupt=options.skip_corrupt)
         console.print(table(found, opened))
+        if corrupt := len(files) - len(found):
+            console.print(f"left out: {corrupt} that cannot be decoded")
         if chosen is not None:
             console.print(f"path chosen by {chosen.by}", soft_wrap=True)
         if options.out is not None:
@@ -60,7 +69,7 @@ def run(arguments: list[str]) -> int:
             console.print(f"wrote {file}" + (f", without {left} images of {len(found)}" if left > 0 else ""))
     if options.json:
         told = [one.to_json(opened.classes, opened.plain_macs) for one in found]
-        emit({"folder": str(options.run), "images": told})
+        emit({"folder": str(options.run), "images": told, "corrupt": corrupt})
     return OK
 
 

@@ -11,7 +11,7 @@ from tyro import conf
 
 from torchpaths.cli import OK
 from torchpaths.cli.figures import draw
-from torchpaths.cli.options import Draws, emit, parse, speaking
+from torchpaths.cli.options import Draws, emit, parse, refuse, speaking
 from torchpaths.cli.tables import beside_original, side_by_side
 from torchpaths.errors import DataError
 from torchpaths.surveys import gate_health
@@ -48,6 +48,10 @@ def run(arguments: list[str]) -> int:
     options = parse(Options, arguments, "survey", "Which units of a run's network open for which classes.")
     if options.keep is not None and options.keep < 1:
         raise DataError(f"--keep {options.keep}: give how many images to keep, or leave it out for all.")
+    needs = (("style", "figures"), ("alone-images", "alone"), ("batch", "times"))
+    for name, needed in needs:
+        if not getattr(options, needed):
+            refuse(arguments, (name,), f"means nothing without --{needed}; give that too, or leave it out.")
     with speaking(options.json) as console, drawn_as(options.style):
         found = options.survey(keep_paths=True if options.keep is None else options.keep)
         found, told = _more(found, options)

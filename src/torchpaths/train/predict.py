@@ -97,7 +97,13 @@ def images_in(named: Iterable[pathlib.Path]) -> list[pathlib.Path]:
     return files
 
 
-def predict(run: Run, files: Sequence[pathlib.Path], choice: Path | OperatingPoint | None = None) -> list[Prediction]:
+def predict(
+    run: Run,
+    files: Sequence[pathlib.Path],
+    choice: Path | OperatingPoint | None = None,
+    *,
+    skip_corrupt: bool = False,
+) -> list[Prediction]:
     """What a run's network says of images.
 
     Images of another size are scaled and cropped at their centre as those of the run's evaluation are, turned upright
@@ -107,9 +113,10 @@ def predict(run: Run, files: Sequence[pathlib.Path], choice: Path | OperatingPoi
         run: an opened run.
         files: images.
         choice: along which path, or at which point of its front; None: as the network decides.
+        skip_corrupt: leave out files that are no image or damaged, instead of raising.
 
     Raises:
-        DataError: for no files, or one that cannot be read or is no image.
+        DataError: for no files, one that cannot be read or is no image, or where none is left.
         RunError: for scores that are not finite.
     """
     if not files:
@@ -120,7 +127,7 @@ def predict(run: Run, files: Sequence[pathlib.Path], choice: Path | OperatingPoi
     names = [unit.name for unit in layout.units]
     found = []
     with torch.no_grad(), evaluating(net):
-        for part, pixels, x in _batches(run, files):
+        for part, pixels, x in _batches(run, files, skip_corrupt):
             output, trace = net(x.to(parameter.device, parameter.dtype), path)
             scores = answer(output).float().cpu()
             if not bool(scores.isfinite().all()):
@@ -131,36 +138,45 @@ def predict(run: Run, files: Sequence[pathlib.Path], choice: Path | OperatingPoi
             for i, file in enumerate(part):
                 ran = dict(zip(names, opened[i].tolist(), strict=True))
                 found.append(Prediction(file, pixels[i], scores[i].numpy(), shares[i].numpy(), ran, macs[i]))
+    if not found:
+        raise DataError(f"none of {len(files)} files is an image that can be decoded; give PNG, JPEG, WebP or BMP.")
     return found
 
 
 def _batches(
-    run: Run, files: Sequence[pathlib.Path]
+    run: Run, files: Sequence[pathlib.Path], skip_corrupt: bool
 ) -> Iterator[tuple[Sequence[pathlib.Path], NDArray[np.uint8], Tensor]]:
     """Files, their pixels, and the same normalised as in training, ``[batch, C, H, W]``."""
     channels, height, width = run.net.example_shape
     form = Form(height, width, channels, scale=True, drop_colour=True, scaling=run.recipe.scaling)
     mean, std = torch.tensor(run.mean), torch.tensor(run.std)
     for start in range(0, len(files), AT_ONCE):
-        part = files[start : start + AT_ONCE]
-        pixels = np.stack([_read(file, form) for file in part])
-        yield part, pixels, ((torch.from_numpy(pixels) / 255 - mean) / std).movedim(3, 1)
+        read: dict[int, NDArray[np.uint8]] = {}
+        for i, file in enumerate(files[start : start + AT_ONCE], start):
+            try:
+                read[i] = _read(file, form)
+            except CorruptImageError as error:
+                if skip_corrupt:
+                    continue
+                cause = str(error.__cause__ or "it is empty").partition(" <")[0]  # Pillow names the object in memory
+                raise DataError(
+                    f"{file} is no image that can be read ({cause}); give PNG, JPEG, WebP, BMP, GIF, TIFF or PPM."
+                ) from error
+        if not read:
+            continue
+        pixels = np.stack(list(read.values()))
+        yield [files[i] for i in read], pixels, ((torch.from_numpy(pixels) / 255 - mean) / std).movedim(3, 1)
 
 
 def _read(file: pathlib.Path, form: Form) -> NDArray[np.uint8]:
     """An image from a file, as a network takes it.
 
     Raises:
-        DataError: for one that cannot be read, or is none.
+        DataError: for one that cannot be read.
+        CorruptImageError: for one that is none.
     """
     try:
         data = read_bytes(file)
     except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
         raise DataError(f"{file} cannot be read ({getattr(error, 'strerror', error)}); give an image.") from error
-    try:
-        return form(load(data, str(file)), str(file))
-    except CorruptImageError as error:
-        cause = str(error.__cause__ or "it is empty").partition(" <")[0]  # Pillow names the object in memory
-        raise DataError(
-            f"{file} is no image that can be read ({cause}); give PNG, JPEG, WebP, BMP, GIF, TIFF or PPM."
-        ) from error
+    return form(load(data, str(file)), str(file))
