@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import pathlib
@@ -19,6 +20,7 @@ from filter_toys import blocks, noise
 from laws import halved
 from survey_toy import Toy, loader
 from test_cli_artefacts import made
+from torchpaths.cli.measured import measured
 from torchpaths.errors import DataError
 from torchpaths.fronts import Front, Point
 from torchpaths.surveys import Survey, survey
@@ -190,6 +192,13 @@ def test_the_verb_measures_what_is_asked_for_and_reads_the_runs_front(
     assert found.alone.images == 20
     assert found.times is not None
     assert found.times.setting.batch == 2
+    assert answered["alone"]["images"] == 20
+    assert list(answered["alone"]["lost_by_unit"].values()) == list(found.alone.points)
+    assert answered["times"]["ms"] == found.times.ms
+    assert answered["times"]["warnings"] == list(found.times.warnings)
+    said = "\n".join(measured(dataclasses.replace(found, times=dataclasses.replace(found.times, warnings=("busy",)))))
+    for words in ("on 20 images", f"kept {len(found.gallery)} images", "batch 2", "! busy"):
+        assert words in said
     labels = {image.label for image in found.gallery}
     assert labels <= set(range(10))
     assert all(image.without for image in found.gallery if any(image.packed))

@@ -11,6 +11,7 @@ from tyro import conf
 
 from torchpaths.cli import OK
 from torchpaths.cli.figures import draw
+from torchpaths.cli.measured import measured, measured_json
 from torchpaths.cli.options import Draws, emit, parse, refuse, speaking
 from torchpaths.cli.tables import beside_original, side_by_side
 from torchpaths.errors import DataError
@@ -61,6 +62,8 @@ def run(arguments: list[str]) -> int:
         health = gate_health(found.survey)
         console.print(side_by_side([found.survey]))
         console.print("\n".join(health.rows()))
+        for line in measured(found.survey):
+            console.print(line, soft_wrap=True, markup=False)
         if told:
             console.print("\n".join(told), soft_wrap=True)
         if options.figures is not None and not drawn:
@@ -72,7 +75,7 @@ def run(arguments: list[str]) -> int:
         gates = {gate.unit: dataclasses.asdict(gate) for gate in health.gates}
         files = {"survey": str(file), "figures": [str(path) for path in drawn]}
         warned = {"gates": gates, "closed": list(health.closed), "warnings": health.told}
-        emit({"folder": str(options.run), **files, **summary(found.survey), **warned})
+        emit({"folder": str(options.run), **files, **summary(found.survey), **measured_json(found.survey), **warned})
     return OK
 
 
