@@ -196,7 +196,7 @@ REFUSED: dict[str, tuple[Callable[[Survey], Survey], str]] = {
     "other classes": (lambda found: dataclasses.replace(found, classes=("a", "b", "c")), "other classes"),
     "other paths kept": (lambda found: survey(Toy(), loader(), keep_paths=3), "3 images, the first of all images"),
     "an older version": (lambda found: dataclasses.replace(found, taken=None), "older version"),
-    "the same images": (lambda found: found, "two images have the number 0"),
+    "the same images": (dataclasses.replace, "two images have the number 0"),
 }
 
 
@@ -307,3 +307,15 @@ def test_memory_hardly_grows_with_the_images() -> None:
 
     each = (peak(2000) - peak(1000)) / 1000
     assert each < 5 * (units / 8 + 200), f"{each:.0f} bytes for each image: its bits a few times, and its row"
+
+
+@pytest.mark.parametrize("keep", [False, True, 3])
+def test_images_do_not_count_twice_where_that_can_be_known(keep: bool | int) -> None:
+    one, again, other = (survey(Toy(), loader(), keep_paths=keep, numbers=range(n, n + 10)) for n in (0, 0, 10))
+    for others in ([one], [other, one], [other, other]):
+        with pytest.raises(DataError, match="given twice"):
+            one.merge(*others)
+    assert one.merge(other).images.sum() == 20
+    if keep:
+        with pytest.raises(DataError, match="two images have the number"):
+            one.merge(other, again)

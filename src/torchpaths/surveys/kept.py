@@ -52,12 +52,7 @@ class Kept:
         self._merge()
         [all_] = self._parts
         order = np.argsort(all_.numbers, kind="stable")
-        numbers = all_.numbers[order]
-        if (twice := numbers[1:] == numbers[:-1]).any():
-            raise DataError(
-                f"two images have the number {int(numbers[1:][twice][0])}; give each process the numbers of its own "
-                "images: survey(net, loader, numbers=range(first, last))."
-            )
+        check_apart(all_.numbers)
         return _taken(all_, order)
 
     def _merge(self) -> None:
@@ -67,6 +62,16 @@ class Kept:
         if self.most is not None and len(merged.numbers) > self.most:
             merged = _taken(merged, np.argsort(_hash(merged.numbers), kind="stable")[: self.most])
         self._parts, self._pending = [merged], 0
+
+
+def check_apart(numbers: Ints) -> None:
+    """Raise `DataError` for a number that two images have."""
+    ordered = np.sort(numbers)
+    if (twice := ordered[1:] == ordered[:-1]).any():
+        raise DataError(
+            f"two images have the number {int(ordered[1:][twice][0])}; give each process the numbers of its own "
+            "images: survey(net, loader, numbers=range(first, last))."
+        )
 
 
 def _taken(samples: Samples, rows: Ints) -> Samples:

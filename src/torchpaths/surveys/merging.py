@@ -6,14 +6,18 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+import numpy as np
+
 from torchpaths.errors import DataError
 from torchpaths.surveys.counts import Counts
+from torchpaths.surveys.kept import check_apart
 from torchpaths.surveys.tally import Tally
 
 Some = TypeVar("Some", bound=Counts)
 
 _MEASURED = ("alone", "times", "front", "cloud", "gallery", "filters")
 _COUNTED = ("sums", "taken", "confused", "ran", "together")
+_NONE = np.zeros(0, np.int64)
 
 
 def merge(first: Some, others: Sequence[Counts]) -> Some:
@@ -33,11 +37,17 @@ def merge(first: Some, others: Sequence[Counts]) -> Some:
                 "same keep_paths."
             )
     every: tuple[Counts, ...] = (first, *others)
+    if len({id(survey) for survey in every}) < len(every):
+        raise DataError(
+            "one survey is given twice, so its images would count twice; merge surveys that are each of other images."
+        )
     if any(getattr(survey, name) is None for survey in every for name in _COUNTED):
         raise DataError(
             "a survey among these was made by an older version, which counted less, and cannot be merged; survey its "
             "images again."
         )
+    # Before samples are merged, which drops most numbers of small ones.
+    check_apart(np.concatenate([np.unique(s.samples.numbers) for s in every if s.samples is not None] or [_NONE]))
     tally = Tally(first.layout, first.classes, first.keep)
     for survey in every:
         tally.join(survey)

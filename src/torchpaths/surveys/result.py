@@ -129,8 +129,9 @@ class Survey(Counts):
             others: of the same network and classes, with as many images kept.
 
         Raises:
-            DataError: for another network or other classes, a survey of an older version, or images that were counted
-                twice, which is noticed where they were kept.
+            DataError: for another network or other classes, a survey of an older version, one given twice, or images
+                that were counted twice, which is noticed where both kept their paths: with ``keep_paths=False`` a
+                survey does not hold its images' numbers, and nothing is checked; with a sample, what is in it.
         """
         return merge(self, others)
 
