@@ -51,11 +51,12 @@ NOTES = """
 
 Of one seed and few images, so within the intervals:
 
-- **Networks with paths are no safer than plain ones** under FGSM. Gates that draw are, 54 % beside 31 % at 2/255, for three
-  points of clean accuracy: the noise protects, as ConvNet-AIG's authors say, not the paths.
+- **Networks with paths are no safer than plain ones** under FGSM. Gates that draw are, 54 % beside 31 % at 2/255, for
+  three points of clean accuracy: the noise protects, as ConvNet-AIG's authors say, not the paths.
 - JPEG undoes more of a weak attack than anything of the network does, and costs 11 to 14 points of clean accuracy.
-- **Paths tell less than scores** of FGSM (AUROC 0.56 beside 0.70 at 2/255) and of other classes (0.60 beside 0.83). Where
-  images have no say in the path, the disagreement of depths is the best there is against weak FGSM, 0.81 beside 0.70.
+- **Paths tell less than scores** of FGSM (AUROC 0.56 beside 0.70 at 2/255) and of other classes (0.60 beside 0.83).
+  Where images have no say in the path, the disagreement of depths is the best there is against weak FGSM, 0.81 beside
+  0.70.
 - Against PGD, which makes a network surer than it is of clean images, scores are far below chance (0.00 to 0.07): the
   likelihood of the path still tells something (0.62), too little to rely on.
 - **An attacker who knows of paths defeats every score**, path or not: all images fooled, every AUROC below 0.5.
