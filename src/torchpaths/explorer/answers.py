@@ -159,14 +159,19 @@ class Answers:
     def time(self, units: Sequence[int], seconds: float = 0.5) -> dict[str, Any]:
         """Milliseconds of one image with these units set, as the network that skips takes them."""
         x = self.normalised(self.images.read([0]))
+        with torch.inference_mode():
+            path = self.path(x, units)
+        return self.timed(Subject("now", self._fast, path, routed=True), seconds)
+
+    def timed(self, subject: Subject, seconds: float = 0.5) -> dict[str, Any]:
+        """Milliseconds of one image (``value``), beside the plain network's of the same run (``plain``), and how."""
+        x = self.normalised(self.images.read([0]))
+        # Without peak memory, for which torch's profiler ends the process where another thread used it before.
+        how: dict[str, Any] = {"threads": None, "compile": None, "seed": 0, "timer": None, "memory": False}
         with self._timing:
-            with torch.inference_mode():
-                path = self.path(x, units)
-            now = Subject("now", self._fast, path, routed=True)
-            # Without peak memory, for which torch's profiler ends the process where another thread used it before.
-            how: dict[str, Any] = {"threads": None, "compile": None, "seed": 0, "timer": None, "memory": False}
-            [row] = compare([now], self.plain, [x], seconds=seconds, pairs=LEAST, **how)
-        return {"value": row.ms, "plain": row.plain_ms, "setting": row.setting.to_json(), "n": row.pairs, "done": True}
+            [row] = compare([subject], self.plain, [x], seconds=seconds, pairs=LEAST, **how)
+        setting = row.setting.to_json()
+        return {"value": row.ms, "plain": row.plain_ms, "setting": setting, "n": row.pairs, "done": True}
 
     def chosen(self, classes: Sequence[int], budget: float | None) -> Path:
         """What a cut for some classes keeps: their codewords' units, or what their images open within a budget.

@@ -14,6 +14,8 @@ import torch
 from torchpaths.cuts import save_cut
 from torchpaths.errors import DataError
 from torchpaths.explorer.answers import BATCH, Answers
+from torchpaths.extraction import extract
+from torchpaths.meter.compare import Subject
 from torchpaths.outputs import answer
 from torchpaths.train.cut_folder import original
 
@@ -53,15 +55,9 @@ def cut(answers: Answers, classes: Sequence[int], budget: float | None) -> tuple
             right += int((scores.argmax(1).cpu().numpy() == answers.images.labels[part]).sum())
             n += len(part)
     units = sum(sum(opened) for opened in path.values())
-    numbers: dict[str, Any] = {
-        "units": units,
-        "params": spec.cut.params,
-        "macs": spec.cut.macs,
-        "n": n,
-        "bytes": len(data),
-    }
-    time = answers.time([int(opened) for site in answers.layout.sites for opened in path[site]])
-    numbers |= {"ms": time["value"], "plain_ms": time["plain"]}
+    numbers: dict[str, Any] = {"units": units, "params": spec.cut.params, "macs": spec.cut.macs, "n": n}
+    time = answers.timed(Subject("cut", extract(answers.net, path).eval(), None, routed=False))
+    numbers |= {"ms": time["value"], "plain_ms": time["plain"], "bytes": len(data)}
     return {**numbers, "accuracy": right / n if n else None, "plain_accuracy": plainly / n if n else None}, data
 
 
