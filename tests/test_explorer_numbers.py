@@ -180,3 +180,17 @@ def test_a_point_at_another_threshold_gives_its_own_numbers_and_says_what_the_ra
     assert "rail cannot show it" in shown.text("#cost")
     assert "another threshold" in shown.text("#readout")
     assert show(where + "&class=3").page.locator("#ledger .unknown").count() == 4, "it was measured over all images"
+
+
+@needs_chromium
+def test_an_accuracy_has_its_own_images_and_is_compared_over_the_same_alone(made: Measured, show: Any) -> None:
+    assert int(made.survey.images.sum()) != made.front.images
+    assert f"{int(made.survey.images.sum())} images" in cell(show(), 4)
+    assert f"plain {made.front.accuracy * 100:.1f} %, on {made.front.images} images" in cell(show(), 4)
+    where, number = at_threshold(made)
+    told = cell(show(where), 4)
+    assert f"{made.front.images} images" in told
+    difference = (made.front.candidates[number].accuracy - made.front.accuracy) * 100
+    assert f"{difference:+.1f} points from plain, same images" in told
+    assert made.survey.alone is not None
+    assert f"{made.survey.alone.images} images" in cell(show(f"#shut={made.survey.layout.units[0].site}"), 4)

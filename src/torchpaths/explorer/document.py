@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torchpaths.errors import DataError
 from torchpaths.explorer.packing import LARGE, overview, packed
 from torchpaths.fronts.measured import Measured
-from torchpaths.layout import Layout
 from torchpaths.surveys import Survey
 from torchpaths.surveys.files import document as survey_json
 
@@ -36,7 +35,6 @@ def document(survey: Survey, front: Measured | None = None, page: dict[str, Any]
     Raises:
         DataError: for a front of another network.
     """
-    layout = survey.layout
     data = survey_json(survey)
     rows = data["classes"]["order"]
     sites = [{"note": "", **site} for site in data["sites"]]
@@ -53,7 +51,7 @@ def document(survey: Survey, front: Measured | None = None, page: dict[str, Any]
     made["plain"] = {**data["plain"], "ms": _value(data["plain"].get("ms"))}
     made["images"] = [_image(image) for image in data.get("images", [])[:MOST_PICTURES]]
     if front is not None:
-        made |= _front(front, layout)
+        made |= _front(front, survey)
         made["plain"]["accuracy"] = front.accuracy
     elif made.get("front"):
         made["menu"] = {}  # a survey holds points of a front, not what the plain network took beside them
@@ -97,11 +95,13 @@ def _image(image: dict[str, Any]) -> dict[str, Any]:
     return shown
 
 
-def _front(front: Measured, layout: Layout) -> dict[str, Any]:
+def _front(front: Measured, survey: Survey) -> dict[str, Any]:
     """The columns of a front: all its points, since the page draws the dominated ones too, and what else was tried.
 
-    ``menu`` is the run that they are of: its times stand beside the plain network's of that run, never the survey's.
+    ``menu`` is the run that they are of: its times stand beside the plain network's of that run, never the survey's,
+    and its accuracies beside the survey's only where both are of the same images (``same``).
     """
+    layout = survey.layout
     if front.layout.fingerprint != layout.fingerprint:
         raise DataError(
             f"the front is of network {front.layout.fingerprint}, the survey of {layout.fingerprint} "
@@ -116,5 +116,8 @@ def _front(front: Measured, layout: Layout) -> dict[str, Any]:
         entry = {"kind": point.kind, "path": bits, "threshold": point.threshold, "macs": point.macs}
         entry |= {"accuracy": point.accuracy, "open": point.open, "ms": None if time is None else time.ms}
         points.append(entry)
-    menu = {"plain_ms": profile.plain_ms, "setting": profile.setting.to_json()} if profile else {}
+    whole = (front.dataset, front.split, front.images) == (survey.dataset, survey.split, int(survey.images.sum()))
+    menu: dict[str, Any] = {"images": front.images, "same": whole}
+    if profile:
+        menu |= {"plain_ms": profile.plain_ms, "setting": profile.setting.to_json()}
     return {"front": points, "cloud": [list(tried) for tried in front.cloud[:500]], "menu": menu}

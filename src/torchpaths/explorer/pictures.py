@@ -56,7 +56,10 @@ def live_document(answers: Answers, front: Measured | None) -> dict[str, Any]:
     parameter = next(answers.net.parameters())
     threads = torch.get_num_threads()
     where = parameter.device.type + (f", {threads} thread{'s' if threads > 1 else ''}" if parameter.is_cpu else "")
-    made = document(answers.survey, front, {"run": str(answers.run.folder), "live": where})
+    survey, images = answers.survey, answers.images
+    counts = np.bincount(images.labels, minlength=len(survey.images))
+    same = survey.split == images.split and np.array_equal(counts, survey.images)  # what it measures is of these images
+    made = document(answers.survey, front, {"run": str(answers.run.folder), "live": where, "same": same})
     if not made["images"]:
         made["images"] = gallery(answers)
     return made

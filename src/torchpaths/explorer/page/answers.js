@@ -81,11 +81,14 @@ export function numbers(model, state, live) {
   const executed = executedBy(model, c);
   const noImages = c != null && !doc.classes.images[c];
   const none = unknown("no images of this class");
+  const surveyed = { from: "survey" };
+  const front = { from: model.menu.same ? "survey" : "front" }; // of which images its points are
   const before = {
-    open: noImages ? none : image || executed == null ? measured(sum(own)) : measured(executed),
+    open: noImages ? none : image || executed == null ? measured(sum(own)) : measured(executed, surveyed),
     macs: noImages ? none : macsBefore(model, c, image, own),
     ms: msBefore(model, c, image, own),
-    accuracy: c == null ? measured(doc.now.accuracy) : doc.classes.accuracy[c] == null ? none : measured(doc.classes.accuracy[c]),
+    accuracy: c == null ? measured(doc.now.accuracy, { ...surveyed, n: doc.network.images })
+      : doc.classes.accuracy[c] == null ? none : measured(doc.classes.accuracy[c], { ...surveyed, n: doc.classes.images[c] }),
     top: image?.top ?? null,
   };
   const n = c == null ? doc.network.images : doc.classes.images[c];
@@ -95,8 +98,8 @@ export function numbers(model, state, live) {
   const point = known(model, state, set);
   const differs = costOf(model, now).macs - costOf(model, own).macs;
   const after = {
-    open: estimated(before.open.value + sum(now) - sum(own)),
-    macs: estimated(before.macs.value + differs),
+    open: estimated(before.open.value + sum(now) - sum(own), { from: before.open.from }),
+    macs: estimated(before.macs.value + differs, { from: before.macs.from }),
     ms: doc.units.ms && before.ms.value != null
       ? { ...before.ms, ...estimated(before.ms.value + doc.units.ms.reduce((total, ms, u) => total + ms * (now[u] - own[u]), 0)) }
       : unknown(COMMAND),
@@ -113,12 +116,13 @@ export function numbers(model, state, live) {
   } else if (point) {
     const decided = point.bits ?? null;
     if (decided) after.open = measured(sum(decided));
-    else after.open = point.open == null ? unknown("not in the survey: torchpaths explore RUN") : measured(point.open * model.count, { from: "front" });
-    after.macs = measured(point.macs);
+    else after.open = point.open == null ? unknown("not in the survey: torchpaths explore RUN") : measured(point.open * model.count, front);
+    after.macs = decided ? measured(point.macs, { from: before.macs.from }) : measured(point.macs, front); // a path costs every image alike
+    if (decided) after.open.from = before.open.from;
     after.ms = point.ms == null ? unknown("not timed: torchpaths front RUN") : measured(point.ms, { from: "front", plain: model.menu.plain_ms, setting: model.menu.setting });
-    if (c == null) after.accuracy = measured(point.accuracy);
+    if (c == null) after.accuracy = measured(point.accuracy, { ...front, n: model.menu.images ?? null, plain: doc.plain.accuracy });
   }
-  return { before, now: after, n, changed, set, values: now, image, c, point };
+  return { before, now: after, n: after.accuracy.n ?? n, changed, set, values: now, image, c, point };
 }
 
 // Mean units open, of all images or of a class; null where the survey does not say.
@@ -128,7 +132,7 @@ function macsBefore(model, c, image, own) {
   const { doc } = model;
   if (image) return measured(image.macs ?? costOf(model, own).macs);
   const value = c == null ? doc.now.macs : doc.classes.macs?.[c];
-  return value == null ? estimated(costOf(model, own).macs) : measured(value);
+  return value == null ? estimated(costOf(model, own).macs, { from: "survey" }) : measured(value, { from: "survey" });
 }
 
 // Times are measured over all images; those of a class or an image follow from the units' own, where those were timed.

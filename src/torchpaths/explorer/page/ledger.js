@@ -90,9 +90,9 @@ export function drawLedger(root, model, state, found, live) {
           (value) => model.names[value[0]], top ? percent(top[1]) : "", null,
           now.top && before.top && top[0] !== before.top[0][0] ? html("em", {}, `was ${model.names[before.top[0][0]]}`)
             : !now.top ? NEEDS.split(": ")[1] : now.top[1] ? `then ${model.names[now.top[1][0]]}, ${percent(now.top[1][1])}` : "")
-      : cell(c == null ? "Accuracy" : ["Accuracy", html("i", {}, ` on ${model.names[c]}`)], now.accuracy, (v) => percent(v, 1), now.accuracy.value == null ? "" : `${whole(n)} images`,
+      : cell(c == null ? "Accuracy" : ["Accuracy", html("i", {}, ` on ${model.names[c]}`)], now.accuracy, (v) => percent(v, 1), now.accuracy.n == null ? "" : `${whole(now.accuracy.n)} images`,
           bar(now.accuracy, before.accuracy, 1, true),
-          told("accuracy", points, plain.accuracy != null && c == null ? `plain ${percent(plain.accuracy, 1)}` : "")));
+          told("accuracy", points, plain.accuracy != null && c == null ? `plain ${percent(plain.accuracy, 1)}${model.menu.same ? "" : model.menu.images == null ? ", on images of its front" : `, on ${whole(model.menu.images)} images`}` : "")));
   if (low) root.lastChild.querySelector(".of").append(low);
   root.classList.toggle("stale", Boolean(live?.gone));
   root.classList.toggle("waiting", Boolean(found.answer?.waiting));

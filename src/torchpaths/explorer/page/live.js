@@ -74,13 +74,15 @@ export function liveOf(app) {
     const found = cache.get(keyOf(set, c, image));
     if (!found || (found.n == null && found.macs == null)) return null;
     const pending = { value: null, kind: "unknown", why: "being measured" };
+    // Until it is over all images, or where they are not the survey's, it is no more than what it says of its own.
+    const of = image ? {} : { from: found.all && app.model.doc.page.same ? "survey" : "live" };
     return {
       waiting: found.waiting, n: found.n,
       values: found.open ?? null,
       now: {
-        open: measured(found.open.reduce((a, b) => a + b, 0)), macs: measured(found.macs),
+        open: measured(found.open.reduce((a, b) => a + b, 0), of), macs: measured(found.macs, of),
         ms: found.ms != null ? measured(found.ms, found.timed) : pending,
-        accuracy: found.value == null ? pending : measured(found.value, found.low == null || found.all ? {} : { low: found.low, high: found.high }),
+        accuracy: found.value == null ? pending : measured(found.value, { ...of, n: found.n, ...(found.low == null || found.all ? {} : { low: found.low, high: found.high }) }),
         top: found.top ?? null,
       },
     };
