@@ -21,6 +21,7 @@ from laws import halved
 from survey_toy import Toy, loader
 from test_cli_artefacts import made
 from torchpaths.cli.measured import measured
+from torchpaths.costs import evaluating
 from torchpaths.errors import DataError
 from torchpaths.fronts import Front, Point
 from torchpaths.surveys import Survey, survey
@@ -65,7 +66,7 @@ def test_a_unit_is_shut_for_the_images_that_open_it_and_the_others_do_as_they_do
     with torch.no_grad():
         logits, trace = net(x)
         done = set()
-        for number, rows, without in each_shut(net, x, trace):
+        for number, rows, without, _ in each_shut(net, x, trace):
             unit = net.layout.units[number]
             assert rows.tolist() == trace[unit.site].open[:, unit.index].nonzero().flatten().tolist()
             for i, scores in zip(rows.tolist(), without, strict=True):
@@ -90,7 +91,7 @@ def test_the_points_of_a_unit_are_the_accuracy_lost_without_it() -> None:
         y[::3] = (y[::3] + 1) % logits.shape[1]  # some are wrong, and may be right without a unit
         right = logits.argmax(1) == y
         lost = np.zeros(len(net.layout.units))
-        for number, rows, without in each_shut(net, x, trace):
+        for number, rows, without, _ in each_shut(net, x, trace):
             lost[number] = int(right[rows].sum() - (without.argmax(1) == y[rows]).sum())
     assert lost.any()
     net.train()
@@ -98,6 +99,12 @@ def test_the_points_of_a_unit_are_the_accuracy_lost_without_it() -> None:
     assert net.training, "put back as it was"
     assert found.points == tuple((lost / len(x)).tolist())
     assert (found.images, found.accuracy) == (len(x), int(right.sum()) / len(x))
+    with torch.no_grad(), evaluating(net):
+        traces = [net(x, tp.Path({unit.site: [False]}))[1] for unit in net.layout.units]
+        for ran, cost in zip([net(x)[1], *traces], [found.before, *(found.cost or ())], strict=True):
+            path = tp.Path.of(ran)
+            opened = sum(made.open.sum() for made in ran.values()) / len(x)
+            assert cost == pytest.approx((float(path.macs(net).double().mean()), float(opened)))
 
 
 def test_nothing_is_shut_over_no_images() -> None:

@@ -29,7 +29,7 @@ SETTING = Setting("cpu (made up)", "float32", 2, 8, (7,), "contiguous", None, "2
 TOP = ((1, 0.75), (0, 0.25))
 MEASURED: dict[str, Any] = {
     "groups": ("animal", "animal", "thing"),
-    "alone": Alone((0.1, 0.0, None, -0.1), 10, 0.7),
+    "alone": Alone((0.1, 0.0, None, -0.1), 10, 0.7, ((150.0, 2.5), (140.5, 2.0), None, (160.0, 3.0)), (160.5, 3.1)),
     "times": Times(SETTING, 1.5, 2.0, 0.9, (0.8, 1.0), ("noisy",), (0.1, 0.2, 0.3, 0.4), 0.5),
     "front": (FrontPoint("full", b"\xf0", 167.0, 0.7, None, 2.0), FrontPoint("threshold", None, 120.5, 0.6, 0.5)),
     "cloud": ((140.0, 0.5), (130.0, 0.4)),
@@ -67,7 +67,7 @@ def test_what_was_not_measured_is_absent_from_the_file(tmp_path: pathlib.Path, t
     assert {**bare, "arrays": None} == {**toy.to_json(), "arrays": None}
     full = json.loads(dataclasses.replace(toy, **MEASURED).save(tmp_path / "full").read_text())
     assert full.keys() - bare.keys() == {"alone", "front", "cloud", "images", "filters"}
-    assert full["units"].keys() - bare["units"].keys() == {"alone_points", "ms"}
+    assert full["units"].keys() - bare["units"].keys() == {"alone_points", "alone_macs", "alone_open", "ms"}
     assert full["now"].keys() - bare["now"].keys() == {"ms", "gap", "gap_interval", "warnings"}
     assert full["now"]["ms"] == {"value": 1.5, **SETTING.to_json()}
     assert (full["plain"]["ms"], full["fixed"]["ms"], full["classes"]["group"][2]) == (2.0, 0.5, "thing")
@@ -105,6 +105,13 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "alone of other units": (
         {"units": COSTS | {"alone_points": [0.1]}},
         "1 for 4 units",
+    ),
+    "costs alone of other units": (
+        {
+            "units": COSTS | {"alone_points": [0, 0, 0, 0], "alone_macs": [1.0], "alone_open": [1.0]},
+            "alone": {"images": 10, "accuracy": 0.5, "macs": 1.0, "open": 1.0},
+        },
+        "1 and 1 for 4 units",
     ),
     "alone of no images": (
         {"units": COSTS | {"alone_points": [0, 0, 0, 0]}},

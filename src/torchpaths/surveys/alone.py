@@ -26,7 +26,7 @@ from torchpaths.trace import Trace
 
 
 def shut_alone(net: Routed, loader: Iterable[tuple[Tensor, Tensor]], *, progress: bool = False) -> Alone:
-    """The accuracy lost where one unit is shut and the others do as they do, of every unit.
+    """The accuracy lost where one unit is shut and the others do as they do, of every unit, and what runs then.
 
     Args:
         net: a routed network, in any mode; it is not changed.
@@ -39,7 +39,10 @@ def shut_alone(net: Routed, loader: Iterable[tuple[Tensor, Tensor]], *, progress
     """
     fast = skipping(net)
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
-    lost = np.zeros(len(net.layout.units), np.int64)
+    layout = net.layout
+    lost = np.zeros(len(layout.units), np.int64)
+    saved, closed = (np.zeros(len(layout.units), np.int64) for _ in range(2))  # MACs and units, of all images
+    before = np.zeros(2, np.int64)
     seen = right = 0
     with evaluating(fast), torch.no_grad():
         for number, (x, y) in enumerate(batches(loader, "each unit alone" if progress else None)):
@@ -49,17 +52,28 @@ def shut_alone(net: Routed, loader: Iterable[tuple[Tensor, Tensor]], *, progress
             check_logits(logits, len(x), number)
             labels = torch.from_numpy(class_numbers(y, len(x), logits.shape[1], number)).to(device)
             hits = logits.argmax(1) == labels
-            for unit, rows, without in each_shut(fast, x, trace):
+            opened = opened_units(trace, layout, len(x))
+            macs = layout.costs(opened)[:, 0]
+            before += [int(macs.sum()), int(opened.sum())]
+            for unit, rows, without, after in each_shut(fast, x, trace):
                 check_logits(without, len(rows), number)
+                own = rows.cpu().numpy()
+                left = opened_units(after, layout, len(rows))
+                saved[unit] += int(macs[own].sum()) - int(layout.costs(left)[:, 0].sum())
+                closed[unit] += int(opened[own].sum()) - int(left.sum())
                 lost[unit] += int(hits[rows].sum()) - int((without.argmax(1) == labels[rows]).sum())
             seen += len(x)
             right += int(hits.sum())
     if not seen:
         raise DataError("the loader gave no images, so nothing can be said of units; check the split and its folder.")
-    return Alone(tuple((lost / seen).tolist()), seen, right / seen)
+    costs = np.stack([before[0] - saved, before[1] - closed], 1) / seen
+    cost = tuple((macs, units) for macs, units in costs.tolist())
+    return Alone(
+        tuple((lost / seen).tolist()), seen, right / seen, cost, (int(before[0]) / seen, int(before[1]) / seen)
+    )
 
 
-def each_shut(net: Routed, x: Tensor, trace: Trace) -> Iterator[tuple[int, Tensor, Tensor]]:
+def each_shut(net: Routed, x: Tensor, trace: Trace) -> Iterator[tuple[int, Tensor, Tensor, Trace]]:
     """The scores of images with one unit shut, for each unit that any of them opens.
 
     Args:
@@ -68,7 +82,8 @@ def each_shut(net: Routed, x: Tensor, trace: Trace) -> Iterator[tuple[int, Tenso
         trace: what happened with nothing shut.
 
     Yields:
-        The unit's number, the images that open it (long ``[n]``), and their scores without it, ``[n, class]``.
+        The unit's number, the images that open it (long ``[n]``), their scores without it, ``[n, class]``, and what
+        happened then.
     """
     opened = torch.from_numpy(opened_units(trace, net.layout, len(x))).to(x.device)
     drawn = {s.name for s in net.sites.values() if s.decider is not None and s.decider.draws and s.name in trace}
@@ -84,8 +99,8 @@ def each_shut(net: Routed, x: Tensor, trace: Trace) -> Iterator[tuple[int, Tenso
         shut = trace[unit.site].open[rows].clone()
         shut[:, unit.index] = False
         choices[unit.site] = _alike(shut)
-        output, _ = net(x[rows], Path(choices, net.layout.fingerprint))
-        yield number, rows, answer(output)
+        output, after = net(x[rows], Path(choices, net.layout.fingerprint))
+        yield number, rows, answer(output), after
 
 
 def _alike(opened: Tensor) -> Tensor | list[bool]:

@@ -20,11 +20,16 @@ class Alone:
             was not tried.
         images: how many were looked at.
         accuracy: of the same images with nothing shut, 0 to 1.
+        cost: the others' answer to it: for each unit mean MACs and mean units open of an image with it shut, what
+            always runs included; None for a unit that was not tried, and as a whole in files of older versions.
+        before: the same two with nothing shut; None in files of older versions.
     """
 
     points: tuple[float | None, ...]
     images: Count
     accuracy: Share
+    cost: tuple[tuple[float, float] | None, ...] | None = None
+    before: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

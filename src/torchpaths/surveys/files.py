@@ -31,7 +31,7 @@ from torchpaths.surveys.arrays import from_arrays, narrowest, to_arrays
 from torchpaths.surveys.counts import ENERGY_STEPS, Counts, Floats
 from torchpaths.surveys.order import class_order, unit_order
 from torchpaths.surveys.stages import stage_name
-from torchpaths.surveys.written import Arrays, Document, front_json, images_json, times_json
+from torchpaths.surveys.written import Arrays, Document, alone_json, front_json, images_json, times_json
 
 SCHEMA = "torchpaths.survey/2"
 OLDER = ("torchpaths.survey/1",)
@@ -115,6 +115,7 @@ def document(survey: Counts, beside: str = "", digest: str = "") -> dict[str, An
     present = survey.openness[survey.images > 0]
     params = layout.cost(np.ones(len(units), bool)).params
     times = survey.times
+    alone_of_units, alone = alone_json(survey.alone)
     data: dict[str, Any] = {
         "schema": SCHEMA,
         "network": {
@@ -141,7 +142,7 @@ def document(survey: Counts, beside: str = "", digest: str = "") -> dict[str, An
             "params": [u.cost.params for u in units],
             "rate": _known(survey.rates),
             "spread": _known(present.std(0)),
-            **({} if survey.alone is None else {"alone_points": list(survey.alone.points)}),
+            **alone_of_units,
             **({} if times is None or times.units is None else {"ms": list(times.units)}),
         },
         "fixed": {
@@ -185,9 +186,8 @@ def document(survey: Counts, beside: str = "", digest: str = "") -> dict[str, An
         data["energy"] = {"sites": list(survey.energy.sites), **where}
     if survey.code is not None:
         data["code"] = {"shape": list(survey.code.shape), "array": "code"}
-    if survey.alone is not None:
-        data["alone"] = {"images": survey.alone.images, "accuracy": survey.alone.accuracy}
-    optional = {
+    optional: dict[str, Any] = {
+        "alone": alone,
         "front": front_json(survey.front),
         "cloud": [list(tried) for tried in survey.cloud],
         "images": images_json(survey.gallery),

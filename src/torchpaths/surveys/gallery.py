@@ -100,7 +100,7 @@ def gallery(
         check_logits(logits, len(x), 0)
         tops: list[dict[int, tuple[tuple[int, float], ...]]] = [{} for _ in range(len(x))]
         if without:
-            for done, (unit, rows, scores) in enumerate(each_shut(fast, x, trace), 1):
+            for done, (unit, rows, scores, _) in enumerate(each_shut(fast, x, trace), 1):
                 for row, top in zip(rows.tolist(), _top(scores), strict=True):
                     tops[row][unit] = top
                 if tell is not None:

@@ -53,6 +53,8 @@ class Units:
     macs: list[Whole]
     params: list[Whole]
     alone_points: tuple[float | None, ...] | None = None
+    alone_macs: tuple[Positive | None, ...] | None = None
+    alone_open: tuple[float | None, ...] | None = None
     ms: tuple[float, ...] | None = None
 
 
@@ -87,6 +89,8 @@ class OfAlone:
 
     images: Count
     accuracy: Share
+    macs: Positive | None = None
+    open: float | None = None
 
 
 @dataclass(frozen=True)
@@ -189,7 +193,7 @@ class Document(Strict, frozen=True):
         if (points := self.units.alone_points) is not None:
             if self.alone is None or len(points) != units:
                 raise MalformedError(f"units.alone_points: {len(points)} for {units} units, or of no known images")
-            found["alone"] = Alone(points, self.alone.images, self.alone.accuracy)
+            found["alone"] = self._alone(points, self.alone)
         if self.now.ms is not None:
             found["times"] = self._times(units)
         found["front"] = tuple(
@@ -208,6 +212,16 @@ class Document(Strict, frozen=True):
         )
         found["filters"] = {_unit(unit, units): images for unit, images in self.filters.items()}
         return found
+
+    def _alone(self, points: tuple[float | None, ...], of: OfAlone) -> Alone:
+        macs, opened = self.units.alone_macs, self.units.alone_open
+        if macs is None or opened is None or of.macs is None or of.open is None:
+            return Alone(points, of.images, of.accuracy)
+        if not len(macs) == len(opened) == len(points):
+            raise MalformedError(f"units.alone_macs, alone_open: {len(macs)} and {len(opened)} for {len(points)} units")
+        pairs = zip(macs, opened, strict=True)
+        cost = tuple(None if ran is None or units is None else (ran, units) for ran, units in pairs)
+        return Alone(points, of.images, of.accuracy, cost, (of.macs, of.open))
 
     def _times(self, units: int) -> Times:
         plain, fixed = (convert(entry, WithTime, at).ms for entry, at in ((self.plain, "plain"), (self.fixed, "fixed")))
@@ -262,6 +276,19 @@ def _unit(text: str, units: int) -> int:
     if not text.isascii() or not text.isdigit() or int(text[:12]) >= units:
         raise MalformedError(f"{text[:40]!r} is no number of one of {units} units")
     return int(text)
+
+
+def alone_json(alone: Alone | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The columns of ``units`` that tell of units shut alone, and ``alone``; both empty where that was not tried."""
+    if alone is None:
+        return {}, {}
+    units: dict[str, Any] = {"alone_points": list(alone.points)}
+    of: dict[str, Any] = {"images": alone.images, "accuracy": alone.accuracy}
+    if alone.cost is not None and alone.before is not None:
+        for at, name in enumerate(("macs", "open")):
+            units[f"alone_{name}"] = [None if cost is None else cost[at] for cost in alone.cost]
+            of[name] = alone.before[at]
+    return units, of
 
 
 def times_json(times: Times | None) -> dict[str, Any]:

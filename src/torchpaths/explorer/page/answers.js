@@ -107,8 +107,17 @@ export function numbers(model, state, live) {
     top: null,
   };
   const lone = !state.open.size && !state.budget && state.shut.size === 1 ? [...state.shut][0] : null;
-  if (lone != null && c == null && doc.units.alone_points?.[lone] != null)
+  if (lone != null && c == null && !image && !point && doc.units.alone_points?.[lone] != null) {
+    // Measured, of the images that were tried: they also say where it stood before.
+    const of = { from: "alone" };
+    if (doc.units.alone_macs?.[lone] != null) {
+      after.open = measured(doc.units.alone_open[lone], of);
+      after.macs = measured(doc.units.alone_macs[lone], of);
+      Object.assign(before, { open: measured(doc.alone.open, of), macs: measured(doc.alone.macs, of) });
+    }
+    before.accuracy = measured(doc.alone.accuracy, { ...of, n: doc.alone.images });
     after.accuracy = measured(doc.alone.accuracy - doc.units.alone_points[lone], { from: "alone", n: doc.alone.images });
+  }
   if (lone != null && image) after.top = image.without?.[lone] ?? null;
   if (gates && (byHand(state) || c != null || image)) {
     const why = unknown(`at another threshold: known ${byHand(state) ? "with nothing shut by hand" : "over all images"}`);
