@@ -120,6 +120,16 @@ def test_the_command_writes_the_page_of_a_survey_file(
     assert "torchpaths survey" in capsys.readouterr().err
 
 
+def test_a_page_names_a_run_only_where_its_survey_lies_in_one(toy: Survey, tmp_path: Path) -> None:
+    toy.save(tmp_path)
+    page = tmp_path / "p.html"
+    for there in (False, True):
+        if there:
+            (tmp_path / "run.json").write_text("{}")
+        assert main(["explore", str(tmp_path), "--out", str(page)]) == 0
+        assert (json.dumps({"run": str(tmp_path)}, separators=(",", ":")) in page.read_text()) is there
+
+
 def test_modules_are_one_in_an_order_in_which_each_stands_behind_what_it_needs() -> None:
     text = script()
     assert "import " not in re.sub(r"//.*", "", text)

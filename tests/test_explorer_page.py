@@ -478,3 +478,19 @@ def test_no_image_is_promised_where_none_was_kept(browser: Any, tmp_path: Path) 
     bare = Shown(browser).open(saved(tmp_path, {**made, "images": []}))
     assert "image to follow" not in bare.text("#ledger")
     bare.close()
+
+
+def test_commands_name_the_run_they_are_of_and_where_its_front_lies(browser: Any, tmp_path: Path) -> None:
+    def page(form: dict[str, Any], fragment: str) -> Shown:
+        form["now"]["ms"] = None
+        return Shown(browser).open(saved(tmp_path, {**form, "page": {"run": "runs/a depth"}}) + fragment)
+
+    for form, fragment, panel, said in (
+        (depth(), "#budget=ms:5.5", "#cut", "cut 'runs/a depth' --budget-ms 5.5 --front 'runs/a depth/front.json'"),
+        (blocks(), "", "#ledger", "survey 'runs/a depth' --times"),
+        (blocks(), "#shut=layer2.1,layer2.2", "#ledger", "explore 'runs/a depth'"),
+    ):
+        shown = page(form, fragment)
+        assert f"torchpaths {said}" in shown.text(panel)
+        assert "RUN" not in shown.text("main")
+        shown.close()

@@ -49,7 +49,8 @@ def run(arguments: list[str]) -> int:
     if options.out is None:
         return serve(options, survey, front)
     with speaking(options.json) as console:
-        file = explore(survey, options.out, front=front, run=folder)
+        run = folder if (folder / "run.json").is_file() else None  # a survey may lie elsewhere than its run
+        file = explore(survey, options.out, front=front, run=run)
         console.print(f"wrote {file}", soft_wrap=True)
     if options.json:
         emit({"folder": str(folder), "file": str(file), "bytes": file.stat().st_size})

@@ -1,6 +1,7 @@
 // What each number is for a selection and what was shut or opened by hand, and how it is known: measured, estimated or
 // unknown with a reason. An estimate is never given out as a measurement.
 
+import { command, needsModel } from "./commands.js";
 import { costOf } from "./data.js";
 
 // `more` says what a number may be compared with: `from`, its run or images; `plain`, the plain network's in that very run;
@@ -65,8 +66,6 @@ export function imageOf(model, state, id = state.image) {
   return id == null ? null : model.images.find((image) => String(image.id) === String(id)) ?? null;
 }
 
-const COMMAND = "needs the model: torchpaths explore RUN";
-
 // `now` of what is selected with what is set; `before` with nothing set; `answer` is the live model's, where there is one.
 export function numbers(model, state, live) {
   const { doc } = model;
@@ -102,8 +101,8 @@ export function numbers(model, state, live) {
     macs: estimated(before.macs.value + differs, { from: before.macs.from }),
     ms: doc.units.ms && before.ms.value != null
       ? { ...before.ms, ...estimated(before.ms.value + doc.units.ms.reduce((total, ms, u) => total + ms * (now[u] - own[u]), 0)) }
-      : unknown(COMMAND),
-    accuracy: unknown(COMMAND),
+      : unknown(needsModel(model)),
+    accuracy: unknown(needsModel(model)),
     top: null,
   };
   const lone = !state.open.size && !state.budget && state.shut.size === 1 ? [...state.shut][0] : null;
@@ -125,10 +124,10 @@ export function numbers(model, state, live) {
   } else if (point) {
     const decided = point.bits ?? null;
     if (decided) after.open = measured(sum(decided));
-    else after.open = point.open == null ? unknown("not in the survey: torchpaths explore RUN") : measured(point.open * model.count, front);
+    else after.open = point.open == null ? unknown(`not in the survey: ${command(model, "explore")}`) : measured(point.open * model.count, front);
     after.macs = decided ? measured(point.macs, { from: before.macs.from }) : measured(point.macs, front); // a path costs every image alike
     if (decided) after.open.from = before.open.from;
-    after.ms = point.ms == null ? unknown("not timed: torchpaths front RUN") : measured(point.ms, { from: "front", plain: model.menu.plain_ms, setting: model.menu.setting });
+    after.ms = point.ms == null ? unknown(`not timed: ${command(model, "front")}`) : measured(point.ms, { from: "front", plain: model.menu.plain_ms, setting: model.menu.setting });
     if (c == null) after.accuracy = measured(point.accuracy, { ...front, n: model.menu.images ?? null, plain: doc.plain.accuracy });
   }
   return { before, now: after, n: after.accuracy.n ?? n, changed, set, values: now, image, c, point };
@@ -148,7 +147,7 @@ function macsBefore(model, c, image, own) {
 function msBefore(model, c, image, own) {
   const { doc } = model;
   const ms = doc.now.ms;
-  if (ms == null) return unknown("not measured: torchpaths measure RUN");
+  if (ms == null) return unknown(`not measured: ${command(model, "survey", "--times")}`);
   const run = { from: "survey", plain: doc.plain.ms?.value ?? null, setting: ms };
   if (c == null && !image) return measured(ms.value, run);
   if (!doc.units.ms) return unknown("not timed by unit");

@@ -2,16 +2,14 @@
 // where it is live, gives measured numbers and the network as a file.
 
 import { copied, html, put } from "./dom.js";
+import { command, frontOf, quoted } from "./commands.js";
 import { chosen, costOf } from "./data.js";
 import { DASH, amount, middle, ms, percent, plural, whole } from "./numbers.js";
 
-const quoted = (text) => (/^[\w.,+-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
-
 export function commandOf(model, state) {
   const names = [...state.cut].map((c) => (model.names.indexOf(model.names[c]) === c && !/,/.test(model.names[c]) ? model.names[c] : String(c)));
-  const run = model.doc.page?.run ?? "RUN";
   const budget = state.budget?.by === "macs" ? ` --budget-macs ${+state.budget.value.toPrecision(4)}` : "";
-  return `torchpaths cut ${quoted(run)} ${model.code ? "--classes" : "--label"} ${quoted(names.join(","))}${model.code ? "" : budget} --out cut`;
+  return `${command(model, "cut")} ${model.code ? "--classes" : "--label"} ${quoted(names.join(","))}${model.code ? "" : budget} --out cut`;
 }
 
 export function cutIn(root, app) {
@@ -22,7 +20,7 @@ export function cutIn(root, app) {
   function draw() {
     const { state } = app;
     const heading = html("h2", {}, "Cut out a network");
-    if (!model.byInput && !model.code) return put(root, heading, html("p", { class: "said" }, "Every image opens the same units here; the dial chooses, this cuts."), command(`torchpaths cut ${quoted(doc.page?.run ?? "RUN")} --budget-${state.budget?.by ?? "macs"} ${+(state.budget?.value ?? 0.8).toPrecision(4)} --front front.json --out cut`));
+    if (!model.byInput && !model.code) return put(root, heading, html("p", { class: "said" }, "Every image opens the same units here; the dial chooses, this cuts."), copyable(command(model, "cut", `--budget-${state.budget?.by ?? "macs"}`, +(state.budget?.value ?? 0.8).toPrecision(4), "--front", frontOf(model), "--out cut")));
     const inMs = state.budget?.by === "ms" && !model.code;
     const said = html("p", { class: "said" }, `Keeps the ${plural(model.noun)} these classes open${model.code ? "" : state.budget && !inMs ? ", within the dial\u2019s budget" : " for half of their images"}.`,
       inMs && " What classes take in milliseconds is not known before they are cut: turn the dial in MACs for a budget.");
@@ -46,12 +44,12 @@ export function cutIn(root, app) {
       row("MACs", amount(doc.plain.macs), amount(live?.macs ?? cost.macs), !live),
       row("time", plainTime == null ? DASH : ms(plainTime), time == null ? DASH : ms(time), time != null && !live),
       row(`right on ${kept.length > 2 ? `${kept.length} classes` : middle(kept.map((c) => names[c]).join(", "), 18)}`, live?.plain_accuracy != null ? percent(live.plain_accuracy, 1) : DASH, live?.accuracy != null ? percent(live.accuracy, 1) : DASH)));
-    const buttons = app.live ? liveButtons(key) : command(commandOf(model, state));
+    const buttons = app.live ? liveButtons(key) : copyable(commandOf(model, state));
     return put(root, heading, said, chips, table, n > 0 && html("p", { class: "why" }, `As it is, uncut, the network gets ${percent(right, 1)} of their ${whole(n)} images right.${live ? ` Both columns: ${whole(live.n)} images, times of one image in one run.` : ""}`),
       !app.live && html("p", { class: "why" }, "Accuracy needs the model; this command cuts it:"), buttons);
   }
 
-  const command = (text) => {
+  const copyable = (text) => {
     const button = html("button", { click: () => copied(text, button) }, "Copy command");
     return html("div", { class: "command" }, html("code", {}, text), button);
   };

@@ -2,9 +2,9 @@
 
 import { html, put } from "./dom.js";
 import { byHand, executedBy } from "./answers.js";
+import { needsModel } from "./commands.js";
 import { DASH, amount, capital, count, ms, one, percent, plural, signed, three, whole } from "./numbers.js";
 
-const NEEDS = "needs the model: torchpaths explore RUN";
 const ABOUT = "\u2248\u2009";
 
 function number(value, write) {
@@ -31,7 +31,7 @@ const reason = (value) => (value.why.includes(": ") ? `${value.why.split(": ")[0
 function cell(label, value, write, of, strip, line) {
   return html("div", { class: "cell" }, html("div", { class: "label" }, label),
     html("div", { class: "value" }, number(value, write), html("span", { class: "of" }, value.kind === "unknown" ? reason(value) : of)), strip,
-    html("div", { class: "line" }, line));
+    html("div", { class: value.kind === "unknown" ? "line whole" : "line" }, line));
 }
 
 // What it changes, where both are of one run and the same images; else how far it is from the plain network of its own run.
@@ -86,10 +86,10 @@ export function drawLedger(root, model, state, found, live) {
     cell(`Time${run?.batch ? `, batch ${run.batch}` : ""}`, now.ms, ms, share(now.ms, now.ms.plain), bar(now.ms, before.ms, now.ms.plain),
       told("ms", ms, now.ms.kind === "unknown" ? now.ms.why.split(": ").pop() : [gap != null && `gap ${three(gap)}`, setting].filter(Boolean).join(" \u00b7 "), "same run")),
     image
-      ? cell("Prediction", top ? { value: top, kind: "measured" } : { value: null, kind: "unknown", why: NEEDS },
+      ? cell("Prediction", top ? { value: top, kind: "measured" } : { value: null, kind: "unknown", why: needsModel(model) },
           (value) => model.names[value[0]], top ? percent(top[1]) : "", null,
           now.top && before.top && top[0] !== before.top[0][0] ? html("em", {}, `was ${model.names[before.top[0][0]]}`)
-            : !now.top ? NEEDS.split(": ")[1] : now.top[1] ? `then ${model.names[now.top[1][0]]}, ${percent(now.top[1][1])}` : "")
+            : !now.top ? needsModel(model).split(": ").pop() : now.top[1] ? `then ${model.names[now.top[1][0]]}, ${percent(now.top[1][1])}` : "")
       : cell(c == null ? "Accuracy" : ["Accuracy", html("i", {}, ` on ${model.names[c]}`)], now.accuracy, (v) => percent(v, 1), now.accuracy.n == null ? "" : `${whole(now.accuracy.n)} images`,
           bar(now.accuracy, before.accuracy, 1, true),
           told("accuracy", points, plain.accuracy != null && c == null ? `plain ${percent(plain.accuracy, 1)}${model.menu.same ? "" : model.menu.images == null ? ", on images of its front" : `, on ${whole(model.menu.images)} images`}` : "")));
