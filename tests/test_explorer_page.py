@@ -494,3 +494,11 @@ def test_commands_name_the_run_they_are_of_and_where_its_front_lies(browser: Any
         assert f"torchpaths {said}" in shown.text(panel)
         assert "RUN" not in shown.text("main")
         shown.close()
+
+
+def test_a_phone_says_units_open_accuracy_and_costs_under_each_lane(show: Any) -> None:
+    told = show("blocks", width=390).page.locator(".lane").first.locator(".column").all_text_contents()
+    assert len(told) == 2
+    assert told[1].endswith("%")
+    assert show("depth", width=390).page.locator(".lane").first.locator(".column").count() == 3
+    assert show("blocks", width=390).text("#ledger .who").split() == ["10,000", "test", "images", "of", "all", "classes"]

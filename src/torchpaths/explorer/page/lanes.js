@@ -42,6 +42,8 @@ export function drawLanes(scene, state, layer) {
     lane.append(text, shape(scene, state, band));
     if (!turned)
       band.row.columns.slice(0, heat ? 1 : 3).forEach((value, i) => lane.append(svg("text", { class: "column", x: columnAt(scene, i), y: band.v + 4, "text-anchor": "end" }, value)));
+    else if (footed(scene))
+      band.row.columns.forEach((value, i) => lane.append(svg("text", { class: "column", "text-anchor": "end", transform: `translate(${band.v + 4} ${footAt(scene, i)}) rotate(-62)` }, value)));
     if (band.row.none) lane.append(svg("text", { class: "digit", ...pen(scene).at(8, band.v + (turned ? 0 : -3)) }, "no images"));
     dots(scene, lane, band);
     layer.append(lane);
@@ -49,8 +51,15 @@ export function drawLanes(scene, state, layer) {
   });
   if (!turned && made.length)
     columnNames(model).slice(0, heat ? 1 : 3).forEach((name, i) => layer.append(svg("text", { class: "digit", x: columnAt(scene, i), y: bands.lanes[0].v0 - 4, "text-anchor": "end" }, name)));
+  if (footed(scene))
+    columnNames(model).forEach((name, i) => layer.append(svg("text", { class: "digit", x: bands.lanes[0].v0 - 8, y: footAt(scene, i) + 20, "text-anchor": "end" }, name)));
   return made;
 }
+
+// On a phone, columns stand under their lanes where these leave room for a line of text each.
+export const footed = (scene) => scene.turned && !scene.heat && scene.bands.lanes.length > 0 && scene.bands.lanes[0].pitch >= 13;
+const FOOT = 44;
+const footAt = (scene, i) => scene.lead + scene.length + 16 + i * FOOT;
 
 export function shape(scene, state, band) {
   if (band.row.none) {

@@ -12,6 +12,7 @@ import { empty, format, parse } from "./link.js";
 import { liveOf } from "./live.js";
 import { plural, whole } from "./numbers.js";
 import { pictureIn } from "./picture.js";
+import { underOf } from "./scene.js";
 import { drawTable } from "./table.js";
 import { sentence } from "./told.js";
 import { twoIn } from "./two.js";
@@ -85,7 +86,8 @@ function heading(doc, model) {
   const say = model.energy ? `thickness = the ${model.noun}\u2019s share of the energy, as measured${model.code ? "; a dot = the code says it should" : ""}` : outside ? "a line through = it runs; nothing here depends on the class" : `share of images that open the ${model.noun}`;
   put(byId("legend"), html("span", {}, say), !outside && !model.energy && (model.names.length > 40
     ? [html("span", {}, "0"), html("i", { class: "ramp" }), html("span", {}, "100\u2009%")]
-    : [html("i", { class: "thick", "data-share": "0" }), "0", html("i", { class: "thick", "data-share": "50" }), "50", html("i", { class: "thick", "data-share": "100" }), "100\u2009%"]));
+    : ["0", "50", "100"].map((share) => html("span", { class: "step" }, html("i", { class: "thick", "data-share": share }), share === "100" ? "100\u2009%" : share))),
+    underOf(model) && html("span", { class: "narrow" }, underOf(model).alone ? "bars at the right: points of accuracy lost if shut alone" : "bars at the right: standard deviation over classes"));
   put(byId("classes"), model.names.map((name) => html("option", { value: name })));
   byId("difference").hidden = outside;
   byId("find").hidden = model.names.length <= 12;

@@ -113,10 +113,11 @@ export function sceneOf(model, state, width, rows) {
   const lead = turned ? (heat && !placed.length ? 40 : 84) : names;
   const across = turned ? width : v + 6;
   const more = turned && window ? 60 + 25 * 64 : 0;
-  if (turned && window) bands.window = { u0: lead + length + 44, rows: placed };
+  if (turned && window) bands.window = { u0: lead + length + 44 + (!heat && pitch >= 13 ? 44 * (rows[0]?.columns?.length ?? 0) : 0), rows: placed };
+  const foot = turned && !heat && pitch >= 13 ? 44 * (rows[0]?.columns?.length ?? 0) : 0; // for columns, as lanes draw them
   return {
     turned, heat, names, tail, sites, start, size, rail, bands, lead, length, rows, model,
-    width, height: turned ? lead + length + 24 + more : across, depth: lead + length,
+    width, height: turned ? lead + length + 24 + foot + more : across, depth: lead + length,
     unitAt: (u) => unitAt(model, sites, u - lead),
   };
 }
