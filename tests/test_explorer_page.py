@@ -501,4 +501,30 @@ def test_a_phone_says_units_open_accuracy_and_costs_under_each_lane(show: Any) -
     assert len(told) == 2
     assert told[1].endswith("%")
     assert show("depth", width=390).page.locator(".lane").first.locator(".column").count() == 3
-    assert show("blocks", width=390).text("#ledger .who").split() == ["10,000", "test", "images", "of", "all", "classes"]
+    assert show("blocks", width=390).text("#ledger .who").split() == [
+        "10,000",
+        "test",
+        "images",
+        "of",
+        "all",
+        "classes",
+    ]
+
+
+def test_a_change_that_rounds_to_nothing_is_not_called_less_and_one_image_comes_in(
+    browser: Any, tmp_path: Path
+) -> None:
+    made = blocks()
+    made["units"]["alone_points"][3] = 0.002
+    made["paths"] = {"distinct": 1, "top": [{"path": made["images"][1]["path"], "class": 7, "share": 1.0}]}
+    made["paths"]["top"][0]["confused"] = [[1, 1, 30], [7, 7, 900]]
+    made["images"][1]["attacked"] = []
+    shown = Shown(browser).open(saved(tmp_path, made) + "#shut=layer1.3")
+    assert "\u00b10.0 points" in shown.text("#ledger")
+    shown.page.evaluate("location.hash = 'image=1001&with=1002'")
+    shown.settled()
+    assert "comes in here" in (shown.page.locator("#picture").text_content() or "")
+    assert "first: automobile" in shown.text("#two")
+    assert "3.0\u2009%" in shown.text("#two table")
+    assert "not among the 1 paths" in shown.text("#two .why")
+    shown.close()

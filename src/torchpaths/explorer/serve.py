@@ -63,9 +63,9 @@ class Kept(OrderedDict[str, Any]):
 
 
 def told(error: Exception) -> dict[str, str]:
-    """An error as what was wrong, and what to do about it."""
+    """An error as what was wrong, and what to do about it: two sentences, since the page sets one behind the other."""
     what, _, remedy = str(error).partition("; ")
-    return {"error": what, "remedy": remedy}
+    return {"error": what.rstrip(".") + ".", "remedy": remedy[:1].upper() + remedy[1:]}
 
 
 def app_of(answers: Answers, document: dict[str, Any], host: str = "127.0.0.1") -> FastAPI:
@@ -92,7 +92,7 @@ def app_of(answers: Answers, document: dict[str, Any], host: str = "127.0.0.1") 
     async def guarded(request: Request, call_next: Callable[[Request], Any]) -> Response:
         origin = request.headers.get("origin")
         if origin is not None and origin.split("://")[-1] != request.headers.get("host"):
-            return JSONResponse({"error": "a page of another site asked", "remedy": "open this one's own"}, 403)
+            return JSONResponse({"error": "A page of another site asked.", "remedy": "Open this one's own."}, 403)
         length = request.headers.get("content-length", "0")
         if not length.isdigit() or int(length) > MOST_BYTES + 100_000:
             return JSONResponse(told(errors.DataError("more than 20 MB were sent; make the image smaller")), 413)
@@ -108,11 +108,11 @@ def app_of(answers: Answers, document: dict[str, Any], host: str = "127.0.0.1") 
     @app.get("/{name}.{ending}")
     def file(name: str, ending: str) -> Response:
         if ending not in _FILES or not name.isalpha():
-            return JSONResponse({"error": f"no {name}.{ending} here", "remedy": "open /"}, 404)
+            return JSONResponse({"error": f"no {name}.{ending} here.", "remedy": "Open /."}, 404)
         try:
             return Response(page_file(f"{name}.{ending}"), media_type=_FILES[ending])
         except FileNotFoundError:
-            return JSONResponse({"error": f"no {name}.{ending} here", "remedy": "open /"}, 404)
+            return JSONResponse({"error": f"no {name}.{ending} here.", "remedy": "Open /."}, 404)
 
     @app.get("/api/health")
     def health() -> dict[str, bool]:

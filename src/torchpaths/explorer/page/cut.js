@@ -56,7 +56,7 @@ export function cutIn(root, app) {
 
   function liveButtons(key) {
     const state = app.state;
-    if (answered?.key === key && answered.id) return html("a", { class: "button", href: `api/cut/${answered.id}.zip`, download: "" }, `Download ${amount(answered.bytes)}B`);
+    if (answered?.key === key && answered.id) return html("a", { class: "button", href: `api/cut/${answered.id}.zip`, download: `${doc.network.name}-${[...state.cut].map((c) => names[c]).join("-")}`.replace(/[^\w.-]+/g, "_").slice(0, 80) + ".zip" }, `Download ${amount(answered.bytes)}B`);
     const button = html("button", { class: "strong", disabled: answered?.waiting === key, click: async () => {
       answered = { key: null, waiting: key };
       draw();

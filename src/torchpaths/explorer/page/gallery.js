@@ -1,6 +1,7 @@
 // Easy and hard images: a histogram of units open with thumbnails at their own bar; a site's top images where a window is open.
 
 import { html, put, svg } from "./dom.js";
+import { imageName } from "./two.js";
 import { percent, plural, whole } from "./numbers.js";
 
 const DEEP = 64;
@@ -75,7 +76,7 @@ function thumb(app, image) {
   const { model, state } = app;
   const id = String(image.id), name = model.names[image.label] ?? "uploaded";
   const role = state.image === id ? "first" : state.with === id ? "second" : "";
-  return html("button", { class: `thumb ${role}`, "data-image": id, "aria-pressed": role ? "true" : "false", "aria-label": `image ${id}, ${name}${image.top ? `, taken for ${model.names[image.top[0][0]]}, ${percent(image.top[0][1])}` : ""}`, click: () => app.followImage(id) },
+  return html("button", { class: `thumb ${role}`, "data-image": id, "aria-pressed": role ? "true" : "false", "aria-label": `${imageName(image)}, ${name}${image.top ? `, taken for ${model.names[image.top[0][0]]}, ${percent(image.top[0][1])}` : ""}`, click: () => app.followImage(id) },
     image.thumb ? html("img", { src: image.thumb, alt: "", width: 32, height: 32, loading: "lazy" }) : svg("svg", { width: 32, height: 32 }));
 }
 

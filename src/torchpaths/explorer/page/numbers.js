@@ -4,7 +4,7 @@ const THIN = "\u2009";
 const MINUS = "\u2212";
 export const DASH = "\u2013";
 
-const minus = (text) => text.replace("-", MINUS);
+const minus = (text) => text.replace("-", /[1-9]/.test(text) ? MINUS : ""); // nothing is less than no
 
 export const whole = (value) => minus(Math.round(value).toLocaleString("en-US"));
 export const one = (value) => minus(value.toFixed(1));
@@ -24,7 +24,7 @@ export function amount(value) {
 }
 
 export const ms = (value) => `${three(value)}${THIN}ms`;
-export const signed = (text) => (text.startsWith(MINUS) ? text : `+${text}`);
+export const signed = (text) => (text.startsWith(MINUS) ? text : /[1-9]/.test(text) ? `+${text}` : `\u00b1${text}`);
 
 // Units open: an integer for one image, a mean for many.
 export const count = (value) => (value >= 1000 || Number.isInteger(value) ? whole(value) : one(value));

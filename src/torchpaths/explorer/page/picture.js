@@ -23,7 +23,7 @@ export function pictureIn(root, app) {
     set(drawing, { width, height: scene.height, viewBox: `0 0 ${width} ${scene.height}` });
     const layers = Object.fromEntries(["tint", "head", "rail", "lanes", "dots", "under", "window", "values", "ring"].map((name) => [name, svg("g", { class: name })]));
     own.layers = layers;
-    drawHead(scene, layers.head);
+    drawHead(scene, layers.head, imageOf(model, state) != null);
     own.rail = drawRail(scene, layers.rail);
     own.lanes = drawLanes(scene, state, layers.lanes);
     drawUnder(scene, layers.under);
@@ -139,7 +139,7 @@ function flows(model, c) {
 }
 
 // Stages over the sites, and what stands at both ends of the line.
-function drawHead(scene, layer) {
+function drawHead(scene, layer, single) {
   const { sites, lead, length, turned, model, rail } = scene;
   const groups = [];
   for (const each of sites) {
@@ -170,8 +170,9 @@ function drawHead(scene, layer) {
     if (more && room > 8 * stage.length + 6.4 * more.length + 14) text.append(svg("tspan", { class: "soft", dx: 8 }, more));
     layer.append(text);
   }
-  layer.append(svg("text", { class: "name strong", x: lead - 12, y: rail.line - 2, "text-anchor": "end" }, scene.rows[0]?.point ? "image" : "its images"),
-    svg("text", { class: "digit", x: lead - 12, y: rail.line + 12, "text-anchor": "end" }, model.wide ? `% of ${model.noun}s open` : "come in here"),
+  const one = single || scene.rows[0]?.point;
+  layer.append(svg("text", { class: "name strong", x: lead - 12, y: rail.line - 2, "text-anchor": "end" }, one ? "the image" : "its images"),
+    svg("text", { class: "digit", x: lead - 12, y: rail.line + 12, "text-anchor": "end" }, model.wide ? `% of ${model.noun}s open` : one ? "comes in here" : "come in here"),
     svg("text", { class: "strong", x: lead + length + 14, y: rail.line + 4 }, "prediction"));
   if (sites.some(({ form }) => form === "station")) layer.append(svg("text", { class: "digit", x: lead - 12, y: rail.line - 32, "text-anchor": "end" }, "skip"));
 }

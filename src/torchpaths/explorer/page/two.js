@@ -17,8 +17,10 @@ export function partner(model, state) {
   const point = budget && best(model, { by: budget[1], value: +budget[2] });
   if (point?.bits) return { bits: point.bits, thumb: image.thumb, label: image.label, title: `at most ${budget[1] === "ms" ? `${budget[2]} ms` : percent(+budget[2])}`, what: "under a budget" };
   const other = imageOf(model, state, state.with);
-  return other && { ...other, title: model.names[other.label] ?? "image", what: "beside another" };
+  return other && { ...other, title: model.names[other.label] ?? "image", what: "side by side" };
 }
+
+export const imageName = (image) => (image.upload ? "your image" : `image ${image.id}`);
 
 const key = (bits) => [...bits].join("");
 
@@ -33,23 +35,29 @@ export function twoIn(root, app) {
     const other = partner(model, state);
     const options = [["", "nothing"], ...(image.attacked ?? []).map((a) => [`${a.name}-${a.strength}`, `${a.name.toUpperCase()} at ${a.strength}/255`]),
       ...(model.front.some((p) => p.bits) ? [0.8, 0.6, 0.4].filter((value) => best(model, { by: "macs", value })?.bits).map((value) => [`macs:${value}`, `itself at most ${percent(value)} of the MACs`]) : [])];
-    if (state.with != null && !options.some(([value]) => value === state.with)) options.push([state.with, `image ${state.with}`]);
+    if (state.with != null && !options.some(([value]) => value === state.with)) options.push([state.with, other ? imageName(other) : `image ${state.with}`]);
     const pick = html("select", { "aria-label": "Compare with", change: () => app.change((s) => (s.with = pick.value || null)) }, options.map(([value, text]) => html("option", { value, selected: value === (state.with ?? "") }, text)));
     const choose = html("label", { class: "row" }, "compare with ", pick);
-    if (!other) return put(root, html("h2", {}, "Two images, two paths"), html("p", { class: "said" }, `Following image ${image.id}. Choose what to compare it with, or click a second image.`), card(image, "this image"), choose);
+    if (!other) return put(root, html("h2", {}, "Two images, two paths"), html("p", { class: "said" }, `Following ${imageName(image)}. Choose what to compare it with, or click a second image.`), card(image, "this image"), choose);
     const differ = [...image.bits.keys()].filter((u) => image.bits[u] !== other.bits[u]);
     const total = (bits) => bits.reduce((a, b) => a + b, 0);
     const of = (bits) => {
       const found = model.doc.paths?.top?.find((path) => key(bitsOf(path.path, model.count)) === key(bits));
-      return found && found.class === image.label ? percent(found.share, 1) : DASH;
+      const n = model.doc.classes.images[image.label];
+      if (!found || !n) return null;
+      if (!found.confused) return found.class === image.label ? found.share : null;
+      return found.confused.reduce((sum, [label, , count]) => sum + (label === image.label ? count : 0), 0) / n;
     };
+    const shares = [of(image.bits), of(other.bits)].map((share) => (share == null ? DASH : percent(share, 1)));
+    const most = model.doc.paths?.top?.length ?? 0;
+    const why = shares.includes(DASH) && (image.label == null ? "no class of it is known" : `not among the ${whole(most)} paths that the survey names`);
     const row = (name, a, b) => html("tr", {}, html("th", { scope: "row" }, name), html("td", {}, a), html("td", {}, b));
     const name = model.names[image.label] ?? "this class";
     return put(root, html("h2", {}, "Two images, two paths"),
       html("p", { class: "said" }, `${model.images.includes(other) || other.id != null ? "Two images" : `The same ${model.names[image.label] ?? "image"}`}, ${other.what}. Where the halves mirror each other they agree; `, html("b", { class: "accent" }, `${whole(differ.length)} of ${whole(model.count)}`), " differ."),
-      html("div", { class: "cards" }, card(image, "first"), card(other, other.title, true)), mirror(model, image, other, differ), choose,
+      html("div", { class: "cards" }, card(image, image.label == null ? "first" : `first: ${model.names[image.label]}`), card(other, `second: ${other.title}`, true)), mirror(model, image, other, differ), choose,
       html("table", { class: "small" }, html("thead", {}, html("tr", {}, html("td"), html("th", { scope: "col" }, "first"), html("th", { scope: "col" }, "second"))), html("tbody", {},
-        row(`${plural(model.noun)} open`, whole(total(image.bits)), whole(total(other.bits))), row(`share of ${name} with this path`, of(image.bits), of(other.bits)))));
+        row(`${plural(model.noun)} open`, whole(total(image.bits)), whole(total(other.bits))), row(`share of ${name} with this path`, ...shares))), why && html("p", { class: "why" }, `${DASH} ${why}.`));
   }
 
   const card = (image, title, second) => html("figure", { class: second ? "card second" : "card" },
