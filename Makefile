@@ -4,7 +4,7 @@
 #   make test-fast its quick part, for the inner loop
 #   make lint      ruff and mypy
 #   make format    let ruff rewrite what it can
-#   make pictures  the README's picture, drawn anew from the demo's run
+#   make pictures  the pictures of the README, drawn anew from the demo's run; needs chromium
 #   make site      the documentation as a site, with a reference of the public names, in build/site/html
 #   make lock      resolve pyproject.toml into requirements.lock anew
 #   make clean     remove the environment and all caches, not the runs
@@ -40,6 +40,7 @@ format: $(READY)
 pictures: demo
 	mkdir -p docs/pictures
 	cp $(RUN)/figures/class-rates.png docs/pictures/digits-openness.png
+	$(BIN)/python docs/page_picture.py $(RUN)/explorer.html
 
 site: $(READY)
 	$(BIN)/python docs/site.py
