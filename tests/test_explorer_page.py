@@ -184,7 +184,12 @@ def test_a_press_shuts_a_branch_a_filter_and_chooses_a_network(show: Any) -> Non
 def test_the_keyboard_does_what_the_mouse_does(show: Any) -> None:
     shown = show("blocks")
     shown.page.locator("#picture").focus()
-    for key in ["PageDown", "End", "ArrowDown", "ArrowDown"]:
+    ends = []
+    for key in ["End", "Home", "PageDown", "PageDown", "PageUp"]:
+        shown.page.keyboard.press(key)
+        ends.append(str(shown.page.locator("#focused-cell").text_content()).split(",")[0])
+    assert ends == ["layer3.8", "layer1.0", "layer2.0", "layer3.0", "layer2.0"]
+    for key in ["Home", "ArrowRight", "ArrowDown", "ArrowDown"]:
         shown.page.keyboard.press(key)
     name = shown.page.locator("#focused-cell").text_content()
     assert name == "layer1.1, automobile, opens for " + f"{round(shares_of(blocks())[1, 1] * 100)} per cent"
@@ -201,6 +206,8 @@ def test_the_keyboard_does_what_the_mouse_does(show: Any) -> None:
     shown.page.keyboard.press("Enter")
     shown.settled()
     assert shown.state("pin") == "horse"
+    shown.page.keyboard.press(" ")  # the picture has the focus again, on that class's row
+    assert "horse" in str(shown.page.locator("#focused-cell").text_content())
 
 
 def test_hovering_a_lane_shows_its_class_and_replaces_no_node(show: Any) -> None:

@@ -1,5 +1,5 @@
 // The picture by keyboard: one tab stop, a grid of which only the focused cell exists. Arrows move, Home, End and the Page keys
-// go by site, Space shuts or opens the unit, Enter keeps the class, / finds a class, Escape lets go.
+// go by site, where all sites are one unit by row and stage; Space shuts or opens the unit, Enter keeps the class, / finds a class, Escape lets go.
 
 import { html, put, set } from "./dom.js";
 import { cellName } from "./told.js";
@@ -44,6 +44,15 @@ export function gridOn(root, app) {
     at.p = model.sites[site].start;
   }
 
+  // Where every site is one unit, ends are those of the row, and a page is a stage.
+  const lone = () => app.model.sites.every((site) => site.units === 1);
+  function byStage(step) {
+    const { sites } = app.model, stage = (p) => sites[p].stage || sites[p].name;
+    const starts = sites.map((_, p) => p).filter((p) => !p || stage(p) !== stage(p - 1));
+    const here = starts.findLastIndex((p) => p <= at.p);
+    at.p = starts[Math.max(0, Math.min(starts.length - 1, here + step))];
+  }
+
   root.addEventListener("focus", () => {
     entered = root.matches(":focus-visible");
     show();
@@ -63,10 +72,10 @@ export function gridOn(root, app) {
       const [du, dv] = turned ? [step[1], step[0]] : step;
       at.p += du;
       at.row += dv;
-    } else if (event.key === "Home") at.p = model.sites[model.siteOf[unit]].start;
-    else if (event.key === "End") at.p = model.sites[model.siteOf[unit]].start + model.sites[model.siteOf[unit]].units - 1;
-    else if (event.key === "PageDown") bySite(1);
-    else if (event.key === "PageUp") bySite(-1);
+    } else if (event.key === "Home") at.p = lone() ? 0 : model.sites[model.siteOf[unit]].start;
+    else if (event.key === "End") at.p = lone() ? model.count - 1 : model.sites[model.siteOf[unit]].start + model.sites[model.siteOf[unit]].units - 1;
+    else if (event.key === "PageDown") lone() ? byStage(1) : bySite(1);
+    else if (event.key === "PageUp") lone() ? byStage(-1) : bySite(-1);
     else if (event.key === " ") app.toggleUnit(unit);
     else if (event.key === "Enter") {
       if (row?.point) app.chooseNet(row.point);
@@ -78,5 +87,12 @@ export function gridOn(root, app) {
     entered = true;
     show();
   });
-  return { show, leave: () => (entered = false) };
+  // To a class's row, from where it was found.
+  function go(c) {
+    at.row = Math.max(0, rows().findIndex((row) => row?.c === c));
+    root.focus();
+    show();
+  }
+
+  return { show, go, leave: () => (entered = false) };
 }

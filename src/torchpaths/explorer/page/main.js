@@ -245,12 +245,18 @@ function listen() {
   byId("difference").addEventListener("click", () => app.change((state) => (state.show = state.show ? null : "difference")));
   byId("as-table").addEventListener("click", () => app.change((state) => (state.view = state.view ? null : "table")));
   const find = byId("find-class");
+  let entered = false; // Enter leaves the box for the picture; whoever clicks elsewhere stays there
+  find.addEventListener("keydown", (event) => {
+    entered = event.key === "Enter";
+    if (event.key === "Escape") byId("picture").focus();
+  });
   find.addEventListener("change", () => {
     const c = app.model.names.indexOf(find.value);
     if (c < 0) return app.tell(`No class is called \u201c${find.value}\u201d.`);
     app.tell(null);
     find.value = "";
     app.pin(c);
+    if (entered) app.grid.go(c);
   });
   addEventListener("keydown", (event) => {
     if (event.key !== "/" || /INPUT|SELECT|TEXTAREA/.test(event.target.tagName)) return;
