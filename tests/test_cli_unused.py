@@ -40,6 +40,7 @@ UNUSED = {
     "survey, style": "survey RUN --style paper",
     "survey, images alone": "survey RUN --alone-images 20",
     "survey, batch": "survey RUN --batch 2",
+    "survey, attack": "survey RUN --attack 4/255",
     "attack, steps of nobody": "attack RUN --adaptive-images 0 --adaptive-steps 100",
     "cut, data of a path": "cut RUN --path RUN/path.json --out RUN/cut --data digits",
     "cut, split of a point": "cut RUN --point 1 --out RUN/cut --split train",

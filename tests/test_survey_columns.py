@@ -23,6 +23,7 @@ from test_cli_artefacts import made
 from torchpaths.cli.measured import measured
 from torchpaths.costs import evaluating
 from torchpaths.errors import DataError
+from torchpaths.explorer.document import document
 from torchpaths.fronts import Front, Point
 from torchpaths.surveys import Survey, survey
 from torchpaths.surveys.alone import each_shut, shut_alone
@@ -240,3 +241,26 @@ def test_nothing_to_measure_on_is_refused(
     run: pathlib.Path, capsys: pytest.CaptureFixture[str], asked: list[str], message: str
 ) -> None:
     assert message in complaint(capsys, "survey", run, *asked)
+
+
+def test_the_gallery_holds_its_images_attacked_as_they_were_seen(
+    run: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["survey", run, "--gallery", "--attack", "16/255", "--keep", "50", "--out", tmp_path, "--json"]
+    found = Survey.load(answer(capsys, *asked)["survey"])
+    opened = open_run(run)
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (opened.mean, opened.std))
+    for image in found.gallery:
+        [attacked] = image.attacked
+        assert (attacked.name, attacked.strength) == ("fgsm", 16 / 255)
+        before, after = (np.asarray(Image.open(io.BytesIO(i.thumb)), np.int64) for i in (image, attacked))
+        assert np.abs(after - before).max() == 16
+        with torch.no_grad():
+            logits, trace = opened.net((torch.tensor(after)[None, None] / 255 - mean) / std)
+        assert attacked.top[0][0] == int(logits.argmax())
+        bits = [bool(d.open[0, i]) for d in trace.values() for i in range(d.open.shape[1])]
+        assert attacked.packed == np.packbits(bits).tobytes()
+    shown = document(found)["images"]
+    assert {each["attacked"][0]["strength"] for each in shown} == {16.0}
+    assert "1/255 or more" in complaint(capsys, "survey", run, "--gallery", "--attack", "0.5/255", "--out", tmp_path)
+    assert "a number from 0 to 1" in complaint(capsys, "survey", run, "--gallery", "--attack", "8")

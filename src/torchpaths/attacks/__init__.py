@@ -7,6 +7,7 @@
 | `linf` | FGSM and PGD |
 | `jpeg` | the defence they are tried with |
 | `adaptive` | the attacker who matches the path of the class to be taken for |
+| `shown` | images of a survey's gallery, attacked |
 | `sample` | some images of a set |
 | `curves` | accuracy against strength |
 | `changes` | rates before and after; where an image leaves its class's path; paths of attacked images |

@@ -9,7 +9,9 @@ from typing import Annotated
 
 from tyro import conf
 
+from torchpaths.attacks.pixels import check_strength
 from torchpaths.cli import OK
+from torchpaths.cli.attack import strength_of
 from torchpaths.cli.figures import draw
 from torchpaths.cli.measured import measured, measured_json
 from torchpaths.cli.options import Draws, emit, parse, refuse, speaking
@@ -38,6 +40,9 @@ class Options(Draws):
     gallery: Annotated[bool, conf.FlagCreatePairsOff] = False
     """Also keep thumbnails of easy and hard images of each class and what the network makes of them; with --alone also
     without each unit."""
+    attack: str | None = None
+    """With --gallery, also keep each of these images after FGSM of this strength: how far each pixel, of 0 to 1, may be
+    changed, 4/255."""
     times: Annotated[bool, conf.FlagCreatePairsOff] = False
     """Also measure milliseconds beside the plain network, on this device."""
     batch: int = 1
@@ -49,10 +54,12 @@ def run(arguments: list[str]) -> int:
     options = parse(Options, arguments, "survey", "Which units of a run's network open for which classes.")
     if options.keep is not None and options.keep < 1:
         raise DataError(f"--keep {options.keep}: give how many images to keep, or leave it out for all.")
-    needs = (("style", "figures"), ("alone-images", "alone"), ("batch", "times"))
+    needs = (("style", "figures"), ("alone-images", "alone"), ("attack", "gallery"), ("batch", "times"))
     for name, needed in needs:
         if not getattr(options, needed):
             refuse(arguments, (name,), f"means nothing without --{needed}; give that too, or leave it out.")
+    if options.attack is not None:
+        check_strength(strength_of(options.attack))  # now and not after the pass
     with speaking(options.json) as console, drawn_as(options.style):
         found = options.survey(keep_paths=True if options.keep is None else options.keep)
         found, told = _more(found, options)
@@ -85,7 +92,7 @@ def _more(found: Surveyed, options: Options) -> tuple[Surveyed, list[str]]:
     if options.alone:
         found = with_alone(found, options.alone_images)
     if options.gallery:
-        found = with_gallery(found, without=options.alone)
+        found = with_gallery(found, options.alone, None if options.attack is None else strength_of(options.attack))
     if options.times:
         found = with_times(found, options.batch)
     return found, [told] if told else []

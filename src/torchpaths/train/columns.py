@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from torchpaths.attacks.shown import attacked_images
 from torchpaths.data import Loader
 from torchpaths.data.first import First
 from torchpaths.errors import DataError
@@ -38,17 +39,23 @@ def with_alone(found: Surveyed, images: int) -> Surveyed:
     return _with(found, alone=alone)
 
 
-def with_gallery(found: Surveyed, without: bool = False) -> Surveyed:
-    """With images of each class that use few and many units; ``without``: also what they are taken for without each.
+def with_gallery(found: Surveyed, without: bool = False, strength: float | None = None) -> Surveyed:
+    """With images of each class that use few and many units; ``without``: also what they are taken for without each;
+    ``strength``: also each of them under FGSM of this strength, scale 0 to 1.
 
     Raises:
-        DataError: for a survey that kept no images, or too many units to try each.
+        DataError: for a survey that kept no images, too many units to try each, or a strength out of range.
+        CallError: for a network that gives no gradient.
     """
     run, numbers = found.run, easy_and_hard_images(found.survey)
     x, y = Loader(found.images, BATCH, mean=run.mean, std=run.std).some(numbers)
     pixels = found.images.read(numbers)
-    with telling("gallery", without) as tell:
+    with telling("gallery", without or strength is not None) as tell:
         shown = gallery(run.net, numbers, x, y.tolist(), pixels, without=without, tell=tell)
+        if strength is not None:
+            tell("attacked images")
+            how = (run.mean, run.std, strength)
+            shown = attacked_images(run.net, shown, pixels, *how, without=without, seed=run.recipe.seed)
     return _with(found, gallery=shown)
 
 
