@@ -22,6 +22,7 @@ from survey_toy import Toy, loader
 from test_cli_artefacts import made
 from torchpaths.cli.measured import measured
 from torchpaths.costs import evaluating
+from torchpaths.data import open_data
 from torchpaths.errors import DataError
 from torchpaths.explorer.document import document
 from torchpaths.fronts import Front, Point
@@ -233,6 +234,7 @@ def test_the_front_of_another_network_is_left_out_and_told(
     ("asked", "message"),
     [
         (["--keep", "0"], "--keep 0"),
+        (["--limit", "0"], "--limit 0"),
         (["--alone", "--alone-images", "0"], "0 images"),
         (["--times", "--batch", "0"], "0"),
     ],
@@ -264,3 +266,22 @@ def test_the_gallery_holds_its_images_attacked_as_they_were_seen(
     assert {each["attacked"][0]["strength"] for each in shown} == {16.0}
     assert "1/255 or more" in complaint(capsys, "survey", run, "--gallery", "--attack", "0.5/255", "--out", tmp_path)
     assert "a number from 0 to 1" in complaint(capsys, "survey", run, "--gallery", "--attack", "8")
+
+
+def test_a_limit_surveys_images_drawn_from_the_whole_set_and_knows_them_by_their_numbers(
+    run: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = answer(capsys, "survey", run, "--limit", 40, "--gallery", "--out", tmp_path / "few", "--json")
+    every = answer(capsys, "survey", run, "--out", tmp_path / "all", "--json")
+    assert (few["images"], every["images"]) == (40, len(open_data("digits", "test")))
+    drawn, kept = (Survey.load(each["survey"]) for each in (few, every))
+    assert drawn.samples is not None
+    assert kept.samples is not None
+    numbers = drawn.samples.numbers
+    assert numbers.tolist() != list(range(40)), "not the first"
+    for name in ("packed", "labels", "predictions", "macs"):
+        np.testing.assert_array_equal(getattr(drawn.samples, name), getattr(kept.samples, name)[numbers])
+    pixels = open_data("digits", "test").read([image.number for image in drawn.gallery])
+    assert [image.thumb for image in drawn.gallery] == [thumbnail(each) for each in pixels]
+    more = answer(capsys, "survey", run, "--limit", 10**6, "--out", tmp_path / "more", "--json")
+    assert {**more, "survey": ""} == {**every, "survey": ""}

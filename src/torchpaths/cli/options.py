@@ -71,6 +71,7 @@ class OfRun:
         inference: Inference | None = None,
         keep_paths: bool | int = False,
         choice: Path | OperatingPoint | None = None,
+        limit: int | None = None,
     ) -> Surveyed:
         """The survey asked for, see `survey_run`."""
         return survey_run(
@@ -82,6 +83,7 @@ class OfRun:
             inference=inference,
             keep_paths=keep_paths,
             choice=choice,
+            limit=limit,
         )
 
     def open(self) -> Run:

@@ -31,6 +31,8 @@ class Options(Draws):
     """Folder for the figures, PNG and SVG; none are drawn without it."""
     out: pathlib.Path | None = None
     """Folder for survey.json and its arrays; the run folder by default."""
+    limit: int | None = None
+    """Survey so many images drawn from the set instead of all."""
     keep: int | None = None
     """Keep the paths of so many images, drawn by their numbers, instead of all."""
     alone: Annotated[bool, conf.FlagCreatePairsOff] = False
@@ -54,6 +56,8 @@ def run(arguments: list[str]) -> int:
     options = parse(Options, arguments, "survey", "Which units of a run's network open for which classes.")
     if options.keep is not None and options.keep < 1:
         raise DataError(f"--keep {options.keep}: give how many images to keep, or leave it out for all.")
+    if options.limit is not None and options.limit < 1:
+        raise DataError(f"--limit {options.limit}: a survey needs at least one image.")
     needs = (("style", "figures"), ("alone-images", "alone"), ("attack", "gallery"), ("batch", "times"))
     for name, needed in needs:
         if not getattr(options, needed):
@@ -61,7 +65,7 @@ def run(arguments: list[str]) -> int:
     if options.attack is not None:
         check_strength(strength_of(options.attack))  # now and not after the pass
     with speaking(options.json) as console, drawn_as(options.style):
-        found = options.survey(keep_paths=True if options.keep is None else options.keep)
+        found = options.survey(keep_paths=True if options.keep is None else options.keep, limit=options.limit)
         found, told = _more(found, options)
         file = found.survey.save(options.out or options.run)
         drawn, left = ([], []) if options.figures is None else draw(found, options, options.figures)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import pathlib
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import torch
 
 from torchpaths.chosen import OperatingPoint, set_up
 from torchpaths.data import ImageSet, Loader
+from torchpaths.data.first import First
 from torchpaths.deciders.gate import Gate, Inference
 from torchpaths.errors import DataError, RunError
 from torchpaths.path import Path
@@ -55,6 +57,7 @@ def survey_run(
     inference: Inference | None = None,
     keep_paths: bool | int = False,
     choice: Path | OperatingPoint | None = None,
+    limit: int | None = None,
 ) -> Surveyed:
     """Survey the network of a folder, on the GPU where there is one.
 
@@ -67,6 +70,7 @@ def survey_run(
         inference: what its gates do instead of what the recipe says.
         keep_paths: keep the path of every image, or of so many, as the figure of easy and hard images needs.
         choice: along which path, or at which point of its front; None: as the network decides.
+        limit: over so many images drawn from the set by the run's seed, instead of all.
 
     Raises:
         RunError: for a folder that is no run, lacks these weights, or has no gates to apply ``inference`` to.
@@ -78,9 +82,13 @@ def survey_run(
     if inference is not None:
         _infer(run, inference)
     seed_evaluation(recipe.seed, 0)
-    loader = Loader(images, 256, mean=run.mean, std=run.std)
+    loader = Loader(images, 256, shuffle=limit is not None, seed=recipe.seed, mean=run.mean, std=run.std)
+    some = loader if limit is None else First(loader, limit)
+    numbers = itertools.chain.from_iterable(loader.indices(0))  # shuffled with the images
     net, path = set_up(run.net, choice)
-    found = survey(net, loader, classes=run.classes, keep_paths=keep_paths, path=path, progress=True)
+    found = survey(
+        net, some, classes=run.classes, keep_paths=keep_paths, numbers=map(int, numbers), path=path, progress=True
+    )
     method = () if recipe.method is None else recipe.method.names
     found = dataclasses.replace(found, name=recipe.model, method=method, dataset=images.name, split=split)
     return Surveyed(found, images, run)
