@@ -98,6 +98,11 @@ def test_a_folder_stands_for_the_images_in_it_and_below(
         copy.write_bytes(digits[0].read_bytes())
     told = answer(capsys, "predict", run, tmp_path, digits[2], "--json")["images"]
     assert [one["file"] for one in told] == [*map(str, sorted([*digits, deeper])), str(digits[2])]
+    assert cli.main(["predict", str(run), str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert str(Path("below", "D.PNG")) in said
+    assert "left out: 1 that are no images" in said
+    assert answer(capsys, "predict", run, tmp_path, "--json")["others"] == 1
     (tmp_path / "empty").mkdir()
     assert "is a folder without images; known file types" in complaint(capsys, "predict", run, tmp_path / "empty")
 

@@ -19,7 +19,7 @@ from torchpaths.surveys.figures.predicted import MOST, Taken, paths_taken
 from torchpaths.surveys.figures.style import KINDS, drawn_as, save
 from torchpaths.text import visible
 from torchpaths.train.folder import Run
-from torchpaths.train.predict import Prediction, images_in, predict
+from torchpaths.train.predict import Prediction, images_in, others_in, predict
 
 MOST_SITES = 60
 """Up to so many are marked one by one."""
@@ -57,9 +57,11 @@ def run(arguments: list[str]) -> int:
         files = images_in(options.files)
         what = None if chosen is None else chosen.what
         found = predict(opened, files, what, skip_corrupt=options.skip_corrupt)
-        console.print(table(found, opened))
+        console.print(table(found, opened, options.files))
         if corrupt := len(files) - len(found):
             console.print(f"left out: {corrupt} that cannot be decoded")
+        if others := others_in(options.files):
+            console.print(f"left out: {others} that are no images by their endings")
         if chosen is not None:
             console.print(f"path chosen by {chosen.by}", soft_wrap=True)
         if options.out is not None:
@@ -69,11 +71,17 @@ def run(arguments: list[str]) -> int:
             console.print(f"wrote {file}" + (f", without {left} images of {len(found)}" if left > 0 else ""))
     if options.json:
         told = [one.to_json(opened.classes, opened.plain_macs) for one in found]
-        emit({"folder": str(options.run), "images": told, "corrupt": corrupt})
+        emit({"folder": str(options.run), "images": told, "corrupt": corrupt, "others": others})
     return OK
 
 
-def table(found: Sequence[Prediction], opened: Run) -> Table:
+def shown_name(file: pathlib.Path, named: Sequence[pathlib.Path]) -> str:
+    """A file's name, or where it is in the folder that was named."""
+    folder = next((one for one in named if one != file and file.is_relative_to(one)), file.parent)
+    return str(file.relative_to(folder))
+
+
+def table(found: Sequence[Prediction], opened: Run, named: Sequence[pathlib.Path]) -> Table:
     """A row for each image; in a network of few blocks with a mark for each that ran."""
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     sites = opened.net.layout.sites
@@ -81,10 +89,11 @@ def table(found: Sequence[Prediction], opened: Run) -> Table:
     made.add_column("class")
     for name in ("confidence", "MACs", "of plain", "ran"):
         made.add_column(name, justify="right", no_wrap=True)
-    apart = len({one.file.name for one in found}) == len(found)  # a column is too narrow for long folders
-    for one in found:
+    names = [shown_name(one.file, named) for one in found]
+    apart = len(set(names)) == len(found)  # a column is too narrow for long folders
+    for name, one in zip(names, found, strict=True):
         made.add_row(
-            visible(one.file.name if apart else str(one.file)),
+            visible(name if apart else str(one.file)),
             visible(opened.classes[one.label]),
             f"{one.confidence:.1%}",
             count(one.macs),

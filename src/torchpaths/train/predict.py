@@ -89,12 +89,23 @@ def images_in(named: Iterable[pathlib.Path]) -> list[pathlib.Path]:
         if not one.is_dir():
             files.append(one)
             continue
-        found = sorted(file for file in one.rglob("*") if file.name.lower().endswith(SUFFIXES) and file.is_file())
-        found = [file for file in found if not any(part.startswith(".") for part in file.relative_to(one).parts)]
+        found = [file for file in _visible(one) if file.name.lower().endswith(SUFFIXES)]
         if not found:
             raise DataError(f"{one} is a folder without images; known file types: {', '.join(SUFFIXES)}.")
         files += found
     return files
+
+
+def others_in(named: Iterable[pathlib.Path]) -> int:
+    """How many files of the folders named, and below, `images_in` leaves out as no images; hidden ones do not count."""
+    files = (file for one in named if one.is_dir() for file in _visible(one))
+    return sum(not file.name.lower().endswith(SUFFIXES) for file in files)
+
+
+def _visible(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The files in a folder and below that are not hidden, in order of their names."""
+    found = sorted(file for file in folder.rglob("*") if file.is_file())
+    return [file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
 
 
 def predict(
