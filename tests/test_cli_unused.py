@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -108,3 +109,18 @@ def test_a_served_page_says_where_as_json(
     monkeypatch.setattr(uvicorn, "run", lambda *_, **__: None)
     assert cli.main(["explore", str(run), "--port", "8123", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["address"] == "http://127.0.0.1:8123/"
+
+
+@pytest.mark.parametrize("verb", [["survey"], ["front", "--limit", "20", "--subset", "20", "--seconds", "0.01"]])
+def test_a_page_that_grew_old_is_told_with_a_command_that_makes_it_anew(
+    run: Path, verb: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = run / "explorer.html"
+    page.unlink(missing_ok=True)
+    assert cli.main([verb[0], str(run), *verb[1:]]) == 0
+    assert "explorer.html" not in capsys.readouterr().out
+    page.write_text("old")
+    assert cli.main([verb[0], str(run), *verb[1:]]) == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "is older than" in line]
+    assert cli.main(shlex.split(line.partition("anew: torchpaths ")[2])) == 0
+    assert page.read_text() != "old"

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from torchpaths.cli import OK
 from torchpaths.cli.options import Draws, emit, parse, speaking
+from torchpaths.cli.stale import stale_page
 from torchpaths.data import Loader
 from torchpaths.data.first import First
 from torchpaths.errors import DataError
@@ -70,7 +71,7 @@ def run(arguments: list[str]) -> int:
             stem = "front" if i == 0 else f"front-batch-{profile.setting.batch}"
             files += save(draw_front(made, profile, twin), options.run / "figures" / stem)
             console.print(menu(made, profile))
-        console.print("\n".join(f"wrote {file}" for file in files), soft_wrap=True)
+        console.print("\n".join([*(f"wrote {file}" for file in files), *stale_page(files[0])]), soft_wrap=True)
     if options.json:
         emit({"folder": str(options.run), "files": [str(file) for file in files], **made.to_json()})
     return OK

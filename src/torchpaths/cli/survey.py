@@ -15,6 +15,7 @@ from torchpaths.cli.attack import strength_of
 from torchpaths.cli.figures import draw
 from torchpaths.cli.measured import measured, measured_json
 from torchpaths.cli.options import Draws, emit, parse, refuse, speaking
+from torchpaths.cli.stale import stale_page
 from torchpaths.cli.tables import beside_original, side_by_side
 from torchpaths.errors import DataError
 from torchpaths.surveys import gate_health
@@ -81,7 +82,7 @@ def run(arguments: list[str]) -> int:
             console.print("no figures: this network takes one path for every image")
         if found.run.spec is not None:
             console.print(beside_original(found.run.spec))
-        console.print("\n".join(f"wrote {path}" for path in (file, *drawn)), soft_wrap=True)
+        console.print("\n".join([*(f"wrote {path}" for path in (file, *drawn)), *stale_page(file)]), soft_wrap=True)
     if options.json:
         gates = {gate.unit: dataclasses.asdict(gate) for gate in health.gates}
         files = {"survey": str(file), "figures": [str(path) for path in drawn]}
