@@ -16,6 +16,9 @@ from PIL import Image
 
 from browser import Shown, chromium, needs_chromium, saved
 from explorer_toys import HOSTILE, blocks, coded, depth, filters, hostile, mixed
+from survey_toy import Toy, loader
+from torchpaths.explorer.document import document
+from torchpaths.surveys import survey
 
 pytestmark = needs_chromium
 
@@ -398,6 +401,26 @@ def test_no_survey_and_another_schema_say_what_to_do(browser: Any, tmp_path: Pat
     told = refused(browser, tmp_path, {**blocks(), "schema": "torchpaths.survey/9"})
     assert "survey/9" in told
     assert "survey/2" in told
+
+
+def test_a_survey_without_images_of_a_class_opens_and_says_so_wherever_it_is_named(
+    browser: Any, tmp_path: Path
+) -> None:
+    found = survey(Toy(), loader(), classes=["cat", "dog", "truck"])
+    assert found.images.tolist() == [4, 6, 0]
+    address = saved(tmp_path, document(found))
+    for fragment in ("", "#class=truck", "#view=table", "#class=truck&view=table&shut=layer1.1&show=difference"):
+        shown = Shown(browser).open(address + fragment)
+        assert "no images" in shown.page.locator("[data-row='class:2']").text_content()
+        assert shown.page.locator("[data-row='class:2'] .column").all_text_contents() == ["", ""]
+        shown.page.locator("[data-row='class:2'] text").first.hover(force=True)
+        assert shown.errors == []
+        shown.close()
+    mean = f"{found.executed[0]:.1f}"
+    shown = Shown(browser).open(f"{address}#view=table")
+    assert shown.page.locator("#table tfoot td").first.inner_text() == mean
+    assert f"{mean} over all classes" in Shown(browser).open(f"{address}#class=cat").text("#ledger")
+    shown.close()
 
 
 def test_what_was_not_measured_is_not_drawn(browser: Any, tmp_path: Path) -> None:
