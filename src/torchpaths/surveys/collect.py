@@ -30,6 +30,7 @@ from torchpaths.surveys.result import Survey
 from torchpaths.surveys.taken import Ints
 from torchpaths.surveys.tally import TOP, Seen, Tally
 from torchpaths.trace import Trace
+from torchpaths.whole import is_whole, whole
 
 
 class RoutedNet(Protocol):
@@ -77,7 +78,8 @@ def survey(
     """
     modes = [(module, module.training) for module in net.modules()]
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
-    counted = iter(itertools.count() if numbers is None else numbers)
+    most, given = _most(keep_paths), None if numbers is None else _iterator(numbers)
+    counted = itertools.count() if given is None else given
     tally: Tally | None = None
     net.eval()
     try:
@@ -93,7 +95,7 @@ def survey(
                 # Where a path chooses everything, no decider is asked.
                 chosen = path is not None and set(net.layout.sites) <= set(path)
                 layout = net.layout.undecided() if chosen else net.layout
-                tally = Tally(layout, _names(classes, logits.shape[1]), _most(keep_paths))
+                tally = Tally(layout, _names(classes, logits.shape[1]), most)
             tally.decided.update(site for site, decision in trace.items() if decision.score is not None)
             labels = class_numbers(y, len(x), len(tally.classes), number)
             ran, energies = _ran(trace, net.layout, len(x)), _energies(trace, number)
@@ -105,15 +107,23 @@ def survey(
         raise DataError(
             "the loader gave no images, so there is nothing to survey; check the split, its folder and drop_last."
         )
+    _check_spent(given, int(tally.images.sum()))
     return Survey(**tally.fields(), name=tally.layout.network, code=_code(net, len(tally.classes)))
+
+
+def _iterator(numbers: Iterable[int]) -> Iterator[int]:
+    try:
+        return iter(numbers)
+    except TypeError as error:
+        raise DataError(f"numbers={numbers!r}: give one whole number for each image.") from error
 
 
 def _most(keep_paths: bool | int) -> int | None:
     """How many images to keep; None for all."""
-    if keep_paths is True:
-        return None
-    if keep_paths < 0:
-        raise DataError(f"keep_paths={keep_paths}: give how many images to keep, or True for all.")
+    if isinstance(keep_paths, (bool, np.bool_)):
+        return None if keep_paths else 0
+    if not is_whole(keep_paths):
+        raise DataError(f"keep_paths={keep_paths!r}: give how many images to keep, or True for all.")
     return int(keep_paths)
 
 
@@ -122,7 +132,13 @@ def _next(numbers: Iterator[int], batch: int, number: int) -> Ints:
     found = list(itertools.islice(numbers, batch))
     if len(found) < batch:
         raise DataError(f"batch {number}: numbers for {len(found)} of {batch} images; give one for each image.")
-    return np.array(found, np.int64)
+    return np.array([whole(one, "numbers", DataError) for one in found], np.int64)
+
+
+def _check_spent(numbers: Iterator[int] | None, images: int) -> None:
+    """Raise `DataError` where numbers are left over: those before may be of other images than was meant."""
+    if numbers is not None and next(numbers, None) is not None:
+        raise DataError(f"more numbers than the loader's {images} images; give one for each image.")
 
 
 def _ran(trace: Trace, layout: Layout, batch: int) -> NDArray[np.bool_]:

@@ -23,6 +23,8 @@ _NONE = np.zeros(0, np.int64)
 def merge(first: Some, others: Sequence[Counts]) -> Some:
     """See `torchpaths.surveys.Survey.merge`."""
     for number, other in enumerate(others, 2):
+        if not isinstance(other, Counts):
+            raise DataError(f"number {number} is a {type(other).__name__} and no survey; read it by Survey.load.")
         if other.layout != first.layout:
             raise DataError(
                 f"survey {number} is of network {other.layout.fingerprint} ({other.layout.network}), the first of "
