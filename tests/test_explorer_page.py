@@ -416,7 +416,7 @@ def test_a_survey_without_images_of_a_class_opens_and_says_so_wherever_it_is_nam
         shown.page.locator("[data-row='class:2'] text").first.hover(force=True)
         assert shown.errors == []
         shown.close()
-    mean = f"{found.executed[0]:.1f}"
+    mean = f"{found.executed[0]:g}"
     shown = Shown(browser).open(f"{address}#view=table")
     assert shown.page.locator("#table tfoot td").first.inner_text() == mean
     assert f"{mean} over all classes" in Shown(browser).open(f"{address}#class=cat").text("#ledger")
