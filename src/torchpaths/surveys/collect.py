@@ -24,6 +24,7 @@ from torchpaths.outputs import answer
 from torchpaths.path import Path
 from torchpaths.places.channels.energy import ENERGIES
 from torchpaths.routed import Routed
+from torchpaths.surveys import told_apart
 from torchpaths.surveys.checks import batches, check_logits, class_numbers, opened_units
 from torchpaths.surveys.counts import Floats
 from torchpaths.surveys.result import Survey
@@ -108,7 +109,13 @@ def survey(
             "the loader gave no images, so there is nothing to survey; check the split, its folder and drop_last."
         )
     _check_spent(given, int(tally.images.sum()))
-    return Survey(**tally.fields(), name=tally.layout.network, code=_code(net, len(tally.classes)))
+    return Survey(
+        **tally.fields(),
+        name=tally.layout.network,
+        code=_code(net, len(tally.classes)),
+        along=told_apart.along(path, net.layout),
+        weights=told_apart.weights(net.parameters()),
+    )
 
 
 def _iterator(numbers: Iterable[int]) -> Iterator[int]:

@@ -117,6 +117,8 @@ class Counts:
         method: how the network decides, a line for each method.
         dataset: name of the data set.
         split: which part of it.
+        along: a digest of the path that was chosen from outside, "free" for none; empty where an older version counted.
+        weights: a digest of the network's parameters; likewise.
         groups: of each class the name of the group it belongs to; empty where there are none.
 
     What older versions did not count is None in what they wrote:
@@ -160,6 +162,8 @@ class Counts:
     method: tuple[str, ...] = ()
     dataset: str = ""
     split: str = ""
+    along: str = ""
+    weights: str = ""
     groups: tuple[str, ...] = ()
     sums: Sums | None = None
     taken: Taken | None = None

@@ -85,6 +85,8 @@ def load(where: pathlib.Path, kind: type[Some], layout: Layout | None = None) ->
             method=found.network.method,
             dataset=found.network.dataset,
             split=found.network.split,
+            along=found.network.along,
+            weights=found.network.weights,
             keep=found.arrays.keep or (None if found.arrays.samples else 0),
             **fields,
             **found.measured(own),
@@ -126,6 +128,7 @@ def document(survey: Counts, beside: str = "", digest: str = "") -> dict[str, An
             "split": survey.split,
             "images": int(survey.images.sum()),
             "fingerprint": layout.fingerprint,
+            **{name: value for name in ("along", "weights") if (value := getattr(survey, name))},
         },
         "classes": {
             "name": list(survey.classes),

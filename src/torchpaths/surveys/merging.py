@@ -16,6 +16,7 @@ from torchpaths.surveys.tally import Tally
 Some = TypeVar("Some", bound=Counts)
 
 _MEASURED = ("alone", "times", "front", "cloud", "gallery", "filters")
+_ALIKE = {"along": "another path", "weights": "other weights", "groups": "other groups of classes"}
 _COUNTED = ("sums", "taken", "confused", "ran", "together")
 _NONE = np.zeros(0, np.int64)
 
@@ -33,6 +34,12 @@ def merge(first: Some, others: Sequence[Counts]) -> Some:
             )
         if other.classes != first.classes:
             raise DataError(f"survey {number} is of other classes than the first; merge surveys of one data set.")
+        for name, of in _ALIKE.items():
+            values = {getattr(survey, name) for survey in (first, other)} - {"", ()}  # those are not known
+            if len(values) > 1:
+                raise DataError(
+                    f"survey {number} is of {of} than the first; merge surveys of one network that decides in one way."
+                )
         if (other.samples is None) != (first.samples is None) or other.keep != first.keep:
             raise DataError(
                 f"survey {number} kept the paths of {_kept(other)}, the first of {_kept(first)}; give each process the "

@@ -27,6 +27,8 @@ class Network:
     dataset: str
     split: str
     fingerprint: str
+    along: str = ""
+    weights: str = ""
 
 
 @dataclass(frozen=True)
