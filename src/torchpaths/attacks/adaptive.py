@@ -141,7 +141,7 @@ def mimicry(
 
 def check_weight(weight: float) -> None:
     """Raise `DataError` unless a distance can be multiplied by it."""
-    if not 0 <= weight < math.inf:
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
         raise DataError(f"weight {weight!r} of the distance to a path: a number of at least 0.")
 
 

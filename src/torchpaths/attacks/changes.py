@@ -15,6 +15,7 @@ from torchpaths.errors import DataError
 from torchpaths.filtering.paths import ClassPaths
 from torchpaths.trust.answers import Answers, Bools, Floats, Ints
 from torchpaths.trust.detectors import Known
+from torchpaths.whole import whole
 
 MOST_GROUPS = 4
 """Groups of attacked images beside one of clean ones, in a figure."""
@@ -112,7 +113,7 @@ def crossing(known: Known, clean: Answers, attacked: Answers, seed: int = 0) -> 
     if not sites or not len(rows):
         raise DataError("the attack moved no image from a class to another along a path, so there is no crossing.")
     own, other = clean.labels[rows], attacked.predicted[rows]
-    draw = np.random.default_rng(seed)
+    draw = np.random.default_rng(whole(seed, "seed", DataError))
     others = np.array([draw.choice(np.flatnonzero(known.train.predicted == label)) for label in other])
     kinds = {"clean": clean.marks[rows], "attacked": attacked.marks[rows], "other": known.train.marks[others]}
     alone, so_far = {}, {}

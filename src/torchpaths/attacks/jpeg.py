@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from torchpaths.errors import DataError
+from torchpaths.whole import is_whole
 
 QUALITY = 75
 
@@ -46,7 +47,7 @@ def jpeg(x: Tensor, quality: int = QUALITY) -> Tensor:
 
 def check_quality(quality: int) -> None:
     """Raise `DataError` unless JPEG has such a quality."""
-    if isinstance(quality, bool) or not isinstance(quality, int) or not 1 <= quality <= 95:
+    if not is_whole(quality, 1, 95):
         raise DataError(f"quality {quality!r}: JPEG's is a whole number from 1 to 95; the paper's is {QUALITY}.")
 
 

@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from torchpaths.attacks.pixels import Pixels, check_labels, check_strength, gradient
 from torchpaths.errors import DataError
+from torchpaths.whole import is_whole, whole
 
 
 def fgsm(
@@ -110,7 +111,8 @@ def within(now: Tensor, x: Tensor, far: float) -> Tensor:
 
 @contextmanager
 def drawing_from(seed: int) -> Iterator[None]:
-    """Torch's generators seeded meanwhile."""
+    """Torch's generators seeded meanwhile. Raises `DataError` for a seed that is no whole number below 2**62."""
+    seed = whole(seed, "seed", DataError)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
@@ -126,7 +128,8 @@ def _ascent(pixels: Pixels, x: Tensor, y: Tensor, draws: int) -> Tensor:
 
 def check_counts(steps: int, draws: int = 1, step: float | None = None) -> None:
     """Raise `DataError` unless these are numbers to attack by."""
-    if steps < 1 or draws < 1 or (step is not None and not 0 < step < math.inf):
+    number = step is None or (isinstance(step, (int, float)) and not isinstance(step, bool) and 0 < step < math.inf)
+    if not (is_whole(steps, 1) and is_whole(draws, 1) and number):
         raise DataError(f"steps={steps}, draws={draws}, step={step}: whole numbers from 1 on, and a step above 0.")
 
 

@@ -125,7 +125,8 @@ class Pixels(nn.Module):
                 f"images of {low:.4g} to {high:.4g}, and pixels are of 0 to 1: give them before they are normalised, "
                 "mean and std go to Pixels(net, mean, std)."
             )
-        return x.to(self.mean.device, copy=True)
+        # Half and double precision too, in the network's own, which is the mean's.
+        return x.to(self.mean.device, next((p.dtype for p in self.net.parameters()), self.mean.dtype), copy=True)
 
 
 def gradient(total: Tensor, x: Tensor) -> Tensor:

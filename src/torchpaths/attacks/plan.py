@@ -11,6 +11,7 @@ from torchpaths.attacks.jpeg import QUALITY, check_quality
 from torchpaths.attacks.linf import check_counts
 from torchpaths.attacks.pixels import as_levels, check_strength
 from torchpaths.errors import DataError
+from torchpaths.whole import is_whole, whole
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,13 @@ class Plan:
         for weight in self.weights:
             check_weight(weight)
         check_quality(self.quality)
-        if self.mimic_steps < LEAST_STEPS:
+        whole(self.seed, "seed", DataError)
+        if not is_whole(self.mimic_steps, LEAST_STEPS):
             raise DataError(
                 f"{self.mimic_steps} steps for the attacker who matches paths: fewer than {LEAST_STEPS} say nothing."
             )
-        if self.mimics < 0 or self.batch < 1:
-            raise DataError(f"mimics={self.mimics}, batch={self.batch}: at least 0 and 1 images.")
+        if not (is_whole(self.mimics) and is_whole(self.batch, 1)):
+            raise DataError(f"mimics={self.mimics}, batch={self.batch}: whole numbers of at least 0 and 1 images.")
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from torchpaths.data import ImageSet
 from torchpaths.errors import DataError
+from torchpaths.whole import is_whole, whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +33,11 @@ class Sample:
         Raises:
             DataError: for less than one.
         """
-        if most is not None and most < 1:
-            raise DataError(f"{most} images: take at least one, or leave the number out for all.")
+        if most is not None and not is_whole(most, 1):
+            raise DataError(f"{most!r} images: take at least one, or leave the number out for all.")
         order = np.arange(len(images))
         if most is not None and most < len(images):
-            order = np.random.default_rng(seed).permutation(len(images))[:most]
+            order = np.random.default_rng(whole(seed, "seed", DataError)).permutation(len(images))[:most]
         pixels = torch.from_numpy(images.read(order)).permute(0, 3, 1, 2)
         return cls(pixels, torch.from_numpy(images.labels[order]))
 
@@ -60,6 +61,8 @@ class Sample:
             yield (x - middle) / spread, y
 
     def attacked(self, attack: Callable[[Tensor, Tensor, int], Tensor], size: int) -> Sample:
-        """The images after an attack, ``(x, labels, number of the batch) -> x``."""
+        """The images after an attack, ``(x, labels, number of the batch) -> x``. Raises `DataError` for no images."""
+        if not len(self):
+            raise DataError("no images to attack; take at least one.")
         parts = [attack(x, y, number).cpu() for number, (x, y) in enumerate(self.batches(size))]
         return Sample(torch.cat(parts), self.labels)
