@@ -175,6 +175,16 @@ def test_the_network_of_some_classes_is_the_one_the_command_cuts(answers: Answer
         ("/api/cut", {"classes": []}, "classes"),
         ("/api/cut", {"classes": [99]}, "classes"),
         ("/api/cut", {"classes": "cat"}, "classes"),
+        ("/api/cut", {"classes": [True]}, "classes"),
+        ("/api/cut", {"classes": [1], "budget": {"by": "ms", "value": 3}}, "MACs"),
+        ("/api/cut", {"classes": [1], "budget": {"by": "open", "value": 0.5}}, "MACs"),
+        ("/api/cut", {"classes": [1], "budget": "x"}, "MACs"),
+        ("/api/cut", {"classes": [1], "budget": {"by": "macs", "value": 10**400}}, "too large"),
+        ("/api/cut", {"classes": [1], "budget": {"by": "macs", "value": True}}, "budget"),
+        ("/api/cut", {"classes": [1], "budget": {"by": "macs"}}, "Budget"),
+        ("/api/run", {"image": True, "path": "------"}, "no image"),
+        ("/api/run", {"upload": [1], "path": "------"}, "upload"),
+        ("/api/run", {"upload": {}, "path": "------"}, "upload"),
         ("/api/cut", {"classes": [1], "budget": {"by": "macs", "value": 0.0001}}, "MACs"),
     ],
 )
@@ -182,6 +192,23 @@ def test_a_wrong_question_is_told_what_was_wrong(client: TestClient, address: st
     found = client.post(address, json=body)
     assert 400 <= found.status_code < 500
     assert word in found.json()["error"] + found.json()["remedy"]
+
+
+@pytest.mark.parametrize("body", ["NaN", "[NaN]", '{"image": NaN}', "", "[1", "7"])
+def test_what_is_no_question_is_told_and_never_a_fault(client: TestClient, body: str) -> None:
+    for address in ("/api/run", "/api/cut"):
+        found = client.post(address, content=body, headers={"content-type": "application/json"})
+        assert found.status_code == 422
+        assert found.json()["error"]
+
+
+def test_no_more_is_taken_than_a_question_or_an_upload_needs_whatever_the_header_says(client: TestClient) -> None:
+    def chunks(most: int) -> Iterator[bytes]:
+        yield from (b" " * 100_000 for _ in range(0, most, 100_000))
+
+    assert client.post("/api/run", content=chunks(3_000_000)).status_code == 413
+    assert client.post("/api/upload", content=chunks(22_000_000)).status_code == 413
+    assert client.post("/api/run", content=b"{}", headers={"content-length": "9" * 5000}).status_code == 413
 
 
 @pytest.mark.parametrize(
@@ -195,7 +222,20 @@ def test_a_page_of_another_site_or_name_is_not_answered(client: TestClient) -> N
     assert client.get("/api/health", headers={"origin": "http://evil.example"}).status_code == 403
     assert client.get("/api/health", headers={"host": "evil.example"}).status_code == 400
     assert client.get("/api/health", headers={"origin": "http://localhost"}).status_code == 200
+    assert client.get("/api/health", headers={"origin": "http://evil://localhost"}).status_code == 403
     assert "default-src 'none'" in client.get("/").headers["content-security-policy"]
+
+
+@pytest.mark.parametrize("host", ["::1", "127.0.0.2"])
+def test_a_name_pointed_at_this_machine_is_not_answered_at_any_of_its_addresses(
+    answers: Answers, document: dict[str, Any], host: str
+) -> None:
+    asked = TestClient(
+        app_of(answers, document, host), base_url=f"http://[{host}]:8000" if ":" in host else f"http://{host}:8000"
+    )
+    evil = {"host": "evil.example:8000", "origin": "http://evil.example:8000"}
+    assert asked.get("/api/health", headers=evil).status_code == 400
+    assert asked.get("/api/health", headers={"host": "localhost:8000"}).status_code == 200
 
 
 def test_a_sites_shares_come_as_bytes(answers: Answers, client: TestClient) -> None:

@@ -63,7 +63,7 @@ def serve(options: Options, survey: Survey, front: Front | None) -> int:
     need("fastapi", "explore")
     from torchpaths.explorer.answers import Answers
     from torchpaths.explorer.pictures import live_document
-    from torchpaths.explorer.serve import app_of
+    from torchpaths.explorer.serve import address, app_of
 
     opened = options.open()
     if survey.layout.fingerprint != opened.net.layout.fingerprint:
@@ -81,10 +81,10 @@ def serve(options: Options, survey: Survey, front: Front | None) -> int:
     answers = Answers(opened, survey, images)
     app = app_of(answers, live_document(answers, front), options.host)
     with speaking(options.json) as console:
-        console.print(f"http://{options.host}:{options.port}/  (Ctrl-C stops it)", soft_wrap=True)
+        console.print(f"{address(options.host, options.port)}  (Ctrl-C stops it)", soft_wrap=True)
     if options.json:
-        emit({"folder": str(options.run), "address": f"http://{options.host}:{options.port}/"})
-    uvicorn.run(app, host=options.host, port=options.port, log_level="warning")
+        emit({"folder": str(options.run), "address": address(options.host, options.port)})
+    uvicorn.run(app, host=options.host.strip("[]"), port=options.port, log_level="warning")
     return OK
 
 

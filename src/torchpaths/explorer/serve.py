@@ -13,6 +13,7 @@ A path is a character for each unit: 0, 1, or - for what decides itself. Errors 
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import secrets
 from collections import OrderedDict
@@ -21,19 +22,21 @@ from typing import Any
 
 import numpy as np
 from fastapi import FastAPI, Request, Response, UploadFile
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from numpy.typing import NDArray
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from torchpaths import errors
 from torchpaths.data.decode import Form
 from torchpaths.explorer.answers import Answers
+from torchpaths.explorer.asked import Limited, class_numbers, macs_budget, most_bytes, too_large
 from torchpaths.explorer.bundle import page_file
 from torchpaths.explorer.cutting import cut
 from torchpaths.explorer.packing import bytes_of
 from torchpaths.explorer.pictures import thumb
 from torchpaths.explorer.uploads import MOST_BYTES, upload_pixels
+from torchpaths.whole import is_whole
 
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'"
 KEPT = 32
@@ -47,6 +50,7 @@ _TOLD = (
     errors.MeasureError,
     errors.RunError,
 )
+_HERE = {"127.0.0.1", "localhost", "::1"}
 _FILES = {"js": "text/javascript", "css": "text/css", "html": "text/html"}
 
 
@@ -68,6 +72,26 @@ def told(error: Exception) -> dict[str, str]:
     return {"error": what.rstrip(".") + ".", "remedy": remedy[:1].upper() + remedy[1:]}
 
 
+def named(host: str) -> str:
+    """A host without its port, in small letters: of ``[::1]:8000`` what stands in the brackets."""
+    return host[1:].partition("]")[0].lower() if host.startswith("[") else host.partition(":")[0].lower()
+
+
+def here(host: str) -> set[str] | None:
+    """The names by which a server at an address is asked on this machine alone; None where others reach it."""
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return _HERE if host.lower() == "localhost" else None
+    return _HERE | {str(address)} if address.is_loopback else None
+
+
+def address(host: str, port: int) -> str:
+    """What a browser opens."""
+    host = host.strip("[]")
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
 def app_of(answers: Answers, document: dict[str, Any], host: str = "127.0.0.1") -> FastAPI:
     """The server of one model and the document of its survey.
 
@@ -78,24 +102,35 @@ def app_of(answers: Answers, document: dict[str, Any], host: str = "127.0.0.1") 
             another site whose name was pointed here reaches it.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(Limited)
     app.add_middleware(GZipMiddleware, minimum_size=1000)
-    here = ["127.0.0.1", "localhost", "[::1]"]
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=here if host in here else ["*"])
+    names = here(host)
     uploads, cuts = Kept(), Kept()
     channels, height, width = answers.net.example_shape
     form = Form(height, width, channels, scale=True, drop_colour=True, scaling=answers.run.recipe.scaling)
 
+    def malformed(_: Request, error: Exception) -> Response:
+        return JSONResponse({"error": "this is no question", "remedy": "send a JSON object of what is asked."}, 422)
+
+    app.add_exception_handler(RequestValidationError, malformed)
     for kind in _TOLD:
         app.add_exception_handler(kind, lambda _, error: JSONResponse(told(error), 422))
 
     @app.middleware("http")
     async def guarded(request: Request, call_next: Callable[[Request], Any]) -> Response:
+        asked = request.headers.get("host", "")
+        if names is not None and named(asked) not in names:
+            return JSONResponse(
+                {"error": "Asked by a name that is not this machine's.", "remedy": "Open it as printed."}, 400
+            )
         origin = request.headers.get("origin")
-        if origin is not None and origin.split("://")[-1] != request.headers.get("host"):
+        if origin is not None and origin not in (f"http://{asked}", f"https://{asked}"):
             return JSONResponse({"error": "A page of another site asked.", "remedy": "Open this one's own."}, 403)
         length = request.headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > MOST_BYTES + 100_000:
-            return JSONResponse(told(errors.DataError("more than 20 MB were sent; make the image smaller")), 413)
+        if not (length.isascii() and length.isdigit() and len(length) < 18) or int(length) > most_bytes(
+            request.url.path
+        ):
+            return too_large(request.url.path)
         response: Response = await call_next(request)
         response.headers["content-security-policy"] = POLICY
         response.headers["x-content-type-options"] = "nosniff"
@@ -135,14 +170,17 @@ def app_of(answers: Answers, document: dict[str, Any], host: str = "127.0.0.1") 
         return answers.seen(pixels_of(asked), answers.units(str(asked.get("path", ""))))
 
     def pixels_of(asked: dict[str, Any]) -> NDArray[np.uint8]:
-        if asked.get("upload") is not None:
-            if asked["upload"] not in uploads:
+        key = asked.get("upload")
+        if key is not None:
+            if not isinstance(key, str) or key not in uploads:
                 raise errors.DataError("this upload is no longer here; upload the image again.")
-            kept: NDArray[np.uint8] = uploads[asked["upload"]]
+            kept: NDArray[np.uint8] = uploads[key]
             return kept
         number = asked.get("image")
-        if not isinstance(number, int) or not 0 <= number < len(answers.images):
-            raise errors.DataError(f"no image {number!r}; give a number from 0 to {len(answers.images) - 1}.")
+        if not is_whole(number, 0, len(answers.images) - 1):
+            raise errors.DataError(
+                f"no image {errors.clip(repr(number), 60)}; give a number from 0 to {len(answers.images) - 1}."
+            )
         [pixels] = answers.images.read([number])
         return np.asarray(pixels)
 
@@ -163,11 +201,7 @@ def app_of(answers: Answers, document: dict[str, Any], host: str = "127.0.0.1") 
 
     @app.post("/api/cut")
     def cut_out(asked: dict[str, Any]) -> dict[str, Any]:
-        classes, budget = asked.get("classes"), asked.get("budget")
-        if not isinstance(classes, list) or not all(isinstance(c, int) for c in classes):
-            raise errors.DataError("no classes were named; give their numbers.")
-        macs = budget.get("value") if isinstance(budget, dict) and budget.get("by") == "macs" else None
-        numbers, data = cut(answers, classes, macs)
+        numbers, data = cut(answers, class_numbers(asked, len(answers.survey.classes)), macs_budget(asked))
         return {**numbers, "id": cuts.keep(data)}
 
     @app.get("/api/cut/{key}.zip")
