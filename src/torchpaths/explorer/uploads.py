@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from torchpaths.data.decode import CorruptImageError, Form, load
+from torchpaths.data.shown import shown
 from torchpaths.errors import DataError
 
 MOST_BYTES = 20_000_000
@@ -20,8 +21,7 @@ _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 def upload_pixels(data: bytes, form: Form) -> NDArray[np.uint8]:
     """An uploaded image as the network takes it, uint8 ``[H, W, C]``.
 
-    Turned upright as EXIF says; more than 8 bits are scaled to 8, palettes and CMYK become colours, what is transparent
-    lies on white.
+    Turned upright as EXIF says; palettes and CMYK become colours; see `torchpaths.data.shown`.
 
     Args:
         data: the file.
@@ -44,18 +44,6 @@ def upload_pixels(data: bytes, form: Form) -> NDArray[np.uint8]:
     if pixels > MOST_PIXELS:
         raise DataError(f"the image has more than {MOST_PIXELS // 10**6} megapixels; scale it down.")
     try:
-        return form(_plain(load(data, "the image")), "the image")
+        return form(shown(load(data, "the image"), "the image"), "the image")
     except CorruptImageError as error:
         raise DataError("the image is damaged and cannot be decoded; save it again and upload that.") from error
-
-
-def _plain(image: Image.Image) -> Image.Image:
-    """An image of 8 bits without transparency."""
-    if image.mode.startswith(("I", "F")):
-        levels = np.nan_to_num(np.asarray(image, np.float64))
-        top = 65535.0 if levels.max(initial=0) > 255 else 255.0
-        return Image.fromarray(np.asarray((levels / top * 255).clip(0, 255), np.uint8))
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        clear = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear).convert("RGB")
-    return image

@@ -16,6 +16,7 @@ from torchpaths.chosen import OperatingPoint, set_up
 from torchpaths.costs import evaluating
 from torchpaths.data.decode import CorruptImageError, Form, load
 from torchpaths.data.folder import SUFFIXES
+from torchpaths.data.shown import shown
 from torchpaths.errors import DataError, RunError
 from torchpaths.files.disk import read_bytes
 from torchpaths.outputs import answer
@@ -118,7 +119,7 @@ def predict(
     """What a run's network says of images.
 
     Images of another size are scaled and cropped at their centre as those of the run's evaluation are, turned upright
-    as EXIF says, and taken in as many channels as the network does.
+    as EXIF says, taken as `torchpaths.data.shown` tells, and in as many channels as the network does.
 
     Args:
         run: an opened run.
@@ -190,4 +191,4 @@ def _read(file: pathlib.Path, form: Form) -> NDArray[np.uint8]:
         data = read_bytes(file)
     except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
         raise DataError(f"{file} cannot be read ({getattr(error, 'strerror', error)}); give an image.") from error
-    return form(load(data, str(file)), str(file))
+    return form(shown(load(data, str(file)), str(file)), str(file))
