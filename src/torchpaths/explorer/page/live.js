@@ -23,7 +23,7 @@ export function liveOf(app) {
     live.gone = true;
     app.tell("Saved numbers; the model no longer answers. Trying again\u2026");
     clearTimeout(timer);
-    timer = setTimeout(() => ask("api/health").then(() => ((live.gone = false), app.tell(null), app.draw()), lost), 3000);
+    timer = setTimeout(() => ask("api/health").then(() => ((live.gone = false), (live.key = null), app.tell(null), app.draw()), lost), 3000);
     app.draw();
   }
 
