@@ -163,7 +163,12 @@ def document(
             },
         },
         "front": front,
-        "menu": {"images": images * count, "same": True, "plain_ms": 6.0, "setting": {"device": "cpu", "threads": 1, "batch": 1, "dtype": "float32"}},
+        "menu": {
+            "images": images * count,
+            "same": True,
+            "plain_ms": 6.0,
+            "setting": {"device": "cpu", "threads": 1, "batch": 1, "dtype": "float32"},
+        },
         "cloud": [
             [(sum(macs) + fixed) * a, b]
             for a, b in zip(0.3 + 0.65 * rng.random(90), 0.8 + 0.13 * rng.random(90), strict=True)

@@ -52,13 +52,16 @@ def test_how_many_to_keep_is_a_whole_number_or_a_bool(keep: Any) -> None:
 
 
 def test_a_bool_of_numpy_keeps_all_or_none(tmp_path: Any) -> None:
-    every = survey(Toy(), loader((4, 6)), keep_paths=np.bool_(True), numbers=np.arange(10) * 3)
+    yes: Any = np.bool_(True)
+    no: Any = np.bool_(False)
+    two: Any = np.int64(2)
+    every = survey(Toy(), loader((4, 6)), keep_paths=yes, numbers=np.arange(10) * 3)
     every.save(tmp_path)
     kept = Survey.load(tmp_path).samples
     assert kept is not None
     assert kept.numbers.tolist() == list(range(0, 30, 3))
-    assert survey(Toy(), loader(), keep_paths=np.bool_(False)).samples is None
-    some = survey(Toy(), loader(), keep_paths=np.int64(2)).samples
+    assert survey(Toy(), loader(), keep_paths=no).samples is None
+    some = survey(Toy(), loader(), keep_paths=two).samples
     assert some is not None
     assert len(some.numbers) == 2
 

@@ -177,11 +177,11 @@ def app_of(answers: Answers, document: dict[str, Any], host: str = "127.0.0.1") 
             kept: NDArray[np.uint8] = uploads[key]
             return kept
         number = asked.get("image")
-        if not is_whole(number, 0, len(answers.images) - 1):
+        if number is None or not is_whole(number, 0, len(answers.images) - 1):
             raise errors.DataError(
                 f"no image {errors.clip(repr(number), 60)}; give a number from 0 to {len(answers.images) - 1}."
             )
-        [pixels] = answers.images.read([number])
+        [pixels] = answers.images.read([int(number)])
         return np.asarray(pixels)
 
     @app.post("/api/upload")

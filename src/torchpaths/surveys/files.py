@@ -31,7 +31,8 @@ from torchpaths.surveys.arrays import from_arrays, narrowest, to_arrays
 from torchpaths.surveys.counts import ENERGY_STEPS, Counts, Floats
 from torchpaths.surveys.order import class_order, unit_order
 from torchpaths.surveys.stages import stage_name
-from torchpaths.surveys.written import Arrays, Document, alone_json, front_json, images_json, times_json
+from torchpaths.surveys.told import alone_json, front_json, images_json, times_json
+from torchpaths.surveys.written import Arrays, Document
 
 SCHEMA = "torchpaths.survey/2"
 OLDER = ("torchpaths.survey/1",)

@@ -32,5 +32,5 @@ def weights(parameters: Iterable[Tensor]) -> str:
     for parameter in parameters:
         values = parameter.detach().cpu().contiguous()
         digest.update(f"{tuple(values.shape)} {values.dtype};".encode())
-        digest.update(values.reshape(-1).view(torch.uint8).numpy())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
