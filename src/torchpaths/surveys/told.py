@@ -1,4 +1,4 @@
-"""A survey's measured columns as the JSON that `torchpaths.surveys.written` reads again; what is not known is absent."""
+"""A survey's measured columns as JSON, which `torchpaths.surveys.written` reads again; what is not known is absent."""
 
 from __future__ import annotations
 
