@@ -28,8 +28,8 @@ Blocks are chosen on 384 training images; the loss is 0.3 CE + 0.7 T^2 KL, T = 3
 rate falls from 0.02 along half a cosine; bf16, batch 128, crops and flips. Trained networks beside it, of the same MACs
 or nearly: a plain ResNet-44 has 93.10 % at 77.4 % of the MACs and a ResNet-32 92.63 % at 54.9 % (pretrained, from
 scratch for 200 epochs); gates with one target for all blocks, ten epochs, [92.08 % at
-78.2 %](../cifar10_resnet56/README.md). Times of the second row were taken in pairs on a machine that did other work
-beside it. Its weights are left out for room; the command makes them again in twenty minutes.
+78.2 %](../cifar10_resnet56/README.md). The weights of the second row are left out for room; the command makes them
+again in twenty minutes.
 """
 
 
