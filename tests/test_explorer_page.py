@@ -545,7 +545,7 @@ def test_a_change_that_rounds_to_nothing_is_not_called_less_and_one_image_comes_
     browser: Any, tmp_path: Path
 ) -> None:
     made = blocks()
-    made["units"]["alone_points"][3] = 0.002
+    made["units"]["alone_points"][3] = 0.00002
     made["paths"] = {"distinct": 1, "top": [{"path": made["images"][1]["path"], "class": 7, "share": 1.0}]}
     made["paths"]["top"][0]["confused"] = [[1, 1, 30], [7, 7, 900]]
     made["images"][1]["attacked"] = []

@@ -48,6 +48,8 @@ def test_the_json_names_what_a_page_reads(tmp_path: pathlib.Path, toy: Survey) -
         "split": "test",
         "images": 10,
         "fingerprint": LAYOUT.fingerprint,
+        "along": "free",
+        "weights": toy.weights,
     }
     assert data["classes"]["images"] == [4, 6, 0]
     assert data["classes"]["accuracy"] == [0.75, 4 / 6, None]

@@ -84,7 +84,8 @@ def survey_run(
     seed_evaluation(recipe.seed, 0)
     loader = Loader(images, 256, shuffle=limit is not None, seed=recipe.seed, mean=run.mean, std=run.std)
     some = loader if limit is None else First(loader, limit)
-    numbers = itertools.chain.from_iterable(loader.indices(0))  # shuffled with the images
+    shuffled = itertools.chain.from_iterable(loader.indices(0))  # with the images
+    numbers = itertools.islice(shuffled, limit)
     net, path = set_up(run.net, choice)
     found = survey(
         net, some, classes=run.classes, keep_paths=keep_paths, numbers=map(int, numbers), path=path, progress=True

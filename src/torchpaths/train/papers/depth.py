@@ -122,8 +122,8 @@ def imagenet_depth_vit_b_32(data: Path = IMAGENET) -> Recipe:
     """ViT-b/32 of 2^4 depths. Paper, Table 1: 76.4 and 73.2 %; on their own 75.9 and, ``--model vit_b_32_base``,
     73.1 % (which the paper made by taking the MLPs of four blocks out, and this by taking the blocks out).
 
-    Neither text nor README says how; here as `imagenet_depth_vit_b_16`. torchvision's own recipe of the plain network
-    has batch 4096, learning rate 3e-3, weight decay 0.3 and the policy ``imagenet``.
+    Follows neither text nor README, which do not say how: as `imagenet_depth_vit_b_16`. torchvision's own recipe of the
+    plain network has batch 4096, learning rate 3e-3, weight decay 0.3 and the policy ``imagenet``.
 
     Args:
         data: folder with ``train/<class>/`` and ``val/<class>/``.
