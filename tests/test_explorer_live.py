@@ -29,7 +29,7 @@ from shared import pictures
 from torchpaths.costs import evaluating
 from torchpaths.data.decode import Form
 from torchpaths.errors import DataError
-from torchpaths.explorer.answers import Answers, interval
+from torchpaths.explorer.answers import Answers
 from torchpaths.explorer.pictures import live_document
 from torchpaths.explorer.serve import app_of
 from torchpaths.explorer.uploads import upload_pixels
@@ -325,14 +325,6 @@ def test_two_people_at_once_get_their_own_answers(answers: Answers, client: Test
     for thread in threads:
         thread.join()
     assert wrong == []
-
-
-def test_an_interval_holds_its_share_and_narrows() -> None:
-    wide, narrow = interval(90, 100), interval(9000, 10_000)
-    assert wide[0] < 0.9 < wide[1]
-    assert wide[1] - wide[0] == pytest.approx(0.1194, abs=2e-3)  # Wilson's for 90 of 100: 0.826 to 0.945
-    assert narrow[1] - narrow[0] < 0.013
-    assert interval(5, 5)[1] == pytest.approx(1)
 
 
 @pytest.fixture(scope="module")

@@ -42,6 +42,7 @@ ANALYSIS = (
     "filtering",
     "attacks",
     "trust",
+    "explorer",
 )
 
 

@@ -160,6 +160,8 @@ def test_intervals_hold_the_truth_in_95_of_100_draws() -> None:
     drawn = [wilson(int(draw.binomial(50, 0.9)), 50) for _ in range(400)]
     assert 0.92 < np.mean([low <= 0.9 <= high for low, high in drawn]) < 0.99
     assert wilson(0, 0) == (0, 1)
+    assert wilson(90, 100) == pytest.approx((0.826, 0.945), abs=1e-3)
+    assert wilson(5, 5)[1] == pytest.approx(1)
 
 
 def unsure(images: int, scale: float, seed: int = 0) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

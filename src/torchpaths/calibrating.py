@@ -17,7 +17,7 @@ from torch import Tensor
 
 from torchpaths.costs import evaluating
 from torchpaths.errors import BudgetError, DataError, near
-from torchpaths.inputs import images_of
+from torchpaths.inputs import device_of, images_of
 from torchpaths.routed import Routed
 from torchpaths.trace import Decider
 
@@ -76,7 +76,7 @@ def _scores(
     net: Routed, images: Iterable[Any], sites: Iterable[str]
 ) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]:
     """Site -> the scores of the images that come to it, of all its units."""
-    device = next((p.device for p in net.parameters()), torch.device("cpu"))
+    device = device_of(net)
     found: dict[str, list[Tensor]] = {site: [] for site in sites}
     seen = 0
     for batch in images:

@@ -8,9 +8,9 @@ tuple of images ``[C, H, W]``, is one value, as detectors take.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -92,3 +92,14 @@ def images_of(batch: Any, device: torch.device) -> Any:
     if isinstance(x, Mapping):
         return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in x.items()}
     return x.to(device) if isinstance(x, Tensor) else x
+
+
+class HasParameters(Protocol):
+    """A module, or what looks like one."""
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+
+def device_of(net: HasParameters) -> torch.device:
+    """Where a network's parameters are; the CPU for one without."""
+    return next((parameter.device for parameter in net.parameters()), torch.device("cpu"))

@@ -19,7 +19,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from torchpaths.costs import evaluating
 from torchpaths.errors import RouteError
-from torchpaths.inputs import images_of
+from torchpaths.inputs import device_of, images_of
 from torchpaths.path import Path
 from torchpaths.routed import Routed
 
@@ -46,7 +46,7 @@ def update_bn(net: nn.Module, batches: Iterable[Any], path: Path | None = None) 
         raise RouteError(f"{type(net).__name__} has no batch norm with running statistics: there is nothing to update.")
     if path is not None and not isinstance(net, Routed):
         raise RouteError(f"{type(net).__name__} is not routed and follows no path; leave path out.")
-    place = next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
+    place = device_of(net)
     before = [{name: value.clone() for name, value in norm.named_buffers(recurse=False)} for norm in norms]
     momenta = [norm.momentum for norm in norms]
     count, updated = 0, False

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from torchpaths.attacks.gates import Passed, Way, passing
 from torchpaths.errors import CallError, DataError
+from torchpaths.inputs import device_of
 from torchpaths.outputs import answer
 from torchpaths.path import Path
 from torchpaths.routed import Routed
@@ -68,7 +69,7 @@ class Pixels(nn.Module):
             path.check(net.layout)
         with torch.inference_mode(False):  # what is made in inference mode has no part in gradients, ever
             self.net = passing(net, gradient)
-            device = next((p.device for p in net.parameters()), torch.device("cpu"))
+            device = device_of(net)
             self.register_buffer("mean", mean_.to(device, copy=True), persistent=False)
             self.register_buffer("std", std_.to(device, copy=True), persistent=False)
         self.path = path

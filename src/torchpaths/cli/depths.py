@@ -16,10 +16,12 @@ from torch import Tensor
 from torchpaths.cli import OK
 from torchpaths.cli.options import Draws, emit, parse, speaking
 from torchpaths.data import ImageSet, Loader
+from torchpaths.data.loader import normalised
 from torchpaths.depth import Depth, NormDistance, activation_maps, depths, norm_distances
 from torchpaths.depth.figures import draw_depths, draw_maps, draw_norms
 from torchpaths.errors import RouteError, RunError
 from torchpaths.files.write import write_json
+from torchpaths.inputs import device_of
 from torchpaths.junction import junctions
 from torchpaths.path import Path
 from torchpaths.places.stages.switch import Skippable
@@ -122,10 +124,8 @@ def _rows(
     label = torch.tensor([int(images.labels[number])])
     rows = {}
     for name, (run, path) in networks.items():
-        mean, std = torch.tensor(run.mean), torch.tensor(run.std)
-        x = ((torch.from_numpy(images.read([number])) / 255 - mean) / std).movedim(3, 1)
-        device = next(run.net.parameters()).device
-        found = activation_maps(run.net, x.to(device), label, blocks, path)
+        x = normalised(images.read([number]), run.mean, run.std).to(device_of(run.net))
+        found = activation_maps(run.net, x, label, blocks, path)
         rows[name] = {block: values[0] for block, values in found.items()}
     return rows
 

@@ -26,6 +26,12 @@ from torchpaths.errors import DataError
 Batch: TypeAlias = tuple[Tensor, Tensor]
 
 
+def normalised(pixels: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Images uint8 ``[B, H, W, C]`` as a network takes them: float32 ``[B, C, H, W]``, normalised by channel."""
+    x = torch.from_numpy(np.array(pixels)) / 255
+    return ((x - torch.tensor(mean)) / torch.tensor(std)).movedim(3, 1)
+
+
 class Loader:
     """Batches ``(x, y)``: float32 ``[B, C, H, W]``, normalised, and int64 ``[B]``.
 

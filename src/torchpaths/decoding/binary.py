@@ -19,6 +19,7 @@ from torch import Tensor
 from torchpaths.costs import evaluating
 from torchpaths.decoding.words import Batches, Words, check_words, class_path, no_images
 from torchpaths.errors import CodeError, DataError, RunError
+from torchpaths.inputs import device_of
 from torchpaths.routed import Routed
 from torchpaths.surveys.checks import batches, check_logits, class_numbers
 
@@ -99,7 +100,7 @@ def class_scores(
         RunError: for scores that are not finite.
     """
     paths = [class_path(words, net, k) for k in range(check_words(words, net))] if words is not None else None
-    device = next((p.device for p in net.parameters()), torch.device("cpu"))
+    device = device_of(net)
     values: list[Tensor] = []
     labels: list[NDArray[np.int64]] = []
     with evaluating(net), torch.no_grad():

@@ -16,6 +16,7 @@ from torchpaths.coding.decode import coded_sites, decoders
 from torchpaths.costs import evaluating
 from torchpaths.decoding.words import Batches, check_words, no_images
 from torchpaths.errors import DataError
+from torchpaths.inputs import device_of
 from torchpaths.routed import Routed
 from torchpaths.surveys.checks import batches, check_logits, class_numbers
 from torchpaths.trace import Trace
@@ -91,7 +92,7 @@ def read(net: Routed, loader: Batches, *, progress: str | None = None) -> Readin
     """
     sites = coded_sites(net)
     classes = check_words({name: code.words for name, code in sites.items()}, net)
-    device = next((p.device for p in net.parameters()), torch.device("cpu"))
+    device = device_of(net)
     rows: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     with evaluating(net), torch.no_grad():
         for number, (x, y) in enumerate(batches(loader, progress)):

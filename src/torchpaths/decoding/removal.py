@@ -18,6 +18,7 @@ from torch import Tensor
 from torchpaths.costs import evaluating
 from torchpaths.decoding.words import Batches, Words, check_words, no_images
 from torchpaths.errors import DataError, PathError, near
+from torchpaths.inputs import device_of
 from torchpaths.path import Path
 from torchpaths.routed import Routed
 from torchpaths.surveys.checks import batches, check_logits, class_numbers
@@ -81,7 +82,7 @@ def removal(
         raise PathError(f"{site!r} is no coded site. {near(site, words)}")
     if repeats < 1:
         raise DataError(f"repeats={repeats}: draw at least once.")
-    device = next((p.device for p in net.parameters()), torch.device("cpu"))
+    device = device_of(net)
     word = words[site].cpu()
     active = int(word[0].sum())
     tallies = [np.zeros((repeats, n + 1), np.int64) for n in (active, word.shape[1] - active)]

@@ -8,7 +8,6 @@ others, and the run goes on with both.
 from __future__ import annotations
 
 import dataclasses
-import math
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from torchpaths.budget import Budget
 from torchpaths.data import ImageSet
+from torchpaths.data.loader import normalised
 from torchpaths.errors import DataError, PathError
 from torchpaths.extraction import plain
 from torchpaths.layout import Layout
@@ -31,6 +31,7 @@ from torchpaths.skips.network import skipping
 from torchpaths.surveys import Survey
 from torchpaths.surveys.checks import opened_units
 from torchpaths.train.folder import Run
+from torchpaths.trust.roc import wilson
 
 FIRST = 256
 """Images after which an accuracy is told for the first time."""
@@ -76,10 +77,8 @@ class Answers:
 
     def normalised(self, pixels: NDArray[np.uint8]) -> Tensor:
         """Images uint8 ``[batch, H, W, C]`` as the network takes them."""
-        mean, std = torch.tensor(self.run.mean), torch.tensor(self.run.std)
-        x = ((torch.from_numpy(np.array(pixels)) / 255 - mean) / std).movedim(3, 1)
         parameter = next(self.net.parameters())
-        return x.to(parameter.device, parameter.dtype)
+        return normalised(pixels, self.run.mean, self.run.std).to(parameter.device, parameter.dtype)
 
     def path(self, x: Tensor, units: Sequence[int]) -> Path | None:
         """The path that sets these units for a batch; None for one that sets nothing.
@@ -152,7 +151,7 @@ class Answers:
             n = start + len(part)
             if n < min(FIRST, len(rows)):
                 continue
-            low, high = interval(right, n)
+            low, high = wilson(right, n)
             told = {"value": right / n, "low": low, "high": high, "n": n, "macs": macs / n}
             yield {**told, "open": (opened / n).tolist(), "all": n == len(rows), "done": n == len(rows)}
 
@@ -185,11 +184,3 @@ class Answers:
         layout = self.layout.undecided()
         survey = dataclasses.replace(self.survey, layout=layout)
         return survey.path(classes, None if budget is None else Budget(macs=budget))
-
-
-def interval(right: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share."""
-    z, share = 1.959964, right / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return max(0.0, middle - half), min(1.0, middle + half)

@@ -16,12 +16,10 @@ from torchpaths.explorer.packing import LARGE, overview, packed
 from torchpaths.fronts.measured import Measured
 from torchpaths.surveys import Survey
 from torchpaths.surveys.files import document as survey_json
+from torchpaths.surveys.gallery import MOST
 
-SCHEMA = "torchpaths.survey/2"
-"""What the page reads."""
-
-MOST_PICTURES = 120
-"""Pictures in a file: at 2.5 kB each they are a third of what a first picture may take."""
+PNG = "data:image/png;base64,"
+"""Before a picture's data in an address."""
 
 
 def document(survey: Survey, front: Measured | None = None, page: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -39,7 +37,7 @@ def document(survey: Survey, front: Measured | None = None, page: dict[str, Any]
     rows = data["classes"]["order"]
     sites = [{"note": "", **site} for site in data["sites"]]
     shares = survey.openness
-    made = {**data, "schema": SCHEMA, "sites": sites, "page": page or {}}
+    made = {**data, "sites": sites, "page": page or {}}
     made["openness"] = {"images": survey.images.tolist(), **packed(shares)}
     if shares.size > LARGE:
         made["openness"]["overview"] = overview(shares, rows, _columns(sites))
@@ -49,7 +47,7 @@ def document(survey: Survey, front: Measured | None = None, page: dict[str, Any]
         made["code"] = packed(survey.code.astype(np.float64))
     made["histogram"] = {"all": data["histogram"]["all"]}
     made["plain"] = {**data["plain"], "ms": _value(data["plain"].get("ms"))}
-    made["images"] = [_image(image) for image in data.get("images", [])[:MOST_PICTURES]]
+    made["images"] = [image_of(image) for image in data.get("images", [])[:MOST]]
     if front is not None:
         made |= _front(front, survey)
         made["plain"]["accuracy"] = front.accuracy
@@ -85,13 +83,13 @@ def _value(value: float | None) -> dict[str, float] | None:
     return None if value is None else {"value": value}
 
 
-def _image(image: dict[str, Any]) -> dict[str, Any]:
+def image_of(image: dict[str, Any]) -> dict[str, Any]:
     """An image with its picture, and those of its attacks, as addresses."""
-    shown = {**image, "thumb": f"data:image/png;base64,{image['thumb']}"}
+    shown = {**image, "thumb": PNG + image["thumb"]}
     if "strength" in image:  # of the pixels' range; people count in its 255 steps
         shown["strength"] = float(f"{image['strength'] * 255:.3g}")
     if attacked := image.get("attacked"):
-        shown["attacked"] = [_image(each) for each in attacked]
+        shown["attacked"] = [image_of(each) for each in attacked]
     return shown
 
 

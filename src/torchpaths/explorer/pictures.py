@@ -3,52 +3,35 @@
 from __future__ import annotations
 
 import base64
-import io
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from torchpaths.explorer.answers import Answers
-from torchpaths.explorer.document import document
+from torchpaths.explorer.document import PNG, document, image_of
 from torchpaths.fronts.measured import Measured
-
-SIDE = 32
+from torchpaths.surveys.gallery import gallery, thumbnail
+from torchpaths.surveys.told import images_json
 
 
 def thumb(pixels: NDArray[np.uint8]) -> str:
-    """Pixels ``[H, W, C]`` as a PNG of at most 32 pixels a side, as an address with the data in it."""
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    image.thumbnail((SIDE, SIDE))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    """Pixels ``[H, W, C]`` as a small PNG, as an address with the data in it."""
+    return PNG + base64.b64encode(thumbnail(pixels)).decode()
 
 
-def gallery(answers: Answers, looked: int = 256, kept: int = 48) -> list[dict[str, Any]]:
+def pictures(answers: Answers, looked: int = 256, kept: int = 48) -> list[dict[str, Any]]:
     """Of so many images of the set those that are spread most evenly from easy to hard, as the page reads them."""
     rows = np.random.default_rng(0).permutation(len(answers.images))[:looked]
     free = [-1] * len(answers.layout.units)
-    scores, opened, macs = answers.call(answers.normalised(answers.images.read(rows)), free)
+    _, opened, _ = answers.call(answers.normalised(answers.images.read(rows)), free)
     order = np.argsort(opened.sum(1), kind="stable")
-    chosen = order[np.linspace(0, len(order) - 1, min(kept, len(order))).round().astype(int)]
-    shares = scores.softmax(1)
-    found = []
-    for i in chosen.tolist():
-        top = shares[i].argsort(descending=True)[:5].tolist()
-        found.append(
-            {
-                "id": int(rows[i]),
-                "label": int(answers.images.labels[rows[i]]),
-                "thumb": thumb(answers.images.read([rows[i]])[0]),
-                "path": np.packbits(opened[i]).tobytes().hex(),
-                "macs": int(macs[i]),
-                "top": [[k, float(shares[i, k])] for k in top],
-            }
-        )
-    return found
+    numbers = rows[order[np.linspace(0, len(order) - 1, min(kept, len(order))).round().astype(int)]]
+    pixels = answers.images.read(numbers)
+    labels = answers.images.labels[numbers].tolist()
+    shown = gallery(answers.net, numbers, answers.normalised(pixels), labels, pixels)
+    return [image_of(entry) for entry in images_json(shown)]
 
 
 def live_document(answers: Answers, front: Measured | None) -> dict[str, Any]:
@@ -61,5 +44,5 @@ def live_document(answers: Answers, front: Measured | None) -> dict[str, Any]:
     same = survey.split == images.split and np.array_equal(counts, survey.images)  # what it measures is of these images
     made = document(answers.survey, front, {"run": str(answers.run.folder), "live": where, "same": same})
     if not made["images"]:
-        made["images"] = gallery(answers)
+        made["images"] = pictures(answers)
     return made

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from torchpaths.costs import evaluating
 from torchpaths.errors import DataError
-from torchpaths.filtering.sites import Batches, came, device_of, filter_sites, passes
+from torchpaths.filtering.sites import Batches, came, filter_sites, passes
 from torchpaths.filtering.states import FilterStates, came_by_class, opened_by_class
+from torchpaths.inputs import device_of
 from torchpaths.routed import Routed
 from torchpaths.surveys import Survey
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torchpaths.costs import evaluating
 from torchpaths.errors import DataError, PathError, RouteError, near
+from torchpaths.inputs import device_of
 from torchpaths.layout import HasLayout
 from torchpaths.routed import Routed
 from torchpaths.surveys.checks import batches, check_logits, class_numbers
@@ -102,8 +103,3 @@ def passes(net: Routed, loader: Batches, *, progress: str | None = None) -> Iter
 def no_images() -> DataError:
     """What to say of a loader that gave nothing."""
     return DataError("the loader gave no images to see filters with; check the split, its folder and drop_last.")
-
-
-def device_of(net: Routed) -> torch.device:
-    """Where its parameters are."""
-    return next((p.device for p in net.parameters()), torch.device("cpu"))

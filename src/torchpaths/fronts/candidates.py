@@ -20,6 +20,7 @@ from torch import Tensor
 from torchpaths.errors import CallError
 from torchpaths.fronts.evaluate import Images, Worth, evaluate
 from torchpaths.fronts.points import Choice
+from torchpaths.inputs import device_of
 from torchpaths.layout import Layout, Unit
 from torchpaths.path import Path
 from torchpaths.routed import Routed
@@ -59,7 +60,7 @@ def observe(net: Routed, images: Images) -> Observed:
         CallError: if decisions with a score do not follow it: gates that draw, or run everything, have no operating
             points.
     """
-    device = next((p.device for p in net.parameters()), torch.device("cpu"))
+    device = device_of(net)
     as_trained = Choice("threshold", threshold=0.0).apply(net)
     # A gate inside others may come to no decision at all on these images.
     scores: dict[str, list[Tensor]] = {

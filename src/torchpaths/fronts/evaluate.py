@@ -15,6 +15,7 @@ from torch.nn import functional
 from torchpaths.costs import count_macs, evaluating
 from torchpaths.errors import DataError
 from torchpaths.fronts.points import Choice, Point
+from torchpaths.inputs import device_of
 from torchpaths.outputs import answer
 from torchpaths.routed import Routed
 from torchpaths.surveys.checks import batches, check_logits, class_numbers, opened_units
@@ -64,7 +65,7 @@ def evaluate(net: Routed, choices: Sequence[Choice], images: Images, progress: s
         DataError: for no images, or labels that are no class numbers.
         RunError: for scores that are not finite.
     """
-    device = next((p.device for p in net.parameters()), torch.device("cpu"))
+    device = device_of(net)
     tallies = [_Tally(net, choice) for choice in choices]
     seen = 0
     for number, (x, y) in enumerate(batches(images, progress)):

@@ -17,14 +17,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from torchpaths.budget import Budget
 from torchpaths.errors import BudgetError, CallError, DataError
 from torchpaths.fronts.evaluate import undisturbed
-from torchpaths.inputs import images_of
+from torchpaths.inputs import device_of, images_of
 from torchpaths.methods.fixed import Fixed
 from torchpaths.methods.task import scores
 from torchpaths.path import Path
@@ -176,7 +175,7 @@ def _fits(net: Routed, budget: Budget, ms: Milliseconds | None) -> Callable[[NDA
 
 
 def _batches(net: Routed, images: Iterable[Any]) -> list[Any]:
-    device = next((p.device for p in net.parameters()), torch.device("cpu"))
+    device = device_of(net)
     found = [images_of(batch, device) for batch in images]
     if not found or not all(isinstance(x, (Tensor, Mapping)) and len(x) for x in found):
         raise DataError("images are batches of images, [tensor [batch, ...], ...]; at least one, and none empty.")

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from torchpaths.costs import evaluating
 from torchpaths.errors import DataError
+from torchpaths.inputs import device_of
 from torchpaths.outputs import answer
 from torchpaths.path import Path
 from torchpaths.routed import Routed
@@ -38,7 +39,7 @@ def shut_alone(net: Routed, loader: Iterable[tuple[Tensor, Tensor]], *, progress
         RunError: scores that are not finite.
     """
     fast = skipping(net)
-    device = next((p.device for p in net.parameters()), torch.device("cpu"))
+    device = device_of(net)
     layout = net.layout
     lost = np.zeros(len(layout.units), np.int64)
     saved, closed = (np.zeros(len(layout.units), np.int64) for _ in range(2))  # MACs and units, of all images

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from torchpaths.coding.decode import coded_sites
 from torchpaths.errors import DataError, RunError
+from torchpaths.inputs import device_of
 from torchpaths.layout import Layout
 from torchpaths.outputs import answer
 from torchpaths.path import Path
@@ -78,7 +79,7 @@ def survey(
         PathError: a path that does not fit, or a trace that does not fit the network's layout.
     """
     modes = [(module, module.training) for module in net.modules()]
-    device = next((p.device for p in net.parameters()), torch.device("cpu"))
+    device = device_of(net)
     most, given = _most(keep_paths), None if numbers is None else _iterator(numbers)
     counted = itertools.count() if given is None else given
     tally: Tally | None = None

@@ -23,6 +23,7 @@ from torch import Tensor
 from torchpaths.coding.decode import decoders
 from torchpaths.deciders.exit import Exit, Heard
 from torchpaths.errors import BudgetError, DataError
+from torchpaths.inputs import device_of
 from torchpaths.places.channels.energy import ENERGIES
 from torchpaths.routed import Routed
 from torchpaths.skips.exits import said
@@ -131,7 +132,7 @@ def exit_curve(net: Routed, loader: Iterable[tuple[Tensor, Tensor]], *, agree: i
         RunError: scores that are not finite.
     """
     fast = skipping(net, exit=Exit(agree, math.inf))
-    device = next((p.device for p in fast.parameters()), torch.device("cpu"))
+    device = device_of(fast)
     kept: list[tuple[Floats, NDArray[np.bool_], Ints]] = []
     for number, (x, y) in enumerate(batches(loader)):
         logits, trace = fast(x.to(device, non_blocking=True))

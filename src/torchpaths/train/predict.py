@@ -16,6 +16,7 @@ from torchpaths.chosen import OperatingPoint, set_up
 from torchpaths.costs import evaluating
 from torchpaths.data.decode import CorruptImageError, Form, load
 from torchpaths.data.folder import SUFFIXES
+from torchpaths.data.loader import normalised
 from torchpaths.data.shown import shown
 from torchpaths.errors import DataError, RunError
 from torchpaths.files.disk import read_bytes
@@ -161,7 +162,6 @@ def _batches(
     """Files, their pixels, and the same normalised as in training, ``[batch, C, H, W]``."""
     channels, height, width = run.net.example_shape
     form = Form(height, width, channels, scale=True, drop_colour=True, scaling=run.recipe.scaling)
-    mean, std = torch.tensor(run.mean), torch.tensor(run.std)
     for start in range(0, len(files), AT_ONCE):
         read: dict[int, NDArray[np.uint8]] = {}
         for i, file in enumerate(files[start : start + AT_ONCE], start):
@@ -177,7 +177,7 @@ def _batches(
         if not read:
             continue
         pixels = np.stack(list(read.values()))
-        yield [files[i] for i in read], pixels, ((torch.from_numpy(pixels) / 255 - mean) / std).movedim(3, 1)
+        yield [files[i] for i in read], pixels, normalised(pixels, run.mean, run.std)
 
 
 def _read(file: pathlib.Path, form: Form) -> NDArray[np.uint8]:

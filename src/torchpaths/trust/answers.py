@@ -19,6 +19,7 @@ from torch import Tensor
 from torchpaths.costs import evaluating
 from torchpaths.deciders.code import Code
 from torchpaths.errors import DataError
+from torchpaths.inputs import device_of
 from torchpaths.outputs import answer
 from torchpaths.path import Path
 from torchpaths.places.channels.energy import ENERGIES
@@ -109,7 +110,7 @@ def answers(
         RunError: for scores that are not finite.
         PathError: for a path that does not fit.
     """
-    device = next((p.device for p in net.parameters()), torch.device("cpu"))
+    device = device_of(net)
     rows: list[tuple[Any, ...]] = []
     marked = marked_sites(net, path)
     for number, (x, y) in enumerate(batches(loader, progress)):
