@@ -34,7 +34,7 @@ def digits(target: float = 0.6) -> Recipe:
         model="cifar_resnet20",
         data="digits",
         method=GatedBlocks(budget=Budget(open=target)),
-        epochs=60,
+        epochs=28,
         batch=64,
         lr=0.1,
         weight_decay=5e-4,
