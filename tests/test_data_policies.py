@@ -127,8 +127,18 @@ def test_values_out_of_range_are_refused_with_a_remedy(values: dict[str, object]
         Augment(**values)  # type: ignore[arg-type]
 
 
-def test_the_remedies_of_those_work() -> None:
-    Augment(policy="rand-m9-n2-mstd0.5")
-    Augment(policy="ta_wide")
-    Augment(erase=0.1, erase_count=3, erase_fill="normal")
-    Augment(whole=True, crop=(0.08, 1.0))
+@pytest.mark.parametrize(
+    "remedy",
+    [
+        {"policy": "rand-m9-n2-mstd0.5"},
+        {"policy": "ta_wide"},
+        {"erase": 1.0, "erase_count": 3, "erase_fill": "normal"},
+        {"whole": True, "crop": (0.08, 0.5)},
+    ],
+    ids=str,
+)
+def test_the_remedies_of_those_change_images(remedy: dict[str, object]) -> None:
+    augment = Augment(**remedy)  # type: ignore[arg-type]
+    changed = torch.from_numpy(augment(IMAGES, seed=0, epoch=0, indices=np.arange(12))) / 255
+    after = augment.after(changed.movedim(3, 1), seed=0, epoch=0, indices=np.arange(12))
+    assert not torch.equal(after, torch.from_numpy(IMAGES).movedim(3, 1) / 255)

@@ -50,7 +50,7 @@ def draw_curves(curves: Sequence[Curve], title: str) -> Figure:
     figure = new_figure(LEFT + wide + 0.3, BOTTOM + HIGH + over)
     heading(figure, 0.15, title, note)
     axes = add_axes(figure, LEFT, BOTTOM, wide, HIGH)
-    for colour, found in zip(COLOURS, curves, strict=False):
+    for number, (colour, found) in enumerate(zip(COLOURS, curves, strict=False)):
         levels = np.array(found.strengths) * 255
         order = np.argsort(levels)
         for right, style, what in ((found.right, "-", ""), (found.compressed, (0, (3, 2)), ", JPEG")):
@@ -63,6 +63,7 @@ def draw_curves(curves: Sequence[Curve], title: str) -> Figure:
             axes.errorbar(
                 levels[order], middle[order], off[:, order], color=colour, lw=1.3, ls=style, marker="o",
                 ms=3, mfc=colour if not what else "none", elinewidth=0.7, label=f"{found.name}{what}",
+                zorder=3 - 0.1 * number,  # the first, which the others stand beside, on top where they are equal
             )  # fmt: skip
     axes.set_xlabel("how far each pixel may be changed, of 255 levels")
     axes.set_ylabel("accuracy, %")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -179,10 +179,15 @@ def tables(report: dict[str, Any]) -> Iterator[Table]:
         for what, key in (("", "as_attacked"), (", JPEG", "jpeg")):
             if key in found:
                 table.add_row(f"{found['name']}{what}", *(f"{row['accuracy']:.1%}" for row in found[key]))
+    intervals = [row["interval"] for found in report["curves"] for row in found["as_attacked"]]
+    table.caption = f"{report['images']['test']:,} images; {_within(intervals)}"
     yield table
     rows = [*report["detection"], *report["mimicry"]]
     scores = list(dict.fromkeys(score for row in rows for score in row["scores"]))
-    for title, key in (("AUROC", "auroc"), ("FPR95, share let pass", "fpr95")):
+    for title, key, good in (
+        ("AUROC", "auroc", "0.5 is chance, 1 tells all"),
+        ("FPR95, share let pass", "fpr95", "where 95 % of clean images pass; 0 lets none"),
+    ):
         table = _table(f"told from clean images: {title}", "", "fooled", *scores)
         for number, row in enumerate(rows):
             if number == len(report["detection"]):
@@ -190,6 +195,8 @@ def tables(report: dict[str, Any]) -> Iterator[Table]:
                 table.add_row(f"matched path {report['plan']['strength']}")
             cells = [f"{row['scores'][s][key]:.3f}" if s in row["scores"] else "–" for s in scores]
             table.add_row(row["name"], f"{row['fooled'] / row['images']:.0%}", *cells)
+        intervals = [row["scores"][score][f"{key}_interval"] for row in rows for score in row["scores"]]
+        table.caption = f"{good}; {_within(intervals)}"
         yield table
     for title, key, ways in (
         ("calibration by budget", "by_budget", ("unscaled", "first", "own")),
@@ -208,8 +215,15 @@ def tables(report: dict[str, Any]) -> Iterator[Table]:
         yield table
 
 
+def _within(intervals: Sequence[Sequence[float]]) -> str:
+    """How wide 95 % intervals are, in words."""
+    widest = max((high - low for low, high in intervals), default=0.0)
+    return f"95 % intervals no wider than {widest:.2f}, each in attack.json"
+
+
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, pad_edge=False)
+    how: dict[str, Any] = {"title_justify": "left", "title_style": "", "caption_justify": "left"}
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, **how)
     for i, name in enumerate(columns):
         table.add_column(name, justify="right" if i else "left", no_wrap=bool(i))
     return table
