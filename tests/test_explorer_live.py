@@ -388,6 +388,9 @@ def test_an_upload_appears_and_no_image_is_told(answers: Answers, server: Any, t
         shown.page.set_input_files("input[type=file]", str(tmp_path / "five.png"))
         shown.page.wait_for_function("() => document.querySelector('#ledger').innerText.includes('uploaded')")
         assert not shown.page.locator("#banner").is_visible()
+        shown.page.reload()
+        shown.page.wait_for_selector("#banner:not([hidden])")
+        assert "an image of your own (upload it again)" in shown.text("#banner")
         shown.close()
 
 

@@ -1,5 +1,6 @@
 // The state of the page and the link that keeps it: everything in the fragment, so that it works from a file.
 
+import { partner } from "./two.js";
 import { deflate, inflate } from "./data.js";
 
 const LONGEST = 1500;
@@ -97,9 +98,14 @@ export async function parse(fragment, model) {
     }
   }
   for (const u of state.open) state.shut.delete(u);
-  if (state.image != null && !state.image.startsWith("upload") && !model.images.some((i) => String(i.id) === state.image)) {
-    problems.push(`image ${state.image}`);
+  const gone = (key) => problems.push(state[key].startsWith("upload-") ? "an image of your own (upload it again)" : `image ${state[key]}`);
+  if (state.image != null && !model.images.some((i) => String(i.id) === state.image)) {
+    gone("image");
     state.image = state.with = null;
+  }
+  if (state.with != null && state.image != null && !partner(model, state)) {
+    gone("with");
+    state.with = null;
   }
   state.from = state.site == null ? 0 : Math.max(0, Math.min(state.from, model.sites[state.site].units - 64));
   return { state, problems };

@@ -80,9 +80,9 @@ function heading(doc, model) {
   const nan = model.missing.size ? `${whole(model.missing.size)} cells without a number` : "";
   const big = model.count > 500 ? `${whole(model.count)} ${plural(model.noun)} in ${model.sites.length} sites, ${whole(model.names.length)} classes` : "";
   const levels = doc.openness.levels && doc.openness.levels < 100 ? `shares to the nearest ${Math.round(100 / (doc.openness.levels - 1))}\u2009%` : "";
-  byId("about").textContent = [network.method.join(", ") || "decided from outside", big, `survey of ${whole(network.images)} ${network.split ? `${network.split} ` : ""}images`, levels, where, nan].filter(Boolean).join(" \u00b7 ");
+  byId("about").textContent = [network.method.join(", ") || (model.outside ? "decided from outside" : model.byInput ? "decided by each image" : "decided by the class"), big, `survey of ${whole(network.images)} ${network.split ? `${network.split} ` : ""}images`, levels, where, nan].filter(Boolean).join(" \u00b7 ");
   const outside = model.outside && model.front.filter((p) => p.bits).length > 1;
-  byId("question").textContent = outside ? `${whole(model.front.filter((p) => p.bits).length)} networks in one` : model.energy ? `Which ${plural(model.noun)} carry a class` : `Which ${plural(model.noun)} open, class by class`;
+  byId("question").textContent = outside ? `${model.count < 20 ? whole(2 ** model.count) : "Many"} networks in one` : model.energy ? `Which ${plural(model.noun)} carry a class` : `Which ${plural(model.noun)} open, class by class`;
   const say = model.energy ? `thickness = the ${model.noun}\u2019s share of the energy, as measured${model.code ? "; a dot = the code says it should" : ""}` : outside ? "a line through = it runs; nothing here depends on the class" : `share of images that open the ${model.noun}`;
   put(byId("legend"), html("span", {}, say), !outside && !model.energy && (model.names.length > 40
     ? [html("span", {}, "0"), html("i", { class: "ramp" }), html("span", {}, "100\u2009%")]
@@ -183,8 +183,9 @@ app.upload = async (file) => {
   if (!found) return;
   if (found.error) return app.tell(`${found.error} ${found.remedy}`);
   app.tell(null);
-  app.model.images.unshift({ ...found, upload: found.id, label: null, bits: bitsOf(found.path, app.model.count) });
-  app.change((state) => Object.assign(state, { image: found.id, with: null, class: null }));
+  const id = `upload-${found.id}`; // so that a link to it, when it is gone, can say what to do
+  app.model.images.unshift({ ...found, id, upload: found.id, label: null, bits: bitsOf(found.path, app.model.count) });
+  app.change((state) => Object.assign(state, { image: id, with: null, class: null }));
 };
 
 let spoken = 0, waiting = null;
