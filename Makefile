@@ -40,6 +40,8 @@ format: $(READY)
 pictures: demo
 	mkdir -p docs/pictures
 	cp $(RUN)/figures/class-rates.png docs/pictures/digits-openness.png
+	$(BIN)/torchpaths survey $(RUN) --alone --gallery --times
+	$(BIN)/torchpaths explore $(RUN) --out $(RUN)/explorer.html
 	$(BIN)/python docs/page_picture.py $(RUN)/explorer.html
 
 site: $(READY)
