@@ -31,7 +31,7 @@ const reason = (value) => (value.why.includes(": ") ? `${value.why.split(": ")[0
 function cell(label, value, write, of, strip, line) {
   return html("div", { class: "cell" }, html("div", { class: "label" }, label),
     html("div", { class: "value" }, number(value, write), html("span", { class: "of" }, value.kind === "unknown" ? reason(value) : of)), strip,
-    html("div", { class: value.kind === "unknown" ? "line whole" : "line" }, line));
+    html("div", { class: "line" }, line));
 }
 
 // What it changes, where both are of one run and the same images; else how far it is from the plain network of its own run.
