@@ -17,6 +17,7 @@ from torchvision.models import resnet50, resnet101
 import torchpaths as tp
 from block_toys import Basic, chain
 from torchpaths.costs import count_params
+from torchpaths.deciders.switch import Switch
 from torchpaths.errors import BudgetError, RouteError
 from torchpaths.methods.base import losses
 from torchpaths.methods.gated_blocks import SCHEDULES, target_rate_loss
@@ -104,6 +105,36 @@ def test_a_target_of_1_is_no_gate_and_always_open_also_in_training() -> None:
             assert trace["block1"].whole is None
 
 
+def test_a_target_of_0_is_no_gate_and_closed_for_good_as_a_fixed_path_is() -> None:
+    model, x = chain(block1=Basic(), block2=Basic(), block3=Basic())
+    fixed = tp.route(copy.deepcopy(model), tp.Fixed(closed=("block2",)), example=x)
+    closed = tp.route(model, tp.GatedBlocks(targets=(1, 0, 1)), example=x)
+    for training in (True, False):
+        assert torch.equal(closed.train(training)(x)[0], fixed.train(training)(x)[0])
+
+
+def test_a_target_of_0_has_no_part_in_the_loss() -> None:
+    net, method, x = gated(targets=(0.5, 0, 1))
+    assert [type(d) for d in net.deciders.values()] == [tp.Gate, Switch]
+    assert method.target_rates(net) == {"block1": 0.5}
+    torch.manual_seed(0)
+    found = losses(method, net, x, torch.zeros(4, dtype=torch.long), functional.cross_entropy, alone)
+    torch.manual_seed(0)
+    rate = net(x)[1]["block1"].open.float().mean().item()
+    assert found["rate"].item() == pytest.approx((rate - 0.5) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("start", "expected"),
+    [(None, (0.8699, 0.8699, 0.8699)), (0.3, (0.3, 0.3, 0.3)), ("target", (0.2, 0.5, 0.9))],
+)
+def test_gates_start_with_the_probability_that_is_asked_for(start: Any, expected: tuple[float, ...]) -> None:
+    net, _, x = gated(targets=(0.2, 0.5, 0.9), start=start)
+    _, trace = net.eval()(x)
+    for decision, wanted in zip(trace.values(), expected, strict=True):
+        assert torch.sigmoid(decision.score).mean().item() == pytest.approx(wanted, abs=0.002)
+
+
 @pytest.mark.parametrize(
     ("sites", "expected"),
     [
@@ -134,10 +165,13 @@ def test_knobs_reach_the_gates() -> None:
     ("given", "error", "said"),
     [
         ({"targets": "resnet5O"}, RouteError, "Did you mean .*'resnet50'"),
-        ({"targets": (0.5, 0.0)}, BudgetError, r"\(0, 1\]"),
-        ({"targets": (0.5, 1.5)}, BudgetError, r"\(0, 1\]"),
-        ({"targets": (float("nan"),)}, BudgetError, r"\(0, 1\]"),
-        ({"targets": ()}, BudgetError, r"\(0, 1\]"),
+        ({"targets": (0.5, -0.1)}, BudgetError, r"\[0, 1\]"),
+        ({"targets": (0.5, 1.5)}, BudgetError, r"\[0, 1\]"),
+        ({"targets": (float("nan"),)}, BudgetError, r"\[0, 1\]"),
+        ({"targets": ()}, BudgetError, r"\[0, 1\]"),
+        ({"start": 1.0}, RouteError, "above 0 and below 1, 'target' or None"),
+        ({"start": "targets"}, RouteError, "'target' or None"),
+        ({"start": float("nan")}, RouteError, "'target' or None"),
         ({"budget": tp.Budget(macs=0.5)}, BudgetError, r"Budget\(open=0\.6\)"),
         ({"budget": 0.6}, BudgetError, r"got 0\.6; write GatedBlocks\(budget=Budget\(open=0\.6\)\)"),
         ({"budget": tp.Budget(ms=5.0)}, BudgetError, r"Budget\(open=0\.6\)"),

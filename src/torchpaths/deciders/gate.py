@@ -8,6 +8,7 @@ evaluation too; here evaluation is deterministic unless asked otherwise.
 
 from __future__ import annotations
 
+import math
 from typing import Literal, TypeAlias, get_args
 
 import torch
@@ -31,13 +32,21 @@ class Gate(Decider):
     %").
     """
 
-    def __init__(self, channels: int, hidden: int = 16, norm: bool = True, inference: Inference = "argmax") -> None:
+    def __init__(
+        self,
+        channels: int,
+        hidden: int = 16,
+        norm: bool = True,
+        inference: Inference = "argmax",
+        start: float | None = None,
+    ) -> None:
         """
         Args:
             channels: of the pooled features.
             hidden: width ``d`` of the hidden layer.
             norm: BatchNorm after the first layer; in the authors' code, not in the paper.
             inference: what happens in evaluation.
+            start: probability of being open before training; None for the paper's.
         """
         super().__init__()
         if inference not in get_args(Inference):
@@ -52,7 +61,7 @@ class Gate(Decider):
         nn.init.zeros_(self.fc1.bias)
         nn.init.normal_(self.fc2.weight, std=0.001)
         with torch.no_grad():
-            self.fc2.bias.copy_(torch.tensor([0.1, 2.0]))
+            self.fc2.bias.copy_(torch.tensor([0.1, 2.0] if start is None else [0.0, math.log(start / (1 - start))]))
 
     def forward(self, features: Tensor) -> Decision:
         """

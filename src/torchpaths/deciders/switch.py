@@ -25,6 +25,13 @@ class Switch(Decider):
         super().__init__()
         self.constant: Bools = (True,) * units
 
+    @classmethod
+    def shut(cls) -> Switch:
+        """One that keeps its unit closed, for a unit that is closed for good."""
+        switch = cls()
+        switch.set(False)
+        return switch
+
     def set(self, *opened: bool) -> None:
         """Open and close its units, one bool for each.
 

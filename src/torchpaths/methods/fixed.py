@@ -44,12 +44,6 @@ class Fixed(Method):
 
         def decide(names: list[str], widths: list[int]) -> list[Decider | None]:
             closed = {name for pattern in self.closed for name in match(pattern, names, "site")}
-            return [_closed() if name in closed else None for name in names]
+            return [Switch.shut() if name in closed else None for name in names]
 
         return plan_blocks(model, example, residuals, decide)
-
-
-def _closed() -> Switch:
-    switch = Switch()
-    switch.set(False)
-    return switch

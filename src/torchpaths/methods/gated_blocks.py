@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from torchpaths.budget import Budget
 from torchpaths.deciders.gate import Gate, Inference
+from torchpaths.deciders.switch import Switch
 from torchpaths.errors import BudgetError, RouteError, near
 from torchpaths.methods.base import Losses, Mean, Method, running
 from torchpaths.methods.blocks import plan_blocks
@@ -43,13 +44,15 @@ class GatedBlocks(Method):
     Attributes:
         budget: target rate ``t``, ``Budget(open=t)``.
         targets: ``"uniform"`` (every block t), the name of one of the paper's schedules (``"resnet50"``,
-            ``"resnet101"``), or a rate in (0, 1] for each site in order of execution. A target of 1 means no gate:
-            always open.
+            ``"resnet101"``), or a rate in [0, 1] for each site in order of execution. A target of 1 means no gate:
+            always open; a target of 0, no gate: closed for good (ours, as `Fixed`).
         sites: names or regular expressions of the sites to gate; the others stay open. None for all.
         hidden: width d of a gate's hidden layer.
         norm: BatchNorm in the gate (in the authors' code, not in the paper).
         reduction: ``"sum"`` over blocks (Eq. 9) or ``"mean"`` (the authors' code; pair it with their weight).
         weight: factor of the target-rate loss.
+        start: probability with which each gate opens its block before training, in (0, 1); ``"target"``: its target
+            rate (ours). None: the paper's 0.87.
         inference: what gates do in evaluation, see `Inference`.
     """
 
@@ -60,6 +63,7 @@ class GatedBlocks(Method):
     norm: bool = True
     reduction: Literal["sum", "mean"] = "sum"
     weight: float = 1.0
+    start: float | Literal["target"] | None = None
     inference: Inference = "argmax"
 
     def __post_init__(self) -> None:
@@ -73,8 +77,8 @@ class GatedBlocks(Method):
                 raise RouteError(
                     f"targets={self.targets!r} is no schedule. {near(self.targets, ['uniform', *SCHEDULES])}"
                 )
-        elif not self.targets or not all(0 < t <= 1 for t in self.targets):
-            raise BudgetError(f"targets={self.targets!r}: a target rate lies in (0, 1].")
+        elif not self.targets or not all(0 <= t <= 1 for t in self.targets):
+            raise BudgetError(f"targets={self.targets!r}: a target rate lies in [0, 1].")
         if self.reduction not in ("sum", "mean"):
             raise RouteError(f"reduction={self.reduction!r}; choose 'sum' (the paper) or 'mean' (the authors' code).")
         if self.inference not in get_args(Inference):
@@ -83,20 +87,26 @@ class GatedBlocks(Method):
             raise RouteError(
                 f"hidden={self.hidden!r}: a gate's hidden layer has a whole number of channels, at least 1."
             )
+        if self.start not in (None, "target") and not (isinstance(self.start, float) and 0 < self.start < 1):
+            raise RouteError(f"start={self.start!r}; choose a probability above 0 and below 1, 'target' or None.")
         if not (isinstance(self.weight, (int, float)) and 0 <= self.weight < float("inf")):
             raise RouteError(f"weight={self.weight!r}: the weight of a loss is a number of at least 0.")
 
     def find(self, model: nn.Module, example: Inputs, residuals: ByHand | None = None) -> list[Plan]:
-        """A gate before every residual sum whose target is below 1. See `Method.find`."""
+        """A gate before every residual sum whose target is below 1 and above 0. See `Method.find`."""
 
         def decide(names: list[str], widths: list[int]) -> list[Decider | None]:
-            rates = self.rates(names)
-            return [
-                Gate(width, self.hidden, self.norm, self.inference) if rate < 1 else None
-                for width, rate in zip(widths, rates, strict=True)
-            ]
+            return [self._decider(width, rate) for width, rate in zip(widths, self.rates(names), strict=True)]
 
         return plan_blocks(model, example, residuals, decide)
+
+    def _decider(self, width: int, rate: float) -> Decider | None:
+        if rate == 1:
+            return None
+        if rate == 0:
+            return Switch.shut()
+        start = rate if self.start == "target" else self.start
+        return Gate(width, self.hidden, self.norm, self.inference, start)
 
     def rates(self, names: list[str]) -> list[float]:
         """The target rate of each site.
@@ -126,7 +136,7 @@ class GatedBlocks(Method):
 
     def target_rates(self, net: Routed) -> dict[str, float]:
         """Of each gate. See `Method.target_rates`."""
-        return {name: rate for name, rate in self._of(net).items() if rate < 1}
+        return {name: rate for name, rate in self._of(net).items() if 0 < rate < 1}
 
     def _of(self, net: Routed) -> dict[str, float]:
         """The target rate of each of a network's blocks."""
@@ -136,7 +146,7 @@ class GatedBlocks(Method):
     def terms(self, net: Routed, trace: Trace, y: Any, mean: Mean, heads: nn.Module | None) -> Losses:
         """Eq. 9, the target-rate loss; rates are over the images that came to a block. See `Method.terms`."""
         rates = self._of(net)
-        gated = [name for name, rate in rates.items() if rate < 1 and name in trace]
+        gated = [name for name, rate in rates.items() if 0 < rate < 1 and name in trace]
         if not gated:
             return {}
         z = torch.cat([trace[name].z for name in gated], dim=1)
