@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from torchpaths.routing import route as route
     from torchpaths.shrinking.close import Shrunk as Shrunk
     from torchpaths.shrinking.close import shrink as shrink
+    from torchpaths.shrinking.targets import block_targets as block_targets
     from torchpaths.skips.network import Skipping as Skipping
     from torchpaths.skips.network import skipping as skipping
     from torchpaths.statistics import update_bn as update_bn
@@ -107,6 +108,7 @@ _HOME = {
     "Together": "methods.together",
     "Trace": "trace",
     "Unit": "layout",
+    "block_targets": "shrinking.targets",
     "calibrate": "calibrating",
     "certificate": "coding.certificates",
     "codes": "coding.schemes",

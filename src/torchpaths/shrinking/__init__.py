@@ -3,5 +3,6 @@
 | file | what |
 |---|---|
 | `close` | which units to close, one after the other |
+| `targets` | what share of images each block should run for, where gates decide |
 | `job` | choose, train, cut and compare |
 """
