@@ -18,17 +18,14 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import nn
 
 import torchpaths as tp
-from shared import encode, pictures, write_parquet
-from torchpaths import AdaptiveDepth, Budget, CodedPaths, GatedBlocks, GatedFilters
+from torchpaths import AdaptiveDepth, CodedPaths, GatedBlocks, GatedFilters
 from torchpaths.data import Augment
 from torchpaths.data.drawn import seed_all, undisturbed
 from torchpaths.errors import RouteError, RunError
 from torchpaths.methods.base import Method
 from torchpaths.routing import route_plain
 from torchpaths.train.ema import Ema
-from torchpaths.train.folder import check_train_size
 from torchpaths.train.groups import FACTOR, make_optimizer
-from torchpaths.train.metrics import read_metrics
 from torchpaths.train.mix import Mix, mix_of
 from torchpaths.train.objective import Objective
 from torchpaths.train.recipe import Recipe
@@ -37,37 +34,12 @@ from torchpaths.train.run import train
 from torchpaths.train.scaler import Scaler
 from torchpaths.train.schedule import learning_rate
 from torchpaths.train.seed import seed_of_mix
-from train_toys import tiny
+from train_toys import NormedBlock, brief, small_net, tiny
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network that trains in no time, by name."""
-
-    def make(classes: int, channels: int) -> nn.Module:
-        width = 8
-        blocks = [Block(width) for _ in range(4)]
-        stem, norm = nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width)
-        return nn.Sequential(stem, norm, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes))
-
-    monkeypatch.setitem(tp.models.MODELS, "small", make)
-
-
-class Block(nn.Module):
-    """``x + conv(x)``."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = x + self.norm(self.conv(x)).relu()
-        return out
-
-
-def brief(**changes: Any) -> Recipe:
-    """A run of it on digits."""
-    return tiny(**{"model": "small", "batch": 720, **changes})
+    monkeypatch.setitem(tp.models.MODELS, "small", small_net)
 
 
 def swin() -> nn.Module:
@@ -294,113 +266,13 @@ def test_the_scale_of_the_loss_comes_back_bitwise_and_leaves_out_steps_that_over
     assert other.tensors == scaler.tensors
 
 
-def test_sizes_that_a_model_does_not_take_are_errors_that_name_its_own(tmp_path: Path) -> None:
-    model = "timm/test_vit"  # for images of 160 pixels
-    for split in ("train", "test"):
-        write_parquet(tmp_path / f"{split}.parquet", [encode(image) for image in pictures(4, 20, 20)], [0, 1, 0, 1])
-    for changes in ({"size": 40}, {"size": 160, "train_size": 40, "augment": Augment(crop=(0.5, 1.0))}):
-        with pytest.raises(RunError, match=r"timm/test_vit takes no images of 40 x 40 pixels .*its own size is 160"):
-            train(tiny(model=model, data=str(tmp_path), batch=4, **changes), tmp_path / "run", quiet=True)
-    net = tp.route(timm.create_model("test_vit", in_chans=1), example=torch.randn(2, 1, 160, 160))
-    check_train_size(net, tiny(model=model, size=160, train_size=160, augment=Augment(crop=(0.5, 1.0))))
-
-
-def test_training_and_evaluation_have_sizes_of_their_own(tmp_path: Path) -> None:
-    augment = Augment(crop=(0.3, 1.0), flip=0.5)
-    recipe = brief(size=16, resize=20, train_size=12, augment=augment, method=AdaptiveDepth())
-    found = train(recipe, tmp_path / "run", quiet=True)
-    assert 0 <= found["accuracy"] <= found["accuracy_top5"] <= 1
-    rows = [row for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if row["kind"] == "epoch"]
-    assert rows[-1]["accuracy_top5"] == found["accuracy_top5"]
-
-
-ALL: dict[str, Any] = {
-    "method": GatedBlocks(budget=Budget(open=0.6)),
-    "epochs": 2,
-    "batch": 240,
-    "accumulate": 2,
-    "no_decay": ("norms", "biases"),
-    "gate_lr": 0.5,
-    "gate_decay": 0.0,
-    "clip": 1.0,
-    "mixup": 0.2,
-    "cutmix": 1.0,
-    "repeats": 2,
-    "smoothing": 0.1,
-    "ema": 0.99,
-    "ema_every": 2,
-    "ema_hold": 0.5,
-    "schedule": "cosine",
-    "schedule_by": "epoch",
-    "cooldown": 1,
-    "final_lr": 0.001,
-    "workers": 2,
-    "size": 10,
-    "train_size": 8,
-    "augment": Augment(crop=(0.5, 1.0), policy="rand-m5-mstd0.5", erase=0.3, erase_fill="normal", flip=0.5),
-    "checkpoint_steps": 1,
-}
-
-
-class Stopped(Exception):  # noqa: N818
-    """A run is cut off."""
-
-
-def test_a_run_with_every_option_resumes_bitwise_with_another_number_of_workers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    straight = tmp_path / "straight"
-    train(brief(**ALL), straight, quiet=True)
-    real, count = Ema.update, [0]
-
-    def stopping(self: Ema, net: nn.Module, step: int) -> None:
-        if step == 8 and not count[0]:
-            count[0] = 1
-            raise Stopped
-        real(self, net, step)
-
-    monkeypatch.setattr(Ema, "update", stopping)
-    out = tmp_path / "stopped"
-    with pytest.raises(Stopped):
-        train(brief(**ALL), out, quiet=True)
-    train(brief(**{**ALL, "workers": 1}), out, quiet=True)
-    for name in ("weights.safetensors", "ema.safetensors"):
-        a, b = load_file(straight / name), load_file(out / name)
-        assert all(torch.equal(a[k], b[k]) for k in a)
-        assert a.keys() == b.keys()
-
-
-def test_a_flip_of_an_older_recipe_is_read_and_the_run_goes_on(tmp_path: Path) -> None:
-    recipe = tiny(augment=Augment(flip=True))
-    old = recipe.to_json()
-    old["augment"] = {"class": "Augment", "pad": 0, "flip": True, "randaugment": None, "erase": 0.0, "crop": None}
-    assert Recipe.from_json(old) == recipe
-    assert recipe.augment.flip == 0.5
-    from torchpaths.train.state import check_same_recipe
-
-    check_same_recipe(old, recipe, "the run")
-    with pytest.raises(RunError, match=r"augment\.flip"):
-        check_same_recipe(old, tiny(augment=Augment(flip=0.3)), "the run")
-
-
-def test_numbers_for_the_models_constructor_reach_it(tmp_path: Path) -> None:
-    recipe = tiny(model="timm/test_vit", size=160, batch=721, model_args=(("drop_rate", 0.25),))
-    assert Recipe.from_json(recipe.to_json()) == recipe
-    model = tp.models.create_model(recipe.model, 10, channels=1, **dict(recipe.model_args))
-    assert {m.p for m in model.modules() if isinstance(m, nn.Dropout)} >= {0.25}
-    with pytest.raises(RunError, match=r"cannot be made with .*depth=3"):
-        train(
-            recipe.override({"model": "cifar_resnet20", "model_args": (("depth", 3.0),)}), tmp_path / "run", quiet=True
-        )
-
-
 def test_top5_is_counted_where_there_are_more_classes() -> None:
     class Told(nn.Module):
         """The scores themselves, past a block that adds nothing."""
 
         def __init__(self, classes: int) -> None:
             super().__init__()
-            self.block = Block(classes).eval()
+            self.block = NormedBlock(classes).eval()
             nn.init.zeros_(self.block.norm.weight)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
