@@ -72,9 +72,11 @@ def imagenet_coded_resnext50(data: Path = IMAGENET) -> Recipe:
     0.6, RandAugment of two operations and magnitude 7 that varies by 0.5, erasing with probability 0.4 in up to three
     boxes, crops of 160 pixels, mu 2, p_drop 0.1. As timm has it, whose process the text follows: a cosine by epochs to
     1e-5, smoothing 0.1, noise in erased boxes, crops scaled with either weights, weight decay 1e-4 and none on norms
-    and biases, Nesterov's momentum, 224 of 256 pixels with bicubic weights. Colours change by 0.4, as the first version
-    had it, which timm leaves out beside RandAugment (``--augment.jitter 0``). The warm-up begins at 1e-5. Codewords are
-    our own (``torchpaths codes``): at distance 12 and 8, the authors' at 10 and 6.
+    and biases, Nesterov's momentum, 224 of 256 pixels with bicubic weights. timm's own command for this network agrees;
+    its RandAugment has ``-inc1`` too, of which the text says nothing (``--augment.policy rand-m7-mstd0.5-inc1``).
+    Colours change by 0.4, as the first version had it, which timm leaves out beside RandAugment (``--augment.jitter
+    0``). The warm-up begins at 1e-5. Codewords are our own (``torchpaths codes``): at distance 12 and 8, the authors'
+    at 10 and 6.
 
     Args:
         data: folder with ``train/<class>/`` and ``val/<class>/``.
