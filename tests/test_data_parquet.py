@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from shared import SHARED, encode, needs_shared, pictures, write_parquet
 from torchpaths.data import Loader, open_data
@@ -130,9 +132,12 @@ def test_every_mode_of_8_bits_or_less_is_taken(tmp_path: Path, mode: str) -> Non
     assert open_data(tmp_path, "train").shape == (6, 6, 3)
 
 
-def test_an_image_of_16_bits_is_refused_rather_than_cut_off(tmp_path: Path) -> None:
-    write_parquet(tmp_path / "train.parquet", [*encoded(1), encode(pictures(1, channels=1)[0], mode="I;16")], [0, 1])
-    with pytest.raises(DataError, match=r"row 1: mode I;16 holds more than 8 bits"):
+def test_samples_that_have_no_scale_are_refused_with_file_and_row(tmp_path: Path) -> None:
+    deep = Image.fromarray(np.full((6, 6), 70000, np.int32))
+    file = io.BytesIO()
+    deep.save(file, "TIFF")
+    write_parquet(tmp_path / "train.parquet", [*encoded(1), file.getvalue()], [0, 1])
+    with pytest.raises(DataError, match=r"row 1: samples beyond 16 bits; save the image with 8 or 16"):
         open_data(tmp_path, "train")
 
 

@@ -16,19 +16,19 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from torchpaths.data.scaling import UNCUT, Scaling
+from torchpaths.data.shown import shown
 from torchpaths.errors import DataError
 from torchpaths.files.disk import read_bytes
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-_GREY = frozenset({"1", "L", "LA"})
+_GREY = frozenset({"1", "L", "LA", "La", "F"})
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 """Rasters only, told by content: for others programs are run (PostScript)."""
 _PIXELS = 64_000_000
 """Most pixels of an image: more take gigabytes and minutes."""
 _alone = False
-_DEEP = ("I", "F")  # modes I, I;16, F: more than 8 bits, which Pillow would cut off rather than scale
 
 
 class CorruptImageError(DataError):
@@ -88,7 +88,7 @@ def is_raster(file: Path) -> bool:
 
 def is_grey(image: Image.Image) -> bool:
     """Whether an image is stored without colours."""
-    return image.mode in _GREY
+    return image.mode in _GREY or image.mode.startswith("I")  # I, I;16: more bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ class Form:
             where: file and row, for errors.
 
         Raises:
-            DataError: for another size, for colours in a grey set, for more than 8 bits per channel.
+            DataError: for another size, for colours in a grey set, for samples that have no scale.
         """
         image = self.mode(image, where)
         if image.size != (self.width, self.height) or (self.scale and self.scaling.cuts):
@@ -142,9 +142,8 @@ class Form:
         return np.asarray(image, dtype=np.uint8).reshape(self.shape)
 
     def mode(self, image: Image.Image, where: str) -> Image.Image:
-        """An image of any size as RGB or grey; arguments and errors as of a call."""
-        if image.mode.startswith(_DEEP):
-            raise DataError(f"{where}: mode {image.mode} holds more than 8 bits per channel; save the image with 8.")
+        """An image of any size as RGB or grey, see `shown`; arguments and errors as of a call."""
+        image = shown(image, where)
         if self.channels == 1 and not is_grey(image) and not self.drop_colour:
             raise DataError(
                 f"{where}: a colour image (mode {image.mode}) in a set that looked grey; "

@@ -159,7 +159,7 @@ def open_pictures(place: pathlib.Path | str | Mapping[int, NDArray[np.uint8]]) -
 def _decode(data: bytes | None, where: str, picture: Picture) -> NDArray[np.uint8]:
     try:
         image = load(data, where, (picture.width, picture.height))
-        # By the form that all images of a classified set are brought to, for what it refuses: more than 8 bits.
+        # By the form that all images of a classified set are brought to: opaque, of 8 bits.
         return Form(image.height, image.width, 3)(image, where)
     except CorruptImageError as error:
         why = f" ({reason(error)})" if error.__cause__ is not None else ""

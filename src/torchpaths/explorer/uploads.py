@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from torchpaths.data.decode import CorruptImageError, Form, load
-from torchpaths.data.shown import shown
 from torchpaths.errors import DataError
 
 MOST_BYTES = 20_000_000
@@ -21,7 +20,7 @@ _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 def upload_pixels(data: bytes, form: Form) -> NDArray[np.uint8]:
     """An uploaded image as the network takes it, uint8 ``[H, W, C]``.
 
-    Turned upright as EXIF says; palettes and CMYK become colours; see `torchpaths.data.shown`.
+    Turned upright as EXIF says; palettes and CMYK become colours; see `torchpaths.data.shown.shown`.
 
     Args:
         data: the file.
@@ -44,6 +43,6 @@ def upload_pixels(data: bytes, form: Form) -> NDArray[np.uint8]:
     if pixels > MOST_PIXELS:
         raise DataError(f"the image has more than {MOST_PIXELS // 10**6} megapixels; scale it down.")
     try:
-        return form(shown(load(data, "the image"), "the image"), "the image")
+        return form(load(data, "the image"), "the image")
     except CorruptImageError as error:
         raise DataError("the image is damaged and cannot be decoded; save it again and upload that.") from error

@@ -17,7 +17,6 @@ from torchpaths.costs import evaluating
 from torchpaths.data.decode import CorruptImageError, Form, load
 from torchpaths.data.folder import SUFFIXES
 from torchpaths.data.loader import normalised
-from torchpaths.data.shown import shown
 from torchpaths.errors import DataError, RunError
 from torchpaths.files.disk import read_bytes
 from torchpaths.outputs import answer
@@ -191,4 +190,4 @@ def _read(file: pathlib.Path, form: Form) -> NDArray[np.uint8]:
         data = read_bytes(file)
     except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
         raise DataError(f"{file} cannot be read ({getattr(error, 'strerror', error)}); give an image.") from error
-    return form(shown(load(data, str(file)), str(file)), str(file))
+    return form(load(data, str(file)), str(file))
