@@ -75,6 +75,7 @@ def reached(*_: object, **__: object) -> None:
 def test_a_command_of_the_pages_is_understood(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "train", reached)
     monkeypatch.setattr(options, "survey_run", reached)
+    monkeypatch.setattr(options, "merged_run", reached)
     monkeypatch.setattr(options, "open_run", reached)
     monkeypatch.setattr(codes_verb, "codes", reached)
     monkeypatch.setattr(explore_verb, "read_survey", reached)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -16,6 +17,7 @@ from torchpaths.cli.arguments import refuse as refuse
 from torchpaths.cli.arguments import speaking as speaking
 from torchpaths.cli.methods import classes, import_model
 from torchpaths.data import ImageSet
+from torchpaths.data.part import WHOLE, Part
 from torchpaths.deciders.gate import Inference
 from torchpaths.errors import DataError
 from torchpaths.files.disk import read_bytes
@@ -23,6 +25,7 @@ from torchpaths.path import Path
 from torchpaths.schema import reading
 from torchpaths.train.evaluate import Surveyed, images_for, open_run, survey_run
 from torchpaths.train.folder import Run, Weights
+from torchpaths.train.merged import merged_run
 
 
 def read_path(file: pathlib.Path) -> Path:
@@ -72,6 +75,7 @@ class OfRun:
         keep_paths: bool | int = False,
         choice: Path | OperatingPoint | None = None,
         limit: int | None = None,
+        part: Part = WHOLE,
     ) -> Surveyed:
         """The survey asked for, see `survey_run`."""
         return survey_run(
@@ -84,7 +88,13 @@ class OfRun:
             keep_paths=keep_paths,
             choice=choice,
             limit=limit,
+            part=part,
         )
+
+    def merged(self, parts: Sequence[pathlib.Path]) -> Surveyed:
+        """One survey of those of parts of the images asked for, see `merged_run`."""
+        corrupt, weights = self.skip_corrupt, self.weights
+        return merged_run(self.run, parts, data=self.data, split=self.split, skip_corrupt=corrupt, weights=weights)
 
     def open(self) -> Run:
         """The run, its network on the GPU where there is one."""

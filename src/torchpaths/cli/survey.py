@@ -17,6 +17,7 @@ from torchpaths.cli.measured import measured, measured_json
 from torchpaths.cli.options import Draws, emit, parse, refuse, speaking
 from torchpaths.cli.stale import stale_page
 from torchpaths.cli.tables import beside_original, side_by_side
+from torchpaths.data.part import WHOLE, Part
 from torchpaths.errors import DataError
 from torchpaths.surveys import gate_health
 from torchpaths.surveys.figures.style import drawn_as
@@ -34,6 +35,11 @@ class Options(Draws):
     """Folder for survey.json and its arrays; the run folder by default."""
     limit: int | None = None
     """Survey so many images drawn from the set instead of all."""
+    part: str | None = None
+    """Survey one part of the images, 1/2 the first of two, for processes that share them; each needs an --out of its
+    own."""
+    merge: tuple[pathlib.Path, ...] = ()
+    """Survey no images, but make one survey of those of parts, by their folders."""
     keep: int | None = None
     """Keep the paths of so many images, drawn by their numbers, instead of all."""
     alone: Annotated[bool, conf.FlagCreatePairsOff] = False
@@ -63,10 +69,25 @@ def run(arguments: list[str]) -> int:
     for name, needed in needs:
         if not getattr(options, needed):
             refuse(arguments, (name,), f"means nothing without --{needed}; give that too, or leave it out.")
+    if options.merge:
+        why = "means nothing with --merge, which surveys no images; leave one of them out."
+        refuse(arguments, ("limit", "part", "keep"), why)
+    if options.part is not None:
+        why = "means nothing with --part: a part has images of its own; leave one of them out."
+        refuse(arguments, ("limit",), why)
+        if options.out is None:
+            raise DataError(
+                f"--part {options.part} without --out would replace the survey of the run; give a folder for this part."
+            )
+    part = WHOLE if options.part is None else Part.parse(options.part)
     if options.attack is not None:
         check_strength(strength_of(options.attack))  # now and not after the pass
     with speaking(options.json) as console, drawn_as(options.style):
-        found = options.survey(keep_paths=True if options.keep is None else options.keep, limit=options.limit)
+        if options.merge:
+            found = options.merged(options.merge)
+        else:
+            keep = True if options.keep is None else options.keep
+            found = options.survey(keep_paths=keep, limit=options.limit, part=part)
         found, told = _more(found, options)
         file = found.survey.save(options.out or options.run)
         drawn, left = ([], []) if options.figures is None else draw(found, options, options.figures)
@@ -93,11 +114,14 @@ def run(arguments: list[str]) -> int:
 
 def _more(found: Surveyed, options: Options) -> tuple[Surveyed, list[str]]:
     """What is asked for beside the counts, and what there is to say of it."""
-    found, told = with_front(found)
+    found, front = with_front(found)
+    told = [front] if front else []
+    if options.merge and (count := int(found.survey.images.sum())) < len(found.images):
+        told.append(f"merged: {count:,} of the {len(found.images):,} images of {found.images.name}")
     if options.alone:
         found = with_alone(found, options.alone_images)
     if options.gallery:
         found = with_gallery(found, options.alone, None if options.attack is None else strength_of(options.attack))
     if options.times:
         found = with_times(found, options.batch)
-    return found, [told] if told else []
+    return found, told

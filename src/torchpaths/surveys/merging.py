@@ -16,7 +16,13 @@ from torchpaths.surveys.tally import Tally
 Some = TypeVar("Some", bound=Counts)
 
 _MEASURED = ("alone", "times", "front", "cloud", "gallery", "filters")
-_ALIKE = {"along": "another path", "weights": "other weights", "groups": "other groups of classes"}
+_ALIKE = {
+    "along": "another path",
+    "weights": "other weights",
+    "groups": "other groups of classes",
+    "dataset": "another data set",
+    "split": "another split",
+}
 _COUNTED = ("sums", "taken", "confused", "ran", "together")
 _NONE = np.zeros(0, np.int64)
 
@@ -38,12 +44,13 @@ def merge(first: Some, others: Sequence[Counts]) -> Some:
             values = {getattr(survey, name) for survey in (first, other)} - {"", ()}  # those are not known
             if len(values) > 1:
                 raise DataError(
-                    f"survey {number} is of {of} than the first; merge surveys of one network that decides in one way."
+                    f"survey {number} is of {of} than the first; merge surveys of one network that decides in one way, "
+                    "over one split of one data set."
                 )
         if (other.samples is None) != (first.samples is None) or other.keep != first.keep:
             raise DataError(
                 f"survey {number} kept the paths of {_kept(other)}, the first of {_kept(first)}; give each process the "
-                "same keep_paths."
+                "same keep_paths, or survey --keep."
             )
     every: tuple[Counts, ...] = (first, *others)
     if len({id(survey) for survey in every}) < len(every):

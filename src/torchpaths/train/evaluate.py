@@ -14,6 +14,7 @@ import torch
 from torchpaths.chosen import OperatingPoint, set_up
 from torchpaths.data import ImageSet, Loader
 from torchpaths.data.first import First
+from torchpaths.data.part import WHOLE, Part
 from torchpaths.deciders.gate import Gate, Inference
 from torchpaths.errors import DataError, RunError
 from torchpaths.path import Path
@@ -58,6 +59,7 @@ def survey_run(
     keep_paths: bool | int = False,
     choice: Path | OperatingPoint | None = None,
     limit: int | None = None,
+    part: Part = WHOLE,
 ) -> Surveyed:
     """Survey the network of a folder, on the GPU where there is one.
 
@@ -71,18 +73,30 @@ def survey_run(
         keep_paths: keep the path of every image, or of so many, as the figure of easy and hard images needs.
         choice: along which path, or at which point of its front; None: as the network decides.
         limit: over so many images drawn from the set by the run's seed, instead of all.
+        part: over this part of the images, see `torchpaths.train.merged`; not with ``limit``.
 
     Raises:
         RunError: for a folder that is no run, lacks these weights, or has no gates to apply ``inference`` to.
-        DataError: for images that cannot be read or do not belong to this network.
+        DataError: for images that cannot be read or do not belong to this network, or fewer than there are parts.
     """
     run = open_run(folder, weights)
     recipe = run.recipe
     images = images_for(run, data=data, split=split, skip_corrupt=skip_corrupt)
     if inference is not None:
         _infer(run, inference)
-    seed_evaluation(recipe.seed, 0)
-    loader = Loader(images, 256, shuffle=limit is not None, seed=recipe.seed, mean=run.mean, std=run.std)
+    if part.of > len(images):
+        raise DataError(f"{images.name} has {len(images)} images, fewer than {part.of} parts; make fewer parts.")
+    seed_evaluation(recipe.seed, part.number - 1)  # gates that draw draw anew in each part
+    loader = Loader(
+        images,
+        256 * part.of,
+        shuffle=limit is not None,
+        seed=recipe.seed,
+        rank=part.number - 1,
+        world=part.of,
+        mean=run.mean,
+        std=run.std,
+    )
     some = loader if limit is None else First(loader, limit)
     shuffled = itertools.chain.from_iterable(loader.indices(0))  # with the images
     numbers = itertools.islice(shuffled, limit)
