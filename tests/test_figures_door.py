@@ -129,7 +129,7 @@ def test_a_network_of_one_path_has_no_figures_of_paths(tmp_path: pathlib.Path) -
 def test_where_all_images_execute_as_many_units_nothing_is_easy_or_hard(tmp_path: pathlib.Path) -> None:
     x = torch.stack([image("1110", 0), image("1101", 0), image("1110", 1)])
     found = survey(Toy(), [(x, torch.tensor([0, 0, 1]))], keep_paths=True)
-    assert names(found, tmp_path, images=Pixels(3)) == {"class-rates"}
+    assert names(found, tmp_path, images=Pixels(3)) == {"class-rates", "open-together"}
 
 
 def test_classes_that_differ_though_their_images_do_not_have_no_easy_and_hard_ones(tmp_path: pathlib.Path) -> None:

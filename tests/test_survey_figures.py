@@ -328,7 +328,7 @@ def test_figures_come_out_the_same_byte_for_byte_in_another_process(tmp_path: pa
     found.save(tmp_path)
     files = save_all(found, tmp_path / "one", images=Pixels(10))
     assert {f.name for f in files} == {
-        f"{n}.{k}" for n in ("class-rates", "executed-layers", "easy-and-hard") for k in ("png", "svg")
+        f"{n}.{k}" for n in ("class-rates", "executed-layers", "open-together", "easy-and-hard") for k in ("png", "svg")
     }
     script = (
         "import sys; sys.path.insert(0, sys.argv[3])\n"
@@ -366,7 +366,7 @@ def test_all_figures_of_a_run_are_saved(tmp_path: pathlib.Path) -> None:
     found = survey(Toy(), loader())
     (tmp_path / "metrics.jsonl").write_text(json.dumps({"epoch": 1, "rates": NAMED}))
     files = save_all(found, tmp_path / "figures", metrics=tmp_path / "metrics.jsonl", target=0.6)
-    assert sorted({f.stem for f in files}) == ["class-rates", "executed-layers", "training-rates"]
+    assert sorted({f.stem for f in files}) == ["class-rates", "executed-layers", "open-together", "training-rates"]
     assert all(f.stat().st_size > 1000 for f in files)
 
 

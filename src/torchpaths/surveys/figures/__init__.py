@@ -8,6 +8,8 @@
 | `easy_and_hard` | 6, images that use the fewest and the most blocks |
 | `accuracy_macs` | 3, accuracy against the work done |
 
+And from the same counts `open_together`: how far each two units open together.
+
 `save` writes a figure as PNG and SVG, the same bytes each time; `save_all` writes all that a survey has the data for.
 """
 
@@ -16,6 +18,7 @@ from torchpaths.surveys.figures.layers import executed_layers
 from torchpaths.surveys.figures.rates import class_rates
 from torchpaths.surveys.figures.report import save_all
 from torchpaths.surveys.figures.style import save
+from torchpaths.surveys.figures.together import open_together
 from torchpaths.surveys.figures.tradeoff import Point, accuracy_macs
 from torchpaths.surveys.figures.training import read_rates, training_rates
 
@@ -26,6 +29,7 @@ __all__ = [
     "class_rates",
     "easy_and_hard",
     "executed_layers",
+    "open_together",
     "read_rates",
     "save",
     "save_all",

@@ -10,6 +10,7 @@ from torchpaths.surveys.figures.images import ImageSource, easy_and_hard
 from torchpaths.surveys.figures.layers import executed_layers
 from torchpaths.surveys.figures.rates import class_rates
 from torchpaths.surveys.figures.style import save
+from torchpaths.surveys.figures.together import correlations, open_together
 from torchpaths.surveys.figures.training import read_rates, training_rates
 from torchpaths.surveys.result import Survey
 
@@ -40,6 +41,8 @@ def save_all(
     drawn = {"class-rates": class_rates(survey)}
     if np.count_nonzero(survey.histogram.sum(0)) > 1:
         drawn["executed-layers"] = executed_layers(survey)
+    if survey.together is not None and len(correlations(survey)[0]) > 1:
+        drawn["open-together"] = open_together(survey)
     if metrics is not None:
         epochs, rates = read_rates(metrics, survey.layout)
         if ((rates > 0) & (rates < 1)).any() or np.ptp(rates, 0).any():
