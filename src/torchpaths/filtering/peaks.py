@@ -8,7 +8,7 @@ images that open the filter are looked at: for the others it gives nothing to th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from torchpaths.errors import DataError, PathError
 from torchpaths.filtering.maps import watched
-from torchpaths.filtering.sites import Batches, came, chosen, passes
+from torchpaths.filtering.sites import Batches, came, chosen, filter_sites, passes
 from torchpaths.routed import Routed
 
 
@@ -77,23 +77,7 @@ def peaks(
         raise PathError(f"filters={filters!r}: {site!r} has filters 0 to {units - 1}; name some of them.")
     if top < 1:
         raise DataError(f"top={top}: at least one image.")
-    count = len(which)
-    best = _Best(
-        torch.full((count, 0), -torch.inf), *(torch.zeros(count, 0, dtype=torch.long) for _ in range(3))
-    )  # fmt: skip
-    opened = torch.zeros(count, dtype=torch.long)
-    maps: dict[str, Tensor] = {}
-    seen = 0
-    with watched(net, {site: units}, maps):
-        for _, labels, _, trace in passes(net, loader, progress=progress):
-            if site in trace:
-                here = (trace[site].open & came(trace[site])[:, None])[:, which].cpu()
-                values, places = maps[site][:, which].float().cpu().max(2)
-                values = torch.where(here, values, -torch.inf)
-                images = torch.arange(seen, seen + len(labels)).expand(count, -1)
-                best = best.joined(_Best(values.T, places.T, images, labels.expand(count, -1)), top)
-                opened += here.sum(0)
-            seen += len(labels)
+    [(best, opened)] = _search(net, loader, {site: which}, top, progress).values()
     missing = best.values.isneginf()
     return Peaks(
         site,
@@ -104,6 +88,65 @@ def peaks(
         best.labels.masked_fill(missing, -1).numpy(),
         opened.numpy(),
     )
+
+
+def top_images(net: Routed, loader: Batches, *, top: int = 9) -> dict[int, tuple[int, ...]]:
+    """For every filter of a network the images to which it responds most, in one pass.
+
+    Args:
+        net: a network in any mode.
+        loader: labelled batches that do not come shuffled; small ones, whose responses are held at once.
+        top: images for each filter at most.
+
+    Returns:
+        Number of a unit, in layout order -> numbers of images in the loader's order, largest response first; a filter
+        that none of them opens is absent.
+
+    Raises:
+        RouteError: for a network without filters.
+        DataError: for no images, labels that are no classes.
+        RunError: for scores that are not finite.
+    """
+    starts, start = {}, 0
+    for name, members in net.layout.sites.items():
+        starts[name] = start
+        start += len(members)
+    every = {site: list(range(units)) for site, units in filter_sites(net).items()}
+    found: dict[int, tuple[int, ...]] = {}
+    for site, (best, _) in _search(net, loader, every, top, None).items():
+        kept = ~best.values.isneginf()
+        for number, (images, there) in enumerate(zip(best.images, kept, strict=True), starts[site]):
+            if bool(there.any()):
+                found[number] = tuple(images[there].tolist())
+    return found
+
+
+def _search(
+    net: Routed, loader: Batches, sites: Mapping[str, list[int]], top: int, progress: str | None
+) -> dict[str, tuple[_Best, Tensor]]:
+    """Site -> the images of the largest responses of some of its filters, and how many open each."""
+    best, opened = {}, {}
+    for site, which in sites.items():
+        nothing = (torch.zeros(len(which), 0, dtype=torch.long) for _ in range(3))
+        best[site] = _Best(torch.full((len(which), 0), -torch.inf), *nothing)
+        opened[site] = torch.zeros(len(which), dtype=torch.long)
+    known = filter_sites(net)
+    maps: dict[str, Tensor] = {}
+    seen = 0
+    with watched(net, {site: known[site] for site in sites}, maps):
+        for _, labels, _, trace in passes(net, loader, progress=progress):
+            images = torch.arange(seen, seen + len(labels))
+            for site, which in sites.items():
+                if site not in trace:
+                    continue
+                here = (trace[site].open & came(trace[site])[:, None])[:, which].cpu()
+                values, places = maps[site][:, which].float().cpu().max(2)
+                values = torch.where(here, values, -torch.inf)
+                numbers, classes = images.expand(len(which), -1), labels.expand(len(which), -1)
+                best[site] = best[site].joined(_Best(values.T, places.T, numbers, classes), top)
+                opened[site] += here.sum(0)
+            seen += len(labels)
+    return {site: (best[site], opened[site]) for site in sites}
 
 
 @dataclass(frozen=True)

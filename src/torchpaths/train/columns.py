@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import torch
 
 from torchpaths.attacks.shown import attacked_images
 from torchpaths.data import Loader
 from torchpaths.data.first import First
 from torchpaths.errors import DataError
+from torchpaths.filtering.peaks import top_images
+from torchpaths.filtering.sites import KIND
 from torchpaths.fronts import Front
 from torchpaths.fronts.points import Point
 from torchpaths.layout import Layout
 from torchpaths.meter import in_batches, measure
+from torchpaths.meter.units import timed_apart, unit_times
 from torchpaths.models.known import known
 from torchpaths.progress import telling
 from torchpaths.skips.network import skipping
@@ -23,6 +27,8 @@ from torchpaths.surveys.gallery import easy_and_hard_images, gallery
 from torchpaths.train.evaluate import Surveyed
 
 BATCH = 256
+AT_ONCE = 8
+"""Images whose responses in all places are held together."""
 
 
 def with_alone(found: Surveyed, images: int) -> Surveyed:
@@ -41,7 +47,8 @@ def with_alone(found: Surveyed, images: int) -> Surveyed:
 
 def with_gallery(found: Surveyed, without: bool = False, strength: float | None = None) -> Surveyed:
     """With images of each class that use few and many units; ``without``: also what they are taken for without each;
-    ``strength``: also each of them under FGSM of this strength, scale 0 to 1.
+    ``strength``: also each of them under FGSM of this strength, scale 0 to 1. Where there are filters, also to which of
+    these images each responds most.
 
     Raises:
         DataError: for a survey that kept no images, too many units to try each, or a strength out of range.
@@ -56,11 +63,18 @@ def with_gallery(found: Surveyed, without: bool = False, strength: float | None 
             tell("attacked images")
             how = (run.mean, run.std, strength)
             shown = attacked_images(run.net, shown, pixels, *how, without=without, seed=run.recipe.seed)
-    return _with(found, gallery=shown)
+        filters = {}
+        if any(unit.kind == KIND for unit in run.net.layout.units):
+            tell("which of them each filter responds to")
+            batches = zip(torch.split(x, AT_ONCE), torch.split(y, AT_ONCE), strict=True)
+            tops = top_images(run.net, batches)
+            filters = {unit: tuple(int(numbers[row]) for row in rows) for unit, rows in tops.items()}
+    return _with(found, gallery=shown, filters=filters)
 
 
 def with_times(found: Surveyed, batch: int) -> Surveyed:
-    """With milliseconds of a batch, beside the plain network, on the device and with the threads that there are.
+    """With milliseconds of a batch, beside the plain network, on the device and with the threads that there are; and of
+    each unit, where units are few and have times of their own (`timed_apart`).
 
     Raises:
         MeasureError: for a batch below 1, and other things that cannot be timed.
@@ -73,8 +87,13 @@ def with_times(found: Surveyed, batch: int) -> Surveyed:
     with telling("times") as tell:
         tell(f"batch {batch}, beside the plain network")
         row = measure(skipping(run.net), in_batches(x.to(device), batch), against=against)
+        units, fixed = None, None
+        if timed_apart(run.net.layout):
+            tell(f"{len(run.net.layout.units)} units, each beside the others, batch {batch}")
+            units, fixed = unit_times(run.net, in_batches(x[: 2 * batch].to(device), batch), seed=run.recipe.seed)
     interval = (row.gap.low, row.gap.high)
-    return _with(found, times=Times(row.setting, row.ms, row.plain_ms, row.gap.value, interval, row.warnings))
+    times = Times(row.setting, row.ms, row.plain_ms, row.gap.value, interval, row.warnings, units, fixed)
+    return _with(found, times=times)
 
 
 def with_front(found: Surveyed) -> tuple[Surveyed, str]:

@@ -14,6 +14,7 @@ import torch
 from torchpaths.chosen import OperatingPoint, set_up
 from torchpaths.data import ImageSet, Loader
 from torchpaths.data.first import First
+from torchpaths.data.groups import groups_of
 from torchpaths.data.part import WHOLE, Part
 from torchpaths.deciders.gate import Gate, Inference
 from torchpaths.errors import DataError, RunError
@@ -106,6 +107,7 @@ def survey_run(
     )
     method = () if recipe.method is None else recipe.method.names
     found = dataclasses.replace(found, name=recipe.model, method=method, dataset=images.name, split=split)
+    found = dataclasses.replace(found, groups=groups_of(images.classes))
     return Surveyed(found, images, run)
 
 
