@@ -256,10 +256,9 @@ def trust(report: Json) -> list[str]:
                 lines.append(f"| {row['name']} | {row['images']} | {row['accuracy']:.1%} | {errors} |")
     if report["selective"]:
         gains = ", ".join(f"{name} {100 * found['gain']:+.2f}" for name, found in report["selective"].items())
-        lines += [
-            "",
-            f"Asking suspicious images again at the largest budget, points of accuracy above chance: {gains}.",
-        ]
+        two = report.get("asked")  # records of before always asked at the largest budget
+        where = "at the largest budget" if two is None else f"({two['first']}, then {two['again']})"
+        lines += ["", f"Asking suspicious images again {where}, points of accuracy above chance: {gains}."]
     return lines
 
 

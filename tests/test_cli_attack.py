@@ -56,7 +56,8 @@ def test_the_verb_attacks_measures_writes_and_draws(runs: Path, capsys: pytest.C
     assert set(answered["detection"][-1]["scores"]) == SCORES
     assert [row["name"] for row in answered["mimicry"]] == ["weight 1, nearest path", "weight 1, middle path"]
     assert answered["rates"]["images"] < 60, "of one class only"
-    assert [group["name"] for group in answered["by_budget"]] == ["as it is", "everything"]
+    assert [group["name"] for group in answered["by_budget"]] == ["as it is", "everything", "higher thresholds"]
+    assert answered["asked"] == {"first": "higher thresholds", "again": "as it is"}
     assert set(answered["selective"]) == SCORES
     assert all(Path(file).is_file() for file in answered["files"])
     assert len(answered["files"]) >= 13
@@ -82,6 +83,7 @@ def test_depths_have_no_path_by_image_and_are_compared(runs: Path) -> None:
     assert answered["rates"] is answered["crossing"] is None
     assert answered["by_path"] == []
     assert [group["name"] for group in answered["by_budget"]] == ["as it is", "base"]
+    assert answered["asked"] == {"first": "base", "again": "as it is"}
     assert set(answered["selective"]) == {"softmax", "energy"}
 
 
@@ -92,6 +94,7 @@ def test_a_cut_network_is_attacked_as_a_plain_one(runs: Path, capsys: pytest.Cap
     assert [curve["name"] for curve in answered["curves"]] == ["paths"]
     assert answered["mimicry"] == []
     assert answered["selective"] == {}
+    assert answered["asked"] is None
 
 
 def test_what_makes_no_sense_is_refused_in_words(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,14 +12,18 @@ import dataclasses
 import itertools
 from typing import Any, Literal, TypeAlias, get_args
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from torchpaths.copies import copied
 from torchpaths.deciders.gate import Gate
 from torchpaths.errors import CallError
+from torchpaths.inputs import device_of
+from torchpaths.path import Path
 from torchpaths.routed import Routed
 from torchpaths.trace import Decider, Decision
-from torchpaths.trust.answers import decides_by_image
+from torchpaths.trust.answers import Batches, decides_by_image
 
 Way: TypeAlias = Literal["through", "around"]
 
@@ -82,6 +86,36 @@ def drawing(net: Routed) -> Routed | None:
     for gate in gates:
         gate.inference = "sample"
     return made if gates else None
+
+
+def thriftier(net: Routed, batches: Batches, path: Path | None, share: float) -> Routed | None:
+    """The same network, in evaluation and sharing all weights, whose thresholds are all higher by as much as leaves a
+    share of what opens open; None where nothing opens by a score.
+
+    Args:
+        net: a routed network.
+        batches: images to set it by, labelled, as the network takes them.
+        path: units chosen from outside.
+        share: of the units that are opened by a score, above 0 and below 1. What stands behind them may decide
+            otherwise then, so this is not met exactly.
+    """
+    made = _sharing(net)
+    gates = {n: s.decider for n, s in made.sites.items() if s.decider is not None and s.decider.by_score}
+    device, above = device_of(net), []
+    with torch.no_grad():
+        for x, _ in batches if gates else ():
+            for name, decision in made(x.to(device), path)[1].items():
+                if name in gates and decision.score is not None:
+                    ran = slice(None) if decision.ran is None else decision.ran
+                    margin = (decision.score - gates[name].threshold)[ran]
+                    above.append(margin[decision.open[ran]].flatten().double().cpu())
+    margins = torch.cat(above).numpy() if above else np.zeros(0)
+    if not len(margins):
+        return None
+    higher = float(np.quantile(margins, 1 - share))
+    for gate in gates.values():
+        gate.threshold += higher
+    return made
 
 
 def _sharing(net: Routed) -> Routed:

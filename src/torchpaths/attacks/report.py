@@ -8,6 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from torchpaths.attacks.again import again
 from torchpaths.attacks.changes import Crossing, Rates, crossing, groups, rates
 from torchpaths.attacks.detection import Row, strongest
 from torchpaths.attacks.draw import draw_crossing, draw_curves, draw_detection, draw_rates
@@ -23,9 +24,8 @@ from torchpaths.surveys.figures import save
 from torchpaths.surveys.stages import noun
 from torchpaths.trust.answers import Answers
 from torchpaths.trust.calibration import by_budget, by_path
-from torchpaths.trust.detectors import Known, by_score, suspicion
+from torchpaths.trust.detectors import Known, suspicion
 from torchpaths.trust.draw import draw_calibration, draw_escalations
-from torchpaths.trust.selective import escalations
 
 SCHEMA = "torchpaths.attack/1"
 ASKED = "as it is"
@@ -97,12 +97,12 @@ def attack_report(
     if clean.sites and clean.hard.any():
         tell("everything open")
         budgets[EVERYTHING] = many.run(test, Path.full(net))
+    two = again(many, train, test, known, budgets, tell)
+    asked_again = {} if two is None else two.curves()
+    if two is not None and two.added:
+        budgets[two.first] = two.cheap
     calibrated = by_budget(budgets, plan.seed)
     common = by_path(known, clean, seed=plan.seed) if clean.sites else []
-    ladder = sorted(budgets.values(), key=lambda seen: float(seen.macs.mean()))
-    cheap, dear = ladder[0], ladder[-1]
-    first = calm if cheap is clean else by_score(cheap)  # of the other budgets' paths nothing is known
-    asked_again = escalations(cheap, dear, first) if len(ladder) > 1 else {}
     report: dict[str, Any] = {
         "schema": SCHEMA,
         "network": net.layout.network,
@@ -120,6 +120,7 @@ def attack_report(
         "by_budget": [group.to_json() for group in calibrated],
         "by_path": [group.to_json() for group in common],
         "selective": {name: found.to_json() for name, found in asked_again.items()},
+        "asked": None if two is None else {"first": two.first, "again": two.again},
         "files": [],
     }
     if folder is not None:
@@ -134,8 +135,10 @@ def attack_report(
         if isinstance(moved["crossing"], Crossing):
             figures["attack-crossing"] = draw_crossing(moved["crossing"], title)
         figures["calibration"] = draw_calibration(calibrated, common, title)
-        if asked_again:
-            figures["asked-again"] = draw_escalations(asked_again, net.layout.plain.macs, title)
+        if two is not None:
+            figures["asked-again"] = draw_escalations(
+                asked_again, net.layout.plain.macs, title, f"{two.first}, then {two.again}"
+            )
         for name, (paths, called) in groups(clean, shown, names).items():
             if any(bool(mask.any()) for mask in paths.states.dynamic.values()):
                 figures[f"attack-paths-{name}"] = draw_class_paths(

@@ -209,7 +209,9 @@ def tables(report: dict[str, Any]) -> Iterator[Table]:
                 table.add_row(row["name"], str(row["images"]), f"{row['accuracy']:.2%}", *ece)
             yield table
     if report["selective"]:
-        table = _table("asking again: points of accuracy above chance", "score", "gain")
+        two = report["asked"]
+        title = f"asking again, {two['first']}, then {two['again']}: points of accuracy above chance"
+        table = _table(title, "score", "gain")
         for name, found in report["selective"].items():
             table.add_row(name, f"{100 * found['gain']:+.2f}")
         yield table

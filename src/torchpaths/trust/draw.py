@@ -77,16 +77,18 @@ def draw_calibration(budgets: Sequence[Group], paths: Sequence[Group], title: st
 
 
 @styled
-def draw_escalations(found: Mapping[str, Escalation], plain: float, title: str) -> Figure:
+def draw_escalations(found: Mapping[str, Escalation], plain: float, title: str, budgets: str = "") -> Figure:
     """Accuracy against MACs, a line for each score; grey: images drawn by chance.
 
     Args:
         found: score -> curve.
         plain: MACs of the plain network.
         title: of the network and data.
+        budgets: the two, in words.
     """
     title = f"Asking suspicious images again: {title}"
-    note = "at the small budget first, at the large one too where the first answer is suspicious"
+    told = "at the small budget first, at the large one too"
+    note = f"{budgets or told}, where the first answer is suspicious"
     names = list(found)
     left, bottom, high = 0.62, 0.46, 2.4
     wide = max(3.8, room(title, note) - left - 0.3)
