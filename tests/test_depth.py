@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,16 @@ from torch.nn import functional
 
 import torchpaths as tp
 from laws import random_path
+from torchpaths import cli
 from torchpaths.costs import count_macs
-from torchpaths.depth import activation_maps, depths, norm_distances
+from torchpaths.data import Loader
+from torchpaths.depth import activation_maps, depths, gradient_cosines, norm_distances, residual_sizes
 from torchpaths.depth.figures import draw_depths, draw_maps, draw_norms
 from torchpaths.errors import CallError, DataError, PathError, RouteError
 from torchpaths.models import source
 from torchpaths.places.stages.switch import Doubled
 from torchpaths.trace import Site
+from torchpaths.train.evaluate import open_run
 from torchpaths.train.run import train
 from toys import toy
 from train_toys import tiny
@@ -133,6 +137,8 @@ def test_mistakes_about_maps_are_named(net: tp.Routed, images: tuple[Tensor, Ten
     for labels in (y[:1], torch.tensor([0, 5])):
         with pytest.raises(CallError, match="2 images and 5 classes"):
             activation_maps(net, x, labels, ["layer3.2"])
+    with pytest.raises(CallError, match="a skipping network has no gradients"):
+        activation_maps(tp.skipping(net.eval()), x, y, ["layer3.2"])
 
 
 def test_figures_show_every_depth_norm_and_block(net: tp.Routed, images: tuple[Tensor, Tensor]) -> None:
@@ -179,10 +185,49 @@ def test_the_verb_writes_every_depth_and_the_figures(runs: Path, capsys: pytest.
     assert by_name["FFF"]["accuracy"] == summary["accuracy"]
     assert by_name["TTT"]["accuracy"] == summary["paths"]["base"]["accuracy"]
     assert answered["references"] == {"plain": json.loads((runs / "plain" / "summary.json").read_text())["accuracy"]}
-    for name in ("depths", "norms", "activation-maps"):
+    for name in ("depths", "norms", "activation-maps", "residuals", "gradient-cosines"):
         assert (runs / "adaptive" / "figures" / f"{name}.png").stat().st_size > 1000
     path = tp.Path.from_json(json.dumps(by_name["TFT"]["path"]))
     assert path["layer1"] == (False,)
+
+
+def test_the_verb_tells_what_the_blocks_of_the_same_images_add(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("depths", runs / "adaptive", "--plain", runs / "plain", "--residual-images", 40)
+    assert cli.main([*map(str, asked), "--json"]) == 0
+    out, err = capsys.readouterr()
+    answered = json.loads(out)
+    run, plain = open_run(runs / "adaptive"), open_run(runs / "plain")
+    method = tp.AdaptiveDepth()
+    loader = Loader(run.images(), 40, shuffle=True, seed=run.recipe.seed, mean=run.mean, std=run.std)
+    images = [next(iter(loader))]
+    networks = {
+        "plain": (plain.net, None),
+        "super-net": (run.net, method.path(run.net, False)),
+        "base-net": (run.net, method.path(run.net, True)),
+    }
+    for key, find in (("residual_sizes", residual_sizes), ("gradient_cosines", gradient_cosines)):
+        assert list(answered[key]) == list(networks)
+        for name, (net, path) in networks.items():
+            for told, own in zip(answered[key][name], find(net, images, path), strict=True):
+                assert (told["block"], told["skippable"], told["images"]) == (own.block, own.skippable, own.images)
+                assert own.mean is None or told["mean"] == pytest.approx(own.mean, rel=1e-3, abs=1e-5)
+    printed = " ".join(err.split())
+    assert "super-net always run" in printed
+    assert "super-net can be left out" in printed
+    assert "base-net can be left out" not in printed
+
+
+def test_the_verb_refuses_a_plain_network_of_other_images_and_no_images(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(runs / "plain", other)
+    made = json.loads((other / "run.json").read_text())
+    made["data"]["classes"] = list(reversed(made["data"]["classes"]))
+    (other / "run.json").write_text(json.dumps(made))
+    assert "was trained on '9' there" in complaint(capsys, "depths", runs / "adaptive", "--plain", other)
+    told = complaint(capsys, "depths", runs / "adaptive", "--residual-images", 0)
+    assert "--residual-images 0: a mean is over one image at least" in told
 
 
 def test_the_verb_wants_a_run_with_depths(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

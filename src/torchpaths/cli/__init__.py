@@ -23,7 +23,7 @@ VERBS = {
     "explore": "a page on which to see, shut and compare the paths of a surveyed run: one file, or live with its model",
     "cut": "a trained run's network along one path, as a plain network that needs no torchpaths",
     "export": "a trained run's network in a file for ONNX Runtime, torch.export or OpenVINO, that still skips there",
-    "depths": "every depth of an adaptive-depth run: accuracy, MACs, norms and what its blocks look at",
+    "depths": "every depth of an adaptive-depth run: accuracy, MACs, norms, what its blocks look at and add",
     "decode": "what a coded run's branches, classes and early decoders are worth: numbers and figures",
     "filters": "which filters of a run open for what, what they see, what they tell of the class: numbers and figures",
     "attack": "a run under FGSM, PGD and one who knows of paths; whether paths tell; calibration: numbers and figures",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,6 +17,10 @@ class First:
 
     loader: Loader
     count: int
+
+    def __len__(self) -> int:
+        """Batches."""
+        return min(len(self.loader), math.ceil(self.count / self.loader.batch_size))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         left = self.count

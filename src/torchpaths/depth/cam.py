@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from torchpaths.costs import evaluating
+from torchpaths.depth.observed import check_gradients
 from torchpaths.errors import CallError, RouteError, near
 from torchpaths.path import Path
 from torchpaths.routed import Routed
@@ -39,8 +40,9 @@ def activation_maps(
 
     Raises:
         RouteError: for a module that is not there, or whose output is no map.
-        CallError: for labels that are no classes of the network.
+        CallError: for labels that are no classes of the network, or a skipping network, which has no gradients.
     """
+    check_gradients(net)
     modules = dict(net.model.named_modules())
     for name in blocks:
         if name not in modules:

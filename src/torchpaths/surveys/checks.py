@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from torchpaths.errors import DataError, PathError, RunError, near
+from torchpaths.errors import DataError, PathError, RunError, near, reason
 from torchpaths.layout import Layout
 from torchpaths.progress import tracked
 from torchpaths.trace import Trace
@@ -43,7 +43,13 @@ def _length(loader: Iterable[Any]) -> int | None:
 
 def class_numbers(y: Any, batch: int, classes: int | None, number: int) -> NDArray[np.int64]:
     """The labels of batch ``number``, int64 ``[batch]``, checked to be numbers of so many classes (None: any)."""
-    labels = torch.as_tensor(y)
+    try:
+        labels = torch.as_tensor(y)
+    except (TypeError, ValueError, RuntimeError) as error:  # None, names of classes, lists of unequal length
+        raise DataError(
+            f"batch {number}: labels of type {type(y).__name__} that are no numbers ({reason(error, 120)}); they must "
+            "be class numbers, integers of shape [batch]."
+        ) from error
     if labels.shape != (batch,) or labels.is_floating_point() or labels.is_complex():
         raise DataError(
             f"batch {number}: labels of {labels.dtype} and shape {tuple(labels.shape)} for {batch} images; "

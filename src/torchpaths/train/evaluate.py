@@ -146,12 +146,12 @@ def images_for(run: Run, *, data: str | None = None, split: str = "test", skip_c
     if not recipe.data:
         raise DataError(f"{run.folder} does not say which images its network knows; give them: --data FOLDER.")
     images = open_images(recipe, split)
-    _check_belongs(images, run)
+    check_belongs(images, run)
     return images
 
 
-def _check_belongs(images: ImageSet, run: Run) -> None:
-    """Raise unless these images are of the size and classes that the run was trained on."""
+def check_belongs(images: ImageSet, run: Run) -> None:
+    """Raises `DataError` unless these images are of the size and classes that the run was trained on."""
     trained = f"the run {run.folder} was trained on"
     if len(images.classes) != len(run.classes):
         raise DataError(

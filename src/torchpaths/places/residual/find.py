@@ -291,7 +291,7 @@ class _Search:
             items.append(frozenset({sum_item(name, number), *(n for n, p in names if id(p) in ids)}))
         parts = replace(parts, residuals=tuple(map(partial(with_axis, block, inputs), parts.residuals, starts)))
         channels = tuple(s.shape[r.axis or 1] for s, r in zip(starts, parts.residuals, strict=True))
-        return Found(name, parts, _names(name, parts), tuple(costs), channels, tuple(items))
+        return Found(name, parts, sum_names(name, parts), tuple(costs), channels, tuple(items))
 
 
 def _extra(
@@ -319,7 +319,8 @@ def _extra(
     return (named, rest) if hands_on_rest(module) else ({**named, **rest}, None)
 
 
-def _names(module: str, parts: Split) -> tuple[str, ...]:
+def sum_names(module: str, parts: Split) -> tuple[str, ...]:
+    """A name for each sum of a block, see `Found.sites`."""
     if len(parts.residuals) == 1:
         return (module,)
     children = [r.name for r in parts.residuals]
