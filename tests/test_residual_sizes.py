@@ -18,6 +18,7 @@ from laws import random_path
 from torchpaths.depth import BlockMean, Observed, gradient_cosines, residual_sizes
 from torchpaths.depth.draw_residuals import draw_gradient_cosines, draw_residual_sizes
 from torchpaths.errors import CallError, DataError, PathError, RouteError, RunError
+from torchpaths.models import create_model
 from torchpaths.surveys.figures.style import ACCENT, HEADING
 from toys import toy
 
@@ -225,13 +226,30 @@ def test_depth_and_gates_together_are_watched_alike(images: Images) -> None:
     assert {one.block for one in found} <= {"layer1.0", "layer2.0", "layer2.1"}
 
 
-@pytest.mark.parametrize("method", [tp.GatedFilters(), tp.RandomDrop(0.5)])
-def test_other_methods_networks_have_residuals_too(images: Images, method: Any) -> None:
-    model, x = toy("torchvision/narrow")
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        (METHOD, "torchvision/narrow"),
+        (tp.GatedBlocks(), "torchvision/narrow"),
+        ([METHOD, tp.GatedFilters()], "torchvision/narrow"),
+        (tp.RandomDrop(0.5), "torchvision/narrow"),
+        (tp.CodedPaths(classes=5), "own/resnext"),
+        (None, "torchvision/vit"),
+    ],
+)
+def test_of_every_method_the_observed_copy_answers_as_the_network_does(method: Any, name: str) -> None:
+    torch.manual_seed(0)
+    model, x = toy(name) if name != "own/resnext" else (create_model("resnext20_10x4d", 5), torch.randn(4, 3, 16, 16))
     net = tp.route(model, method, example=x).eval()
-    assert [one.block for one in gradient_cosines(net, images, tp.Path.full(net))] == [
-        f"layer{stage}.{block}" for stage in (1, 2) for block in (0, 1)
-    ]
+    observed = Observed(net, x)
+    for path in (None, tp.Path.full(net)):
+        torch.manual_seed(1)  # random drop draws in evaluation too
+        wanted = net(x, path)[0]
+        torch.manual_seed(1)
+        got, sums = observed(x, path)
+        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+        assert sums
+    assert [found.block for found in sums] == list(observed.blocks)
 
 
 def test_a_transformers_block_has_two_sums_with_inputs_of_their_own() -> None:
