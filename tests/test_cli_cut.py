@@ -130,6 +130,19 @@ def test_without_a_saved_survey_of_that_split_the_images_are_surveyed(
     assert kept(Spec.read(tmp_path / "new")) == {s: o for s, (o,) in found.path(3).items()}
 
 
+def test_who_fills_a_budget_is_told_and_how_the_other_is_asked(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["cut", str(run), "--budget-macs", "0.7", "--out"]
+    assert cli.main([*asked, str(tmp_path / "rates")]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"{run / 'survey.json'}: the units opened most often within the budget, whatever that does to acc" in told
+    assert f"for the most accurate that was measured: torchpaths front {run}, then --front {run / 'front.json'}" in told
+    assert cli.main([*asked, str(tmp_path / "class"), "--label", "3"]) == 0
+    told = capsys.readouterr().out
+    assert "whatever that does to accuracy\n" in told, "a front knows no classes"
+
+
 def test_a_front_chooses_the_most_accurate_path_within_the_budget(
     run: Path, opened: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,7 +16,7 @@ from survey_toy import Toy, loader
 from torchpaths.depth import Depth, NormDistance
 from torchpaths.depth.figures import draw_depths, draw_norms
 from torchpaths.fronts import Front, Point
-from torchpaths.fronts.figure import draw_front
+from torchpaths.fronts.figure import draw_front, rising
 from torchpaths.surveys import survey
 from torchpaths.surveys.figures import accuracy_macs, class_rates, save, save_all
 from torchpaths.surveys.figures.style import HEADING, drawn_as
@@ -87,3 +87,8 @@ def test_in_a_papers_look_a_figure_is_white_untitled_and_a_pdf(tmp_path: pathlib
     with Image.open(picture) as image:
         assert image.convert("RGB").getpixel((1, 1)) == (255, 255, 255)
     assert [path.suffix for path in save(class_rates(survey(Toy(), loader())), tmp_path / "house")] == [".png", ".svg"]
+
+
+def test_lines_of_a_front_join_what_nothing_cheaper_is_as_accurate_as() -> None:
+    assert rising([(1, 80.0), (2, 70.0), (3, 80.0), (4, 90.0)]) == [(1, 80.0), (4, 90.0)]
+    assert rising([(1, 0.0)]) == [(1, 0.0)]

@@ -307,3 +307,26 @@ def test_options_out_of_range_are_refused() -> None:
     drawing, images = toy(tp.GatedBlocks(inference="sample"))
     with pytest.raises(CallError, match="inference='argmax'"):
         made(drawing, images)
+
+
+def test_numbers_rise_along_a_menu_and_every_number_and_name_that_is_printed_is_a_point(
+    gated: tuple[tp.Routed, Images, tp.Front],
+) -> None:
+    _, _, front = gated
+    # In another setting what costs most MACs takes least time, so that other points are worth having.
+    [profile] = front.profiles
+    slowest = max(time.ms for time in profile.times)
+    turned = tuple(dataclasses.replace(time, ms=2 * slowest - time.ms) for time in profile.times)
+    other = dataclasses.replace(profile, times=turned, setting=dataclasses.replace(profile.setting, batch=1))
+    both = dataclasses.replace(front, profiles=(profile, other))
+    menus = [both.menu(each) for each in both.profiles]
+    assert {p.timed(None) for p in menus[0]} != {p.timed(None) for p in menus[1]}
+    for menu in menus:
+        numbers = [both.number(point) for point in menu]
+        assert numbers == sorted(set(numbers))
+        assert len({both.title(point) for point in menu}) == len(menu)
+        for number, point in zip(numbers, menu, strict=True):
+            for asked in (number, str(number), both.title(point)):
+                assert both.point(asked).timed(None) == point.timed(None)
+    assert [both.number(p.timed(None)) for p in front.candidates] == list(range(1, len(front.candidates) + 1))
+    assert [p.macs for p in front.candidates] == sorted(p.macs for p in front.candidates)

@@ -8,7 +8,7 @@ import torch
 
 import torchpaths as tp
 from block_toys import chain
-from torchpaths.fronts.points import Choice, Kind, Point, Time, undominated, undominated_by_kind
+from torchpaths.fronts.points import Choice, Kind, Point, Time, names_of, undominated, undominated_by_kind
 from torchpaths.meter.timing import Median
 
 PATH = tp.Path({"a": [True]})
@@ -77,3 +77,23 @@ def test_a_choice_sets_a_network_up_and_the_next_one_undoes_it() -> None:
         assert trace["block1"].open.sum() == (score > middle).sum()
         assert Choice("rate", path).apply(net) is path
         assert torch.equal(net(x)[0], as_trained)
+
+
+def test_no_two_points_of_a_front_are_called_alike() -> None:
+    two = [tp.Path({"a": [True], "b": [False]}), tp.Path({"a": [False], "b": [True]})]
+    points = [
+        *(Choice("every", path) for path in two),
+        Choice("threshold", threshold=2.5201),
+        Choice("threshold", threshold=2.5202),
+        Choice("threshold", threshold=0.0),
+        *(Choice("every", path, 0.0) for path in two),
+    ]
+    assert names_of(points, 2) == [
+        "path, 1 of 2 open (1)",
+        "path, 1 of 2 open (2)",
+        "gates at 2.52 (1)",
+        "gates at 2.52 (2)",
+        "gates as trained",
+        "gates as trained, path (1)",
+        "gates as trained, path (2)",
+    ]

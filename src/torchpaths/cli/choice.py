@@ -10,7 +10,6 @@ from torchpaths.budget import Budget
 from torchpaths.cli.options import OfRun, read_path
 from torchpaths.errors import BudgetError, DataError, RouteError, near
 from torchpaths.fronts import Front, Point
-from torchpaths.fronts.points import name_of
 from torchpaths.path import Path
 from torchpaths.surveys import Survey
 from torchpaths.text import visible
@@ -26,7 +25,8 @@ class OfPath(OfRun):
     point: str | None = None
     """Or a point of the run's front, by its number or name there: 3, "gates at 2.52"."""
     budget_macs: float | None = None
-    """Or the units that images open most, within so many MACs: up to 1 a share of the plain network's."""
+    """Or the units that images open most, within so many MACs: up to 1 a share of the plain network's. Their accuracy
+    is not looked at; with --front it is."""
     budget_open: float | None = None
     """Or within this share of units, of each kind where there are several."""
     label: str | None = None
@@ -51,11 +51,13 @@ class Chosen:
         what: units chosen from outside, or a point of the run's front.
         by: what chose it, in words.
         keep: numbers of the classes whose scores are kept; None for all.
+        title: of a point, its name in the menu.
     """
 
     what: Path | Point
     by: str
     keep: tuple[int, ...] | None = None
+    title: str = ""
 
     @property
     def whole(self) -> Path | None:
@@ -89,9 +91,10 @@ def choose(options: OfPath, opened: Run, *, fixed: bool = False) -> Chosen | Non
         file = options.front or options.run / "front.json"
         front = Front.load(file, opened.net)
         point = front.point(str(options.point)) if budget is None else front.best(budget, fixed=fixed)
-        return Chosen(point, f"{file}: {name_of(point, len(opened.net.layout.units))}")
+        return Chosen(point, f"{file}: {front.title(point)}", title=front.title(point))
     found, where = _surveyed(options, opened)
-    return Chosen(found.path(None if options.label is None else _labels(options.label, found.classes), budget), where)
+    path = found.path(None if options.label is None else _labels(options.label, found.classes), budget)
+    return Chosen(path, where if budget is None else f"{where}: {_by_rates(options, found)}")
 
 
 def means(options: OfPath) -> bool:
@@ -189,6 +192,19 @@ def _of_classes(opened: Run, keep: tuple[int, ...]) -> Chosen:
         f" and {len(keep) - 3} more" if len(keep) > 3 else ""
     )
     return Chosen(opened.recipe.method.path_of(opened.net, keep), f"the codewords of {names}", keep)
+
+
+def _by_rates(options: OfPath, found: Survey) -> str:
+    """That a budget without a front is filled by how often units open, and how to have one filled by accuracy."""
+    if len(set(found.rates.tolist())) > 1:
+        rule = "the units opened most often within the budget"
+    else:  # as where nothing decides: plain networks, adaptive depth
+        rule = "every unit is opened as often as any other, so the cheapest within the budget"
+    if options.label is not None:
+        return f"{rule}, whatever that does to accuracy"
+    file = options.run / "front.json"
+    first = "" if file.is_file() else f"torchpaths front {options.run}, then "
+    return f"{rule}, whatever that does to accuracy; for the most accurate that was measured: {first}--front {file}"
 
 
 def _surveyed(options: OfPath, opened: Run) -> tuple[Survey, str]:

@@ -13,7 +13,7 @@ from tyro import conf
 from torchpaths.chosen import set_up
 from torchpaths.cli import OK
 from torchpaths.cli.calibrate import set_rates
-from torchpaths.cli.choice import OfPath, budget_of, by_images, choose, means
+from torchpaths.cli.choice import Chosen, OfPath, budget_of, by_images, choose, means
 from torchpaths.cli.options import emit, parse, refuse, speaking
 from torchpaths.cli.silent import remove_silent
 from torchpaths.cli.tables import count
@@ -21,8 +21,6 @@ from torchpaths.cuts import Spec, save_cut
 from torchpaths.errors import BudgetError, DataError, RouteError
 from torchpaths.files.document import read_document
 from torchpaths.files.fresh import check_free
-from torchpaths.fronts import Point
-from torchpaths.fronts.points import name_of
 from torchpaths.path import Path
 from torchpaths.schema import convert, reading
 from torchpaths.train.cut_folder import original
@@ -76,7 +74,7 @@ def run(arguments: list[str]) -> int:
         chosen = choose(options, opened, fixed=True)
         assert chosen is not None
         if chosen.whole is None:
-            told, rows = _kept_deciding(options, opened, chosen.what)
+            told, rows = _kept_deciding(options, opened, chosen)
         else:
             spec = save_cut(**original(opened, chosen.whole, chosen.keep), folder=options.out, force=options.force)
             told, rows = spec.to_json(), _rows(spec, chosen.whole)
@@ -87,12 +85,13 @@ def run(arguments: list[str]) -> int:
     return OK
 
 
-def _kept_deciding(options: Options, opened: Run, point: Path | Point) -> tuple[dict[str, Any], list[str]]:
+def _kept_deciding(options: Options, opened: Run, chosen: Chosen) -> tuple[dict[str, Any], list[str]]:
     """Write a point at which gates decide, as a run; what to say of it, as JSON data and in words.
 
     Raises:
         RouteError: for one that also opens and closes what nothing decides, or of a cut network.
     """
+    point = chosen.what
     if isinstance(point, Path) or point.path is not None or opened.spec is not None:
         raise RouteError(
             "at this point gates decide beside a path, which no run can hold; take it along: torchpaths export "
@@ -101,7 +100,7 @@ def _kept_deciding(options: Options, opened: Run, point: Path | Point) -> tuple[
     net, _ = set_up(opened.net, point)
     save_thresholds(net, opened.folder, options.out, options.force)
     macs = point.macs / opened.net.layout.plain.macs
-    row = f"{opened.recipe.model}, {name_of(point, len(opened.net.layout.units))}: {point.accuracy:.2%}, {macs:.1%} of"
+    row = f"{opened.recipe.model}, {chosen.title}: {point.accuracy:.2%}, {macs:.1%} of"
     return {"threshold": point.threshold}, [f"{row} the MACs, on the images of its front", "a run, whose gates decide"]
 
 

@@ -16,7 +16,6 @@ from torchpaths.data.first import First
 from torchpaths.errors import DataError
 from torchpaths.fronts import Front, Profile, front
 from torchpaths.fronts.figure import draw_front
-from torchpaths.fronts.points import name_of
 from torchpaths.fronts.swaps import swaps
 from torchpaths.meter.row import digits
 from torchpaths.surveys.figures import save
@@ -87,8 +86,8 @@ def menu(made: Front, profile: Profile) -> Table:
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
-    table.add_column("", justify="right")
-    table.add_column("point", no_wrap=True)
+    table.add_column("", justify="right", no_wrap=True)
+    table.add_column("point")  # the one that may wrap where there is little room
     for name in ("open", "MACs", "accuracy", "ms", "of plain", "gap"):
         table.add_column(name, justify="right", no_wrap=True)
     plain = made.layout.plain.macs
@@ -97,7 +96,7 @@ def menu(made: Front, profile: Profile) -> Table:
         assert point.time is not None
         table.add_row(
             str(made.number(point)),
-            name_of(point, len(made.layout.units)),
+            made.title(point),
             f"{point.open:.1%}",
             f"{point.macs / plain:.1%}",
             f"{point.accuracy:.2%}",

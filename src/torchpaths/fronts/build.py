@@ -11,7 +11,7 @@ from torch import Tensor
 from torchpaths.errors import DataError, MeasureError
 from torchpaths.fronts.candidates import search
 from torchpaths.fronts.evaluate import Images, evaluate, undisturbed
-from torchpaths.fronts.points import undominated_by_kind
+from torchpaths.fronts.points import by_cost, undominated_by_kind
 from torchpaths.fronts.result import Front
 from torchpaths.meter.timing import Timer
 from torchpaths.progress import clock, telling
@@ -82,7 +82,7 @@ def front(
     points = [worth.point for worth in worths]
     made = Front(
         layout=net.layout,
-        candidates=tuple(undominated_by_kind(points)),
+        candidates=tuple(by_cost(undominated_by_kind(points))),
         profiles=(),
         accuracy=next(point.accuracy for point in points if point.kind == "full"),
         images=worths[0].images,

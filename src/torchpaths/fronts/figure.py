@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,7 +82,7 @@ def draw_front(front: Front, profile: Profile | None = None, twin: float | None 
     first.legend(
         loc="lower left",
         bbox_to_anchor=(0, 1.0),
-        ncols=2 * panels,
+        ncols=5 if panels == 2 else 2,
         frameon=False,
         fontsize=SMALL,
         handletextpad=0.2,
@@ -111,7 +112,8 @@ def _panel(
     tried: Sequence[tuple[float, float]],
     twin: float | None,
 ) -> None:
-    """Points by accuracy and one cost, joined in order of it; ``plain``: the plain network's cost."""
+    """Points by accuracy and one cost, those joined that none of their kind beats in these two; ``plain``: the plain
+    network's cost."""
     axes.axhline(front.accuracy * 100, color=INK, lw=0.7, ls=(0, (1, 3)), zorder=1)
     if tried:
         xs, ys = zip(*tried, strict=True)
@@ -129,9 +131,8 @@ def _panel(
     for fixed, role, colour in ((False, "gates", FLOW), (True, "path", HAIRLINE)):
         shown = sorted((x, p.accuracy * 100) for x, p in zip(across, points, strict=True) if p.fixed is fixed)
         if shown:
-            xs, ys = zip(*shown, strict=True)
-            axes.plot(xs, ys, color=colour, lw=1.1, zorder=3)
-            axes.plot(xs, ys, ls="", zorder=4, label=NAMES[role], **MARKS[role])
+            axes.plot(*zip(*rising(shown), strict=True), color=colour, lw=1.1, zorder=3)
+            axes.plot(*zip(*shown, strict=True), ls="", zorder=4, label=NAMES[role], **MARKS[role])
     axes.plot([plain], [front.accuracy * 100], ls="", zorder=5, label=NAMES["plain"], **MARKS["plain"])
     if twin is not None:
         axes.plot([plain], [twin * 100], ls="", zorder=5, label=NAMES["twin"], **MARKS["twin"])
@@ -153,3 +154,12 @@ def _panel(
     axes.set_axisbelow(True)
     axes.grid(color=RULE, lw=0.5)
     axes.locator_params(nbins=7)
+
+
+def rising(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Of ``(cost, accuracy)`` in order of cost, those more accurate than all that cost less.
+
+    A point that is on the menu for its MACs need not be worth its milliseconds.
+    """
+    before = itertools.accumulate((accuracy for _, accuracy in points), max, initial=-1.0)
+    return [point for point, most in zip(points, before, strict=False) if point[1] > most]

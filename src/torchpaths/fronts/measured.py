@@ -42,7 +42,7 @@ class Measured:
 
     Attributes:
         layout: units and costs of the network.
-        candidates: every point that no other of its kind beats, without times. `points` are those worth having.
+        candidates: every point that no other of its kind beats, without times, by MACs. Those worth having: `points`.
         profiles: their times, one profile for each setting.
         accuracy: of the plain network (everything open), over the same images.
         images: how many images accuracies are over.

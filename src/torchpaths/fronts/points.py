@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -113,12 +114,16 @@ def undominated(points: Iterable[Point]) -> list[Point]:
 
     Of equals the first stays. Points without times are compared in accuracy and MACs. In order of MACs.
     """
-    ordered = sorted(points, key=lambda p: (p.macs, -p.accuracy, p.ms or 0.0))
     kept: list[Point] = []
-    for point in ordered:  # what beats a point has no more MACs, so it comes earlier
+    for point in by_cost(points):  # what beats a point has no more MACs, so it comes earlier
         if not any(_covers(other, point) for other in kept):
             kept.append(point)
     return kept
+
+
+def by_cost(points: Iterable[Point]) -> list[Point]:
+    """In order of MACs; of equals the more accurate first, then the faster."""
+    return sorted(points, key=lambda p: (p.macs, -p.accuracy, p.ms or 0.0))
 
 
 def _covers(a: Point, b: Point) -> bool:
@@ -146,13 +151,25 @@ def describe(point: Point, layout: Layout) -> str:
     return gates if point.path is None else f"{gates}, {point.chosen} other units open"
 
 
-def name_of(point: Choice, units: int) -> str:
-    """What a point is called in menus: ``"path, 3 of 9 open"``, ``"gates at 1.2"``.
+def names_of(points: Sequence[Choice], units: int) -> list[str]:
+    """What points are called in menus: ``"path, 3 of 9 open"``, ``"gates at 1.2"``; those that would be called alike
+    are numbered, ``"path, 3 of 9 open (2)"``.
 
     Args:
-        point: any.
+        points: all of a front.
         units: how many the network has.
     """
+    names = [_name(point, units) for point in points]
+    several = {name for name, count in Counter(names).items() if count > 1}
+    seen: Counter[str] = Counter()
+    made = []
+    for name in names:
+        seen[name] += 1
+        made.append(f"{name} ({seen[name]})" if name in several else name)
+    return made
+
+
+def _name(point: Choice, units: int) -> str:
     if point.fixed:
         return f"path, {point.chosen} of {units} open"
     gates = "gates as trained" if point.threshold == 0 else f"gates at {point.threshold:.3g}"

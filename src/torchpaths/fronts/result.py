@@ -14,7 +14,7 @@ from torchpaths.budget import Budget
 from torchpaths.errors import BudgetError, near
 from torchpaths.fronts import files
 from torchpaths.fronts.measured import Measured, Profile
-from torchpaths.fronts.points import Point, describe, name_of
+from torchpaths.fronts.points import Point, describe, names_of
 from torchpaths.fronts.profile import time_points
 from torchpaths.layout import HasLayout
 from torchpaths.meter.allocator import allocator
@@ -33,13 +33,13 @@ class Front(Measured):
 
     def __repr__(self) -> str:
         """In a few lines: the points worth having."""
-        units, plain = len(self.layout.units), self.layout.plain.macs
+        plain = self.layout.plain.macs
         of = f" on {self.dataset}" if self.dataset else ""
         lines = [f"Front({self.name or self.layout.network}{of}: {self.images:,} images, {self.accuracy:.2%} all open)"]
         for point in self.points:
             ms = "" if point.ms is None else f", {point.ms:.3g} ms"
             told = f"{point.accuracy:.2%}, {point.macs / plain:.1%} of the MACs{ms}"
-            lines.append(f"  {self.number(point)}: {name_of(point, units)}: {told}")
+            lines.append(f"  {self.number(point)}: {self.title(point)}: {told}")
         return "\n".join(lines)
 
     def best(
@@ -77,31 +77,39 @@ class Front(Measured):
         return max(within, key=lambda point: (point.accuracy, -point.macs))
 
     def number(self, point: Point) -> int:
-        """The number of one of its points, from 1: the same whichever profile a menu is made with."""
+        """The number of one of its points, from 1, in order of MACs.
+
+        It is the same whichever profile a menu is made with, so a menu leaves numbers out.
+        """
         return next(i for i, own in enumerate(self.candidates, 1) if own == point.timed(None))
 
+    def title(self, point: Point) -> str:
+        """What one of its points is called, and no other: ``"gates at 2.52"``, ``"path, 5 of 9 open"``."""
+        return names_of(self.candidates, len(self.layout.units))[self.number(point) - 1]
+
     def point(self, which: int | str, *, profile: Profile | None = None) -> Point:
-        """A point by its number or name in the menu.
+        """A point by its number or name in a menu.
 
         Args:
             which: 3 or "3"; or "gates at 2.52", "path, 5 of 9 open".
-            profile: whose times it is to have; the first one's by default.
+            profile: whose menu is meant; by default any of them, and the times are the first one's.
 
         Raises:
-            BudgetError: for a point that there is not, or a name that several have.
+            BudgetError: for a point that there is not.
         """
-        units = len(self.layout.units)
-        menu = {self.number(point): point for point in self.menu(profile or self._first())}
-        names = {number: name_of(point, units) for number, point in menu.items()}
+        menus: list[Profile | None] = [profile] if profile is not None else [*self.profiles] or [None]
+        worth_having = {point.timed(None) for each in menus for point in self.menu(each)}
+        on_menu = [i for i, own in enumerate(self.candidates) if own in worth_having]
+        titles = names_of(self.candidates, len(self.layout.units))
+        names = {i + 1: titles[i] for i in on_menu}
         found = [n for n, name in names.items() if str(which).strip() in (str(n), name)]
-        if len(found) > 1:
-            raise BudgetError(f"several points are called {which!r}: give the number, {' or '.join(map(str, found))}.")
         if not found:
             numbers = ", ".join(map(str, names))
             raise BudgetError(
                 f"this front has no point {which!r}. {near(str(which), names.values())} Their numbers: {numbers}."
             )
-        return menu[found[0]]
+        index, first = found[0] - 1, menus[0]
+        return self.candidates[index].timed(None if first is None else first.times[index])
 
     def _first(self) -> Profile | None:
         return self.profiles[0] if self.profiles else None
