@@ -14,6 +14,7 @@ from torchpaths.errors import BudgetError, DataError
 from torchpaths.methods import Together
 from torchpaths.surveys import survey
 from torchpaths.train.evaluate import open_run
+from torchpaths.train.report import rates_told
 from torchpaths.train.run import train
 from torchpaths.train.sampled import Watched
 from train_toys import ToyNet, tiny
@@ -82,7 +83,6 @@ def test_a_run_tells_its_gates_rates_each_epoch_and_can_be_calibrated(
     lines = [line for line in capfd.readouterr().err.splitlines() if "gates open for" in line]
     assert len(lines) == 2
     assert "target 40.0%" in lines[0]
-    assert ["torchpaths cut RUN --calibrate" in line for line in lines] == [False, True]
     rates = json.loads((run / "summary.json").read_text())["gate_rates"]
     assert rates.keys() == {"target", "sampled", "argmax"}
     told = answer(capfd, "cut", run, "--calibrate", "--out", tmp_path / "set", "--json")
@@ -91,3 +91,22 @@ def test_a_run_tells_its_gates_rates_each_epoch_and_can_be_calibrated(
     assert thresholds == told["thresholds"]
     (tmp_path / "set" / "thresholds.json").write_text('{"schema": "torchpaths.thresholds/1", "thresholds": {"x": 1.0}}')
     assert "no gate at 'x' goes by a score" in complaint(capfd, "evaluate", tmp_path / "set")
+
+
+@pytest.mark.parametrize(
+    ("used", "drawn", "told"),
+    [
+        (0.55, 0.6, "torchpaths cut RUN --calibrate"),  # what was trained is asked for again
+        (0.59, 0.6, None),
+        (0.75, 0.6, "they run more in use than they drew"),  # it would shut what serves
+        (0.2, 0.9, "train longer"),  # thresholds for 60 % would open what was never trained so
+    ],
+)
+def test_calibrating_is_recommended_only_where_it_opens_again_what_was_trained(
+    used: float, drawn: float, told: str | None
+) -> None:
+    rates = {"argmax": used, "sampled": drawn, "target": 0.6}
+    assert rates_told(rates, last=False).endswith("target 60.0%")
+    line = rates_told(rates, last=True)
+    assert ("--calibrate" in line) == (told is not None and "--calibrate" in told)
+    assert line.endswith("target 60.0%") if told is None else told in line

@@ -46,10 +46,11 @@ def set_rates(options: OfRun, out: pathlib.Path, force: bool) -> int:
         save_thresholds(net, opened.folder, out, force)
         before, after = (rate["argmax"] for rate in rates)
         target, drawn = rates[0]["target"], rates[0]["sampled"]
+        was, now = accuracies
         shown = (
             f"{len(thresholds)} gates, on {sum(len(x) for x, _ in some):,} training images",
             f"open for {before:.1%} of images before, {after:.1%} now; drawn {drawn:.1%}, target {target:.1%}",
-            f"accuracy on these {accuracies[0]:.2%} before, {accuracies[1]:.2%} now",
+            f"accuracy on these {was:.2%} before, {now:.2%} now{_less(was, now, before, after)}",
             f"wrote {out}",
         )
         console.print("\n".join(shown), soft_wrap=True)
@@ -57,3 +58,10 @@ def set_rates(options: OfRun, out: pathlib.Path, force: bool) -> int:
         told = {"before": rates[0], "after": rates[1], "accuracy": accuracies, "thresholds": thresholds}
         emit({"folder": str(options.run), "out": str(out), **told})
     return OK
+
+
+def _less(was: float, now: float, before: float, after: float) -> str:
+    """A word where accuracy fell."""
+    if now >= was:
+        return ""
+    return ": less, for fewer blocks" if after < before else ": less, though more is open; keep the run as it was"

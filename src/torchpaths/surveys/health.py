@@ -93,13 +93,9 @@ def _told(how: str, units: list[str], gates: int) -> str:
     if how == "always":
         return (
             f"{which} {are} open for every image and save{'s' if len(units) == 1 else ''} nothing; early in training "
-            "that is usual, later lower the target, raise the rate loss's weight, or set thresholds: torchpaths cut "
-            "RUN --calibrate"
+            "that is usual, later lower the target or raise the rate loss's weight"
         )
-    return (
-        f"{which} {are} never open, as if cut out; raise the target, start more open, or set thresholds: torchpaths "
-        "cut RUN --calibrate"
-    )
+    return f"{which} {are} never open, as if cut out; raise the target or start more open"
 
 
 def _numbers(rate: float, entropy: float, dependence: float, spread: float) -> str:

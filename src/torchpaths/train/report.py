@@ -92,21 +92,30 @@ class Report:
             f"{opened}, {row['macs_share']:.1%} of the MACs, {losses}"
         )
         if (rates := row.get("gate_rates")) is not None:
-            self.say(_rates(rates, last=row["epoch"] + 1 == epochs))
+            self.say(rates_told(rates, last=row["epoch"] + 1 == epochs))
         for warning in row["warnings"]:
             self.say(f"warning: {warning}")
 
 
 APART = 0.03
-"""Rates in use and in training that differ by more are worth a word at the end."""
+"""Rates that differ by more are worth a word at the end."""
 
 
-def _rates(rates: Json, last: bool) -> str:
+def rates_told(rates: Json, last: bool) -> str:
     """How gates do, in one line; at the end also what to do where they do otherwise in use than in training."""
-    told = f"gates open for {rates['argmax']:.1%} of images, drawn {rates['sampled']:.1%}, target {rates['target']:.1%}"
-    if last and abs(rates["argmax"] - rates["sampled"]) > APART:
-        told += "; for thresholds that open them as often as in training: torchpaths cut RUN --calibrate --out DIR"
-    return told
+    used, drawn, target = (rates[name] for name in ("argmax", "sampled", "target"))
+    told = f"gates open for {used:.1%} of images, drawn {drawn:.1%}, target {target:.1%}"
+    if not last:
+        return told
+    if abs(drawn - target) > APART:  # thresholds for a rate that was never trained open or shut what never was
+        more = "so far from the target, train longer or raise the rate loss's weight"
+    elif used < drawn - APART:
+        more = "for thresholds that open them as often as in training: torchpaths cut RUN --calibrate --out DIR"
+    elif used > drawn + APART:
+        more = "they run more in use than they drew, which costs MACs; to save more, train towards a lower target"
+    else:
+        return told
+    return f"{told}; {more}"
 
 
 def clock(seconds: float) -> str:
