@@ -31,7 +31,7 @@ def main(images: Path, model: str, out: Path, macs: float = 0.7, train: str = ""
     commands = (
         f"train finetune --data {photos} --model {model} --method none --out {plain} {train}",
         f"shrink {plain} --budget-macs {macs} --out {small} {shrink}",
-        f"export {small}/run --out {written} --int8 static",
+        f"export {small}/run --out {written} --int8 static --force",
         f"evaluate {small}/cut",
         f"predict {small}/cut {shlex.quote(str(first(images)))}",
     )

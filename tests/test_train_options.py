@@ -18,10 +18,10 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import nn
 
 import torchpaths as tp
-from torchpaths import AdaptiveDepth, CodedPaths, GatedBlocks, GatedFilters
+from torchpaths import AdaptiveDepth, CodedPaths, GatedBlocks, GatedFilters, cli
 from torchpaths.data import Augment
 from torchpaths.data.drawn import seed_all, undisturbed
-from torchpaths.errors import RouteError, RunError
+from torchpaths.errors import BudgetError, RouteError, RunError
 from torchpaths.methods.base import Method
 from torchpaths.routing import route_plain
 from torchpaths.train.ema import Ema
@@ -303,3 +303,17 @@ def test_top5_is_counted_where_there_are_more_classes() -> None:
 def test_gates_that_mean_nothing_are_refused(values: dict[str, Any], said: str) -> None:
     with pytest.raises(RouteError, match=said):
         GatedBlocks(**values)
+
+
+def test_no_budget_is_offered_to_training_that_is_refused_by_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["train", "digits", "--help", "--out", "x"])  # not the page that is kept
+    shown = capsys.readouterr().out
+    assert "--method.budget.open" in shown
+    assert "--method.budget.macs" not in shown
+    assert "--method.budget.ms" not in shown
+    assert cli.main(["train", "digits", "--method.budget.macs=0.5"]) == 2
+    assert "training is towards a share of open units, --method.budget.open 0.6" in capsys.readouterr().err
+    for budget in (tp.Budget(macs=0.5), tp.Budget(ms=5)):
+        with pytest.raises(BudgetError, match=r"write GatedBlocks\(budget=Budget\(open=0\.6\)\)"):
+            tp.GatedBlocks(budget)

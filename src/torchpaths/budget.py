@@ -1,4 +1,4 @@
-"""How much may be open: ``Budget``, a training target and a rule of choice alike."""
+"""How much may be open: ``Budget``, a rule of choice; as a share of units a training target as well."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from torchpaths.errors import BudgetError
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Budget:
-    """How much may be open. Exactly one field is set; a budget is a training target and a rule of choice alike.
+    """How much may be open. Exactly one field is set.
+
+    A share of open units is a training target and a rule of choice alike. MACs and milliseconds are rules of choice
+    alone (`Front.best`, `Survey.path`, `shrink`): methods that train towards a budget refuse them.
 
     Attributes:
         open: mean share of units open, in (0, 1]. Units of each kind (`Unit.kind`) are counted apart: 0.5 is half of

@@ -24,7 +24,13 @@ Json: TypeAlias = Annotated[
 ]
 
 
-def parse(kind: type[T], arguments: Sequence[str], verb: str, about: str) -> T:
+def parse(
+    kind: type[T],
+    arguments: Sequence[str],
+    verb: str,
+    about: str,
+    registry: tyro.constructors.ConstructorRegistry | None = None,
+) -> T:
     """The arguments as an instance of ``kind``; prints help (status 0) or what is wrong (status 2) and exits.
 
     Args:
@@ -32,9 +38,12 @@ def parse(kind: type[T], arguments: Sequence[str], verb: str, about: str) -> T:
         arguments: what follows the verb.
         verb: for the usage line.
         about: the first paragraph of the help.
+        registry: which options types have, where it is not what they say themselves.
     """
     config = (conf.AvoidSubcommands, conf.SuppressFixed)
-    return tyro.cli(kind, args=arguments, prog=f"torchpaths {verb}", description=about, config=config)
+    return tyro.cli(
+        kind, args=arguments, prog=f"torchpaths {verb}", description=about, config=config, registry=registry
+    )
 
 
 def refuse(arguments: Sequence[str], names: Sequence[str], why: str) -> None:

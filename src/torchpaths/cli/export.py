@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor, nn
+from tyro import conf
 
 from torchpaths.chosen import OperatingPoint
 from torchpaths.cli import OK
@@ -17,8 +19,10 @@ from torchpaths.errors import DataError
 from torchpaths.exports import Exported, export
 from torchpaths.exports.form import Batch
 from torchpaths.exports.int8 import Int8, Quantised
+from torchpaths.exports.suffixes import format_of
 from torchpaths.exports.verify import AMONG
 from torchpaths.extraction import extract, noise
+from torchpaths.files.fresh import check_new
 from torchpaths.path import Path
 from torchpaths.train.folder import Run
 
@@ -34,6 +38,8 @@ class Options(OfPath):
     """The file to write: .onnx for ONNX Runtime, .pt2 for torch.export, .xml for OpenVINO."""
     batch: Batch = "one"
     """What the file takes: single images, or batches of any size."""
+    force: Annotated[bool, conf.FlagCreatePairsOff] = False
+    """Replace a file that is there."""
     int8: Int8 | None = None
     """For ONNX Runtime, layers that compute with integers. Static: ranges of weights and activations are found on the
     run's images. Dynamic: those of activations are found at each call."""
@@ -45,6 +51,8 @@ def run(arguments: list[str]) -> int:
     options = parse(Options, arguments, "export", about)
     if options.int8 is not None and options.data is None and options.split != "train":
         refuse(arguments, ("split",), "int8 is made on the run's training images; leave it out, or give other --data.")
+    for file in format_of(options.out).files(options.out):
+        check_new(file, options.force)
     with speaking(options.json) as console:
         opened = options.open()
         chosen = choose(options, opened)

@@ -100,6 +100,13 @@ KNOWN: dict[str, tuple[str, str]] = {
     "--checkpoint-hist": (_NONE, "the last two checkpoints and the best are kept"),
     "--kd-model-name": ("--distil.teacher", "start or RUN"),
     "--val-split": ("--holdout", "SHARE"),
+    **dict.fromkeys(
+        ("--method.budget.macs", "--method.budget.ms", "--budget-macs", "--budget-ms"),
+        (
+            _NONE,
+            "training is towards a share of open units, --method.budget.open 0.6; MACs and ms are for shrink and front",
+        ),
+    ),
     "--freeze": (_NONE, "every layer is trained; a small --lr leaves weights nearly where they are"),
 }
 """Names of timm's and torchvision's training scripts, and of others that many know."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from dataclasses import dataclass
+from typing import Annotated
 
 from rich import box
 from rich.table import Table
@@ -19,11 +20,12 @@ from torchpaths.data import Augment
 from torchpaths.errors import BudgetError, DataError, RunError
 from torchpaths.exports import export
 from torchpaths.exports.suffixes import format_of
+from torchpaths.files.fresh import check_new
 from torchpaths.meter.doubts import noted
 from torchpaths.meter.meter import SECONDS
 from torchpaths.meter.row import digits
 from torchpaths.shrinking.close import Step
-from torchpaths.shrinking.job import DISTIL, Job, shrink_run
+from torchpaths.shrinking.job import CLOSED, DISTIL, Job, shrink_run
 from torchpaths.terminal import Console
 from torchpaths.train.folder import load_run, read_recipe, read_seen
 from torchpaths.train.recipe import Recipe
@@ -66,6 +68,8 @@ class Options:
     """Timed work for each of these."""
     export: pathlib.Path | None = None
     """Also write what is left for another back end: .onnx, .pt2 or .xml."""
+    force: Annotated[bool, conf.FlagCreatePairsOff] = False
+    """Begin anew in the place of a network that is in --out, and replace the file of --export."""
     json: Json = False
 
 
@@ -76,7 +80,11 @@ def run(arguments: list[str]) -> int:
     budget = _budget(options)
     recipe = recipe_of(options)
     if options.export is not None:
-        format_of(options.export).check()  # now and not after minutes
+        into = format_of(options.export)
+        into.check()  # now and not after minutes
+        begun = (options.out / CLOSED).is_file()  # then the file may be this job's own
+        for file in into.files(options.export):
+            check_new(file, options.force or begun)
     with speaking(options.json) as console:
         told = Console(stderr=True)
         once: list[str] = []
@@ -97,6 +105,7 @@ def run(arguments: list[str]) -> int:
             batch=options.batch,
             seconds=options.seconds,
             progress=progress,
+            force=options.force,
         )
         again = [unit for unit in once if unit not in {step.unit for step in job.shrunk.steps}]
         if again:

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import tyro
 from tyro import conf
 
+from torchpaths.budget import Budget
 from torchpaths.cli import MISUSED, OK, complain
 from torchpaths.cli.methods import import_model, named
 from torchpaths.cli.names import translated
@@ -28,6 +30,8 @@ from torchpaths.train.recipes import RECIPES
 from torchpaths.train.run import train
 
 DEMO = "digits"
+
+FORCE = "Begin anew in the place of a run that is in the folder, which goes with everything beside it."
 
 ABOUT = """Train by the recipe {name!r} (known: {known}).
 The run folder gets the resolved recipe, metrics, checkpoints, the survey and its figures; repeating the command goes on
@@ -52,7 +56,7 @@ def run(arguments: list[str]) -> int:
     if ":" in recipe.model and "/" not in recipe.model and not recipe.model.startswith(PREFIX):
         import_model(recipe.model)
     with speaking(options.json) as console:
-        train(recipe, options.out, resume=options.resume)
+        train(recipe, options.out, resume=options.resume, force=options.force)
         if os.environ.get("RANK", "0") != "0":  # under torchrun the first process speaks for all
             return OK
         found = survey_run(options.out, keep_paths=True)
@@ -116,7 +120,7 @@ def _with_method(recipe: Recipe, method: Method | None) -> Recipe:
 
 
 def _parse(name: str, recipe: Recipe, arguments: list[str]) -> tuple[Any, Recipe]:
-    """The options ``out``, ``resume`` and ``json``, and the recipe with its overrides.
+    """The options ``out``, ``resume``, ``force`` and ``json``, and the recipe with its overrides.
 
     tyro takes what a field accepts from its annotation, and ``Recipe.method`` is annotated as any method. So it is a
     field of its own here, annotated as the method it is; of several methods each is one in turn, under its class. So is
@@ -126,6 +130,7 @@ def _parse(name: str, recipe: Recipe, arguments: list[str]) -> tuple[Any, Recipe
     fields: list[tuple[str, Any, Any]] = [
         ("out", Annotated[pathlib.Path, conf.arg(help="Run folder.")], pathlib.Path("runs") / name),
         ("resume", Annotated[bool, conf.arg(help="Go on with the run in the folder, if there is one.")], True),
+        ("force", Annotated[bool, conf.FlagCreatePairsOff, conf.arg(help=FORCE)], False),
         ("json", Json, False),
         ("recipe", Annotated[Recipe, conf.arg(name=""), conf.AvoidSubcommands], plain),
         ("distil", _Distil, _Distil.of(recipe.distil)),
@@ -140,7 +145,7 @@ def _parse(name: str, recipe: Recipe, arguments: list[str]) -> tuple[Any, Recipe
     if method is not None:
         fields.append(("method", Annotated[type(method), conf.arg(help=about)], method))
     kind = _record("Options", fields)
-    options: Any = parse(kind, arguments, f"train {name}", ABOUT.format(name=name, known=", ".join(RECIPES)))
+    options: Any = parse(kind, arguments, f"train {name}", ABOUT.format(name=name, known=", ".join(RECIPES)), TRAINED)
     given = dataclasses.replace(options.recipe, distil=options.distil.made())
     if method is None:
         return options, given
@@ -148,6 +153,20 @@ def _parse(name: str, recipe: Recipe, arguments: list[str]) -> tuple[Any, Recipe
     if isinstance(recipe.method, Together):
         made = Together(tuple(getattr(made, field.name) for field in dataclasses.fields(made)))
     return options, dataclasses.replace(given, method=made)
+
+
+TRAINED = tyro.constructors.ConstructorRegistry()
+"""What `Budget` offers where something is trained towards it: MACs and milliseconds are for choosing alone."""
+
+
+@TRAINED.struct_rule
+def _open_alone(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.StructConstructorSpec | None:
+    if info.type is not Budget:
+        return None
+    known = info.default.open if isinstance(info.default, Budget) else tyro.MISSING
+    about = "Mean share of units open, in (0, 1]."
+    field = tyro.constructors.StructFieldSpec(name="open", type=float, default=known, helptext=about)
+    return tyro.constructors.StructConstructorSpec(instantiate=Budget, fields=(field,))
 
 
 def _record(name: str, fields: Sequence[tuple[str, Any, Any]]) -> Any:

@@ -35,6 +35,10 @@ class Format(ABC):
             RunError: naming what to install, if a package is missing.
         """
 
+    def files(self, file: pathlib.Path) -> tuple[pathlib.Path, ...]:
+        """What it writes beside and into ``file``."""
+        return (file,)
+
     @abstractmethod
     def write(self, program: ExportedProgram, file: pathlib.Path) -> None:
         """Write a traced network; further files it needs go into the same folder."""

@@ -29,6 +29,9 @@ class OpenVino(Format):
         for package in ("openvino", "onnx", "onnxscript"):
             need(package, "openvino")
 
+    def files(self, file: pathlib.Path) -> tuple[pathlib.Path, ...]:
+        return file, file.with_suffix(".bin")
+
     def write(self, program: ExportedProgram, file: pathlib.Path) -> None:
         openvino = need("openvino", "openvino")
         with tempfile.TemporaryDirectory() as folder:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from torchpaths.errors import RunError
 from torchpaths.files.write import disk, sync_folder
 
-OURS = frozenset({"spec.json", "recipe.json"})
+OURS = frozenset({"spec.json", "recipe.json", "closed.json"})
 """What says that a folder holds a network which this library wrote."""
 
 
@@ -28,6 +28,14 @@ def check_free(out: pathlib.Path, force: bool = False) -> None:
         raise RunError(
             f"{out} holds no network that torchpaths wrote, so --force does not replace it; name a new folder."
         )
+
+
+def check_new(file: pathlib.Path, force: bool) -> None:
+    """Raise `RunError` if a file would be replaced that nobody said to replace."""
+    if file.is_dir():
+        raise RunError(f"{file} is a folder; name a file in it.")
+    if not force and (file.exists() or file.is_symlink()):
+        raise RunError(f"{file} is there already; name another file, or say --force to replace it.")
 
 
 @contextmanager

@@ -70,7 +70,7 @@ class GatedBlocks(Method):
         if not isinstance(self.budget, Budget) or self.budget.open is None:
             raise BudgetError(
                 f"GatedBlocks trains towards a rate of open blocks, got {self.budget!r}; write "
-                "GatedBlocks(budget=Budget(open=0.6))."
+                "GatedBlocks(budget=Budget(open=0.6)). MACs and milliseconds are budgets of Front.best and shrink."
             )
         if isinstance(self.targets, str):
             if self.targets != "uniform" and self.targets not in SCHEDULES:

@@ -12,6 +12,7 @@ import dataclasses
 import itertools
 import pathlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,7 @@ from torchpaths.path import Path
 from torchpaths.routed import Routed
 from torchpaths.shrinking.close import Shrunk, Step, shrink
 from torchpaths.surveys import survey
+from torchpaths.train.anew import replaced
 from torchpaths.train.cut_folder import original
 from torchpaths.train.distil import START, Distil
 from torchpaths.train.folder import Run, build, load_run, open_images
@@ -103,6 +105,7 @@ def shrink_run(
     seconds: float = SECONDS,
     quiet: bool = False,
     progress: Callable[[Step], None] | None = None,
+    force: bool = False,
 ) -> Job:
     """Shrink the network that a recipe starts from.
 
@@ -115,6 +118,7 @@ def shrink_run(
         seconds: of timed work for each.
         quiet: no progress of training.
         progress: told of each block that is closed.
+        force: begin anew, in the place of the network that the folder holds.
 
     Raises:
         RunError: for a recipe without weights, or with a method or start.
@@ -133,7 +137,7 @@ def shrink_run(
     some = [x for x, _ in itertools.islice(drawn, -(-images // min(images, 128)))]
     timed = _milliseconds(whole, some[0][:1]) if budget.ms is not None else None
     asked = _asked(recipe, budget, images)
-    found = _chosen(folder, whole, asked)
+    found = None if force else _chosen(folder, whole, asked)
     if found is None:
         found = shrink(whole, some, budget, ms=timed, progress=progress)
     if not found.steps:
@@ -141,13 +145,14 @@ def shrink_run(
             f"the network is within {budget} already, so there is nothing to close: it takes "
             f"{whole.layout.plain.macs:,} MACs."
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / CLOSED, {"asked": asked, "closed": [dataclasses.asdict(step) for step in found.steps]})
-    test = Loader(both.test, 256, mean=mean, std=std)
-    with_path = dataclasses.replace(recipe, method=found.method)
-    before = build(with_path, train_set.classes, train_set.shape).eval()
-    original, closed = (survey(net, test).accuracy for net in (whole, before))
-    train(with_path, folder / "run", quiet=quiet)
+    with replaced(folder, recipe) if force else nullcontext():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / CLOSED, {"asked": asked, "closed": [dataclasses.asdict(step) for step in found.steps]})
+        test = Loader(both.test, 256, mean=mean, std=std)
+        with_path = dataclasses.replace(recipe, method=found.method)
+        before = build(with_path, train_set.classes, train_set.shape).eval()
+        original, closed = (survey(net, test).accuracy for net in (whole, before))
+        train(with_path, folder / "run", quiet=quiet)
     opened = load_run(folder / "run")
     after = survey(opened.net, test).accuracy
     small = extract(opened.net, found.path)
@@ -193,7 +198,10 @@ def _chosen(folder: pathlib.Path, net: Routed, asked: dict[str, str]) -> Shrunk 
         f"{name}: {told.asked.get(name)} -> {value}" for name, value in asked.items() if told.asked.get(name) != value
     ]
     if other:
-        raise RunError(f"{folder} was begun otherwise ({'; '.join(other)}); repeat that command, or take a new folder.")
+        raise RunError(
+            f"{folder} was begun otherwise ({'; '.join(other)}); repeat that command, or take a new "
+            "folder; --force begins anew in its place."
+        )
     closed = {step.unit for step in told.closed}
     names = {unit.name for unit in net.layout.units}
     if not closed <= names:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ from torchpaths.files.write import disk, write_file, write_json
 from torchpaths.meter.allocator import keep_memory
 from torchpaths.terminal import Console
 from torchpaths.train import checkpoint
+from torchpaths.train.anew import replaced
 from torchpaths.train.distributed import World, barrier, joined
 from torchpaths.train.environment import describe, emulated
 from torchpaths.train.evaluation import evaluation, settle
@@ -70,7 +71,9 @@ _MADE = (NARROWED, THRESHOLDS)
 """What a folder holds that was made of a run."""
 
 
-def train(recipe: Recipe, out: pathlib.Path | str, resume: bool = True, quiet: bool = False) -> Json:
+def train(
+    recipe: Recipe, out: pathlib.Path | str, resume: bool = True, quiet: bool = False, *, force: bool = False
+) -> Json:
     """Trains a network by a recipe into a run folder, or goes on where a killed run left off, bitwise.
 
     Under torchrun every process calls this alike; rank 0 writes. torch's global generator is seeded. On the CPU the
@@ -81,6 +84,7 @@ def train(recipe: Recipe, out: pathlib.Path | str, resume: bool = True, quiet: b
         out: the run folder; made if absent.
         resume: go on with what is in the folder. False refuses a folder that holds a run.
         quiet: no progress.
+        force: begin anew, in the place of the run that the folder holds.
 
     Returns:
         What came out, as in summary.json: accuracy, macs_share, open, ...; with a twin, "plain" holds the same of it.
@@ -101,12 +105,13 @@ def train(recipe: Recipe, out: pathlib.Path | str, resume: bool = True, quiet: b
         if world.main and not quiet:
             for line in words:
                 Console(stderr=True, soft_wrap=True).print(line, style="bold")
-        summary = _train(recipe, out, world, data, resume, quiet)
-        if recipe.twin:
-            plain = _train(plain_twin(recipe), out / "plain", world, data, resume, quiet)
-            summary = {**summary, "plain": plain}
-            if world.main:
-                write_json(out / "summary.json", summary)
+        with replaced(out, recipe) if force and world.main else nullcontext():
+            summary = _train(recipe, out, world, data, resume, quiet)
+            if recipe.twin:
+                plain = _train(plain_twin(recipe), out / "plain", world, data, resume, quiet)
+                summary = {**summary, "plain": plain}
+                if world.main:
+                    write_json(out / "summary.json", summary)
     return summary
 
 
@@ -267,7 +272,7 @@ def _check(recipe: Recipe, out: pathlib.Path, resume: bool) -> None:
         if not _begun(out):
             return
         if not resume:
-            raise RunError(f"{out} already holds a run; resume it, or choose a new folder.")
+            raise RunError(f"{out} already holds a run; resume it, or choose a new folder; --force begins anew.")
         if recipe.start is None and any((out / name).is_file() for name in _MADE):
             what = "a narrowed network" if (out / NARROWED).is_file() else "a network with thresholds of its own"
             raise RunError(f"{out} holds {what}; train it further into a new folder, with --start {out}.")

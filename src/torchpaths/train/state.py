@@ -180,7 +180,7 @@ def check_same_recipe(kept: Json, recipe: Recipe, what: str) -> None:
     if changed:
         raise RunError(
             f"{what} was made by another recipe: {'; '.join(changed)}. Repeat its recipe to resume it, or choose a new "
-            "folder for this one."
+            "folder for this one; --force begins anew in its place."
         )
 
 
