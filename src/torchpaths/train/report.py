@@ -110,7 +110,7 @@ def rates_told(rates: Json, last: bool) -> str:
     if abs(drawn - target) > APART:  # thresholds for a rate that was never trained open or shut what never was
         more = "so far from the target, train longer or raise the rate loss's weight"
     elif used < drawn - APART:
-        more = "for thresholds that open them as often as in training: torchpaths cut RUN --calibrate --out DIR"
+        more = "torchpaths cut RUN --calibrate --out DIR opens them as often, and says what that does to accuracy"
     elif used > drawn + APART:
         more = "they run more in use than they drew, which costs MACs; to save more, train towards a lower target"
     else:
