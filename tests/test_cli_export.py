@@ -122,7 +122,7 @@ def test_int8_is_made_with_the_runs_images_and_what_was_found_is_told(
     assert "int8, static, made with 128 images: " in shown
     assert "against the float file on 128 images: " in shown
     assert "of top classes are the same, largest difference " in shown
-    assert cli.main([*asked, "--json"]) == 0
+    assert cli.main([*asked, "--force", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["int8"]
     assert found["integer_layers"] == found["layers"] > 0
     assert found["decisions"] is None
