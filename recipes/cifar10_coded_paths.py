@@ -102,9 +102,10 @@ def write(options: Options) -> None:
     decode([str(argument) for argument in (runs / "coded", *asked)])
     report = read_json(record / "decode.json")
     report["classifiers"]["another"] = another(load_run(runs / "coded"), options)
-    write_json(record / "decode.json", report)
     for name in ("plain", "coded"):
         copy_run(runs / name, record / name)
+    (record / "decode.json").unlink()
+    write_json(record / "coded" / "decode.json", report)  # beside its survey, as the explorer looks for it
     rows = {name: {**read_json(runs / name / "summary.json"), **provenance(runs / name)} for name in ("coded", "plain")}
     write_json(record / "results.json", rows)
     (record / "README.md").write_text(page(report, rows))

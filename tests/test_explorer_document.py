@@ -40,20 +40,28 @@ def unpacked(entry: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 def test_a_document_holds_the_survey_s_shares_to_a_255th(toy: Survey) -> None:
     made = document(toy)
-    shares = unpacked(made["openness"]).reshape(3, 4) / 255
+    shares = unpacked(made["openness"]).reshape(4, 3).T / 255
     assert np.abs(shares[:2] - toy.openness[:2]).max() < 1 / 510 + 1e-9
     assert made["openness"]["images"] == [4, 6, 0]
     assert [site["kind"] for site in made["sites"]] == ["block"] * 3
     json.dumps(made, allow_nan=False)
 
 
-def test_a_large_survey_is_packed_three_shares_to_a_byte_to_the_nearest_fifth() -> None:
+def test_a_large_survey_is_packed_unit_by_unit_as_finely_as_fits() -> None:
     shares = np.random.default_rng(0).random((7, 11))
-    made = packed(shares, most=10)
-    data = unpacked(made)
-    levels = np.stack([data % 6, data // 6 % 6, data // 36], 1).ravel()[:77].reshape(7, 11)
-    assert made["levels"] == 6
-    assert np.abs(levels / 5 - shares).max() <= 0.1 + 1e-9
+    found = [packed(shares, most=10, room=room) for room in (10_000, 100, 76, 0)]
+    assert [made["levels"] for made in found] == [256, 21, 11, 6]
+    for made, each in zip(found, (1, 1, 2, 3), strict=True):
+        levels = made["levels"]
+        steps = unpacked(made).astype(int)[:, None] // levels ** np.arange(each) % levels
+        told = steps.ravel()[:77].reshape(11, 7).T / (levels - 1)
+        assert np.abs(told - shares).max() <= 0.5 / (levels - 1) + 1e-9, levels
+
+
+def test_numbers_of_units_are_no_longer_than_what_is_drawn(toy: Survey) -> None:
+    units = document(toy)["units"]
+    assert units["rate"] == pytest.approx(toy.rates, abs=1e-5)
+    assert max(len(str(value)) for value in units["rate"] + units["spread"]) <= 7
 
 
 def test_an_overview_is_the_mean_of_the_cells_under_each_of_its_own() -> None:

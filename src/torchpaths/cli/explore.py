@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pathlib
 from dataclasses import dataclass
+from typing import Any
 
 from torchpaths.cli import OK
 from torchpaths.cli.options import OfRun, emit, parse, refuse, speaking
 from torchpaths.errors import DataError
 from torchpaths.explorer import explore
+from torchpaths.files.document import read_document
 from torchpaths.fronts import Front
 from torchpaths.optional import need
 from torchpaths.surveys import Survey
@@ -46,18 +48,19 @@ def run(arguments: list[str]) -> int:
     survey = read_survey(options.run)
     folder = options.run if options.run.is_dir() else options.run.parent
     front = read_front(options.front or folder / "front.json", survey, asked=options.front is not None)
+    decoded = read_decoded(folder / "decode.json")
     if options.out is None:
-        return serve(options, survey, front)
+        return serve(options, survey, front, decoded)
     with speaking(options.json) as console:
         run = folder if (folder / "run.json").is_file() else None  # a survey may lie elsewhere than its run
-        file = explore(survey, options.out, front=front, run=run)
+        file = explore(survey, options.out, front=front, run=run, decoded=decoded)
         console.print(f"wrote {file}", soft_wrap=True)
     if options.json:
         emit({"folder": str(folder), "file": str(file), "bytes": file.stat().st_size})
     return OK
 
 
-def serve(options: Options, survey: Survey, front: Front | None) -> int:
+def serve(options: Options, survey: Survey, front: Front | None, decoded: dict[str, Any] | None) -> int:
     """Open the run, and serve the page with it until Ctrl-C."""
     uvicorn = need("uvicorn", "explore")
     need("fastapi", "explore")
@@ -79,7 +82,7 @@ def serve(options: Options, survey: Survey, front: Front | None) -> int:
             "--data, or survey these: torchpaths survey RUN --data DATA --split SPLIT."
         )
     answers = Answers(opened, survey, images)
-    app = app_of(answers, live_document(answers, front), options.host)
+    app = app_of(answers, live_document(answers, front, decoded), options.host)
     with speaking(options.json) as console:
         console.print(f"{address(options.host, options.port)}  (Ctrl-C stops it)", soft_wrap=True)
     if options.json:
@@ -114,3 +117,11 @@ def read_front(file: pathlib.Path, survey: Survey, *, asked: bool) -> Front | No
     if not asked and not file.is_file():
         return None
     return Front.load(file, survey)
+
+
+def read_decoded(file: pathlib.Path) -> dict[str, Any] | None:
+    """The decode report beside a survey, None where there is none."""
+    if not file.is_file():
+        return None
+    found: dict[str, Any] = read_document(file, "torchpaths.decode/1", "decode report", "torchpaths decode RUN")
+    return found

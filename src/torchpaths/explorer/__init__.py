@@ -7,6 +7,7 @@ and who decides them.
 | file | what |
 |---|---|
 | `document` | a survey, with a front, as the one document that the page reads |
+| `decoded` | of a coded network, what each class is worth cut out |
 | `packing` | shares as bytes in text |
 | `bundle` | page and document as one file |
 | `written` | `explore` |

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from torchpaths.budget import Budget
+from torchpaths.costs import decider_cost
 from torchpaths.data import ImageSet
 from torchpaths.data.loader import normalised
 from torchpaths.errors import DataError, PathError
@@ -56,6 +57,14 @@ class Answers:
         self._timing = threading.Lock()
         self._fast = skipping(self.net)  # for one image, where closed work is really left out
         self.plain = plain(self.net).eval()
+        self._deciders: list[tuple[slice, int, list[int]]] = []  # a site's units, its decider's MACs, what must be open
+        start = 0
+        for name, members in self.layout.sites.items():
+            decider = self.net.sites[name].decider
+            if decider is not None and (macs := decider_cost(decider).macs):
+                own = slice(start, start + len(members))
+                self._deciders.append((own, macs, list(self.layout.around[start])))
+            start += len(members)
 
     @property
     def layout(self) -> Layout:
@@ -112,8 +121,16 @@ class Answers:
             path = self.path(x, units)
             output, trace = (self._fast if len(x) == 1 else self.net)(x, path)
             opened = opened_units(trace, self.layout, len(x))
-            layout = self.layout.undecided() if min(units, default=0) >= 0 else self.layout
-            return answer(output).float().cpu(), opened, layout.costs(opened)[:, 0]
+            macs = self.layout.costs(opened)[:, 0] - self._not_asked(opened, units)
+            return answer(output).float().cpu(), opened, macs
+
+    def _not_asked(self, opened: NDArray[np.bool_], units: Sequence[int]) -> NDArray[np.int64]:
+        """MACs ``[batch]`` of the deciders that nobody asks, since their site is set whole."""
+        found = np.zeros(len(opened), np.int64)
+        for own, macs, around in self._deciders:
+            if min(units[own]) >= 0:
+                found += macs * opened[:, around].all(1)
+        return found
 
     def seen(self, pixels: NDArray[np.uint8], units: Sequence[int]) -> dict[str, Any]:
         """What the network makes of one image, uint8 ``[H, W, C]``."""

@@ -6,12 +6,14 @@ with their data in them. What was not measured stays absent: the page then draws
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from torchpaths.errors import DataError
+from torchpaths.explorer.decoded import classifiers_of
 from torchpaths.explorer.packing import LARGE, overview, packed
 from torchpaths.fronts.measured import Measured
 from torchpaths.surveys import Survey
@@ -22,22 +24,29 @@ PNG = "data:image/png;base64,"
 """Before a picture's data in an address."""
 
 
-def document(survey: Survey, front: Measured | None = None, page: dict[str, Any] | None = None) -> dict[str, Any]:
+def document(
+    survey: Survey,
+    front: Measured | None = None,
+    page: dict[str, Any] | None = None,
+    decoded: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """What the page reads of a survey.
 
     Args:
         survey: of any network.
         front: of the same network, for the dial.
         page: how the page is shown: ``run``, the folder that commands name; ``live``, where the model runs.
+        decoded: the decode report of the same network, for what classes are worth cut out.
 
     Raises:
-        DataError: for a front of another network.
+        DataError: for a front or a report of another network.
     """
     data = survey_json(survey)
     rows = data["classes"]["order"]
     sites = [{"note": "", **site} for site in data["sites"]]
     shares = survey.openness
     made = {**data, "sites": sites, "page": page or {}}
+    made["units"] |= {name: _rounded(data["units"][name]) for name in ("rate", "spread")}
     made["openness"] = {"images": survey.images.tolist(), **packed(shares)}
     if shares.size > LARGE:
         made["openness"]["overview"] = overview(shares, rows, _columns(sites))
@@ -48,6 +57,8 @@ def document(survey: Survey, front: Measured | None = None, page: dict[str, Any]
     made["histogram"] = {"all": data["histogram"]["all"]}
     made["plain"] = {**data["plain"], "ms": _value(data["plain"].get("ms"))}
     made["images"] = [image_of(image) for image in data.get("images", [])[:MOST]]
+    if decoded is not None:
+        made["classifiers"] = classifiers_of(decoded, survey)
     if front is not None:
         made |= _front(front, survey)
         made["plain"]["accuracy"] = front.accuracy
@@ -77,6 +88,11 @@ def _columns(sites: list[dict[str, Any]]) -> NDArray[np.int64]:
     """Numbers of units in the order in which they are drawn."""
     orders = (site.get("order") or range(site["units"]) for site in sites)
     return np.array([site["start"] + i for site, order in zip(sites, orders, strict=True) for i in order], np.int64)
+
+
+def _rounded(values: list[float | None]) -> list[float | None]:
+    """To five digits, more than are drawn: of ten thousand units the others would be a fifth of a megabyte."""
+    return [None if value is None else round(value, 5) for value in values]
 
 
 def _value(value: float | None) -> dict[str, float] | None:

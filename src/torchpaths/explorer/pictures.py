@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ def pictures(answers: Answers, looked: int = 256, kept: int = 48) -> list[dict[s
     return [image_of(entry) for entry in images_json(shown)]
 
 
-def live_document(answers: Answers, front: Measured | None) -> dict[str, Any]:
+def live_document(answers: Answers, front: Measured | None, decoded: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What the live page reads: the survey's document, with pictures of the set where the survey has none."""
     parameter = next(answers.net.parameters())
     threads = torch.get_num_threads()
@@ -42,7 +43,7 @@ def live_document(answers: Answers, front: Measured | None) -> dict[str, Any]:
     survey, images = answers.survey, answers.images
     counts = np.bincount(images.labels, minlength=len(survey.images))
     same = survey.split == images.split and np.array_equal(counts, survey.images)  # what it measures is of these images
-    made = document(answers.survey, front, {"run": str(answers.run.folder), "live": where, "same": same})
+    made = document(answers.survey, front, {"run": str(answers.run.folder), "live": where, "same": same}, decoded)
     if not made["images"]:
         made["images"] = pictures(answers)
     return made

@@ -2,7 +2,7 @@
 // unknown with a reason. An estimate is never given out as a measurement.
 
 import { command, needsModel } from "./commands.js";
-import { costOf } from "./data.js";
+import { askedBy, costOf } from "./costs.js";
 
 // `more` says what a number may be compared with: `from`, its run or images; `plain`, the plain network's in that very run;
 // `setting` of a time. Two of different runs give no ratio and no difference.
@@ -95,7 +95,7 @@ export function numbers(model, state, live) {
   const answer = gates ? null : live?.answer(set, c, image); // the model behind the page has its own threshold
   if (answer) return { before, now: { ...before, ...answer.now }, n: answer.n ?? n, changed, set, values: answer.values ?? now, image, c, answer };
   const point = known(model, state, set);
-  const differs = costOf(model, now).macs - costOf(model, own).macs;
+  const differs = costOf(model, now, askedBy(model, set)).macs - costOf(model, own, 1).macs;
   const after = {
     open: estimated(before.open.value + sum(now) - sum(own), { from: before.open.from }),
     macs: estimated(before.macs.value + differs, { from: before.macs.from }),
@@ -138,9 +138,9 @@ export const executedBy = (model, c) => (c == null ? model.doc.now.executed : mo
 
 function macsBefore(model, c, image, own) {
   const { doc } = model;
-  if (image) return measured(image.macs ?? costOf(model, own).macs);
+  if (image) return measured(image.macs ?? costOf(model, own, 1).macs);
   const value = c == null ? doc.now.macs : doc.classes.macs?.[c];
-  return value == null ? estimated(costOf(model, own).macs, { from: "survey" }) : measured(value, { from: "survey" });
+  return value == null ? estimated(costOf(model, own, 1).macs, { from: "survey" }) : measured(value, { from: "survey" });
 }
 
 // Times are measured over all images; those of a class or an image follow from the units' own, where those were timed.

@@ -1,10 +1,10 @@
 // What it may cost: the front as steps over the cloud of what was tried, and a dial that is a native range input.
 
-import { html, put, svg } from "./dom.js";
+import { html, put, set, svg } from "./dom.js";
 import { best } from "./answers.js";
 import { ms, percent, plural, whole } from "./numbers.js";
 
-const W = 334, H = 150, LEFT = 4, RIGHT = 12, TOP = 16, BOTTOM = 24;
+const H = 150, SIDE = 8, TOP = 16, BOTTOM = 24; // of the dial's handle half a width at both sides, so that it stands below its cost
 
 export function costIn(root, app) {
   const { model } = app;
@@ -12,7 +12,7 @@ export function costIn(root, app) {
   if (!front.length) return null;
   const timed = front.some((point) => point.ms != null);
   const said = html("p", { class: "said" });
-  const chart = svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": "Accuracy over cost of sub-networks" });
+  const chart = svg("svg", { role: "img", "aria-label": "Accuracy over cost of sub-networks" });
   const dial = html("input", { type: "range", min: "0", max: "1000", step: "1", "aria-label": "What it may cost" });
   const by = html("select", { "aria-label": "Cost in" }, html("option", { value: "macs" }, "MACs"), timed && html("option", { value: "ms" }, "milliseconds"));
   const off = html("button", { class: "quiet" }, "Let go of the dial");
@@ -50,13 +50,15 @@ export function costIn(root, app) {
     const accuracies = [...front.map((p) => p.accuracy), doc.plain.accuracy].filter((value) => value != null);
     const [bottom, top] = [Math.min(...accuracies), Math.max(...accuracies)];
     const span = Math.max(0.01, top - bottom);
-    const x = (value) => LEFT + ((value - low) / (high - low || 1)) * (W - LEFT - RIGHT);
+    const W = Math.min(420, root.clientWidth || 334);
+    set(chart, { viewBox: `0 0 ${W} ${H}` });
+    const x = (value) => SIDE + ((value - low) / (high - low || 1)) * (W - 2 * SIDE);
     const y = (value) => H - BOTTOM - 4 - ((value - bottom) / span) * (H - TOP - BOTTOM - 10);
     const marks = [];
     const step = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2].find((each) => span / each <= 4) ?? 0.5;
     for (let a = Math.ceil(bottom / step) * step; a <= top + 1e-9; a += step)
-      marks.push(svg("path", { class: "axis", d: `M${LEFT} ${y(a)}H${W - RIGHT}` }), svg("text", { class: "digit", x: LEFT, y: y(a) - 3 }, percent(a, step < 0.01 ? 1 : 0)));
-    if (by.value === "macs") for (const [macs, accuracy] of doc.cloud ?? []) if (accuracy >= bottom - 0.02 && macs >= low * doc.plain.macs) marks.push(svg("circle", { class: "tried", cx: x(macs / doc.plain.macs), cy: Math.min(H - BOTTOM, y(accuracy)), r: 1.6 }));
+      marks.push(svg("path", { class: "axis", d: `M${SIDE} ${y(a)}H${W - SIDE}` }), svg("text", { class: "digit", x: SIDE, y: y(a) - 3 }, percent(a, step < 0.01 ? 1 : 0)));
+    if (by.value === "macs") for (const [macs, accuracy] of doc.cloud ?? []) if (accuracy >= bottom - 0.02 && y(accuracy) > 4 && macs >= low * doc.plain.macs) marks.push(svg("circle", { class: "tried", cx: x(macs / doc.plain.macs), cy: Math.min(H - BOTTOM, y(accuracy)), r: 1.6 }));
     const within = front.filter((p) => cost(p) != null).sort((a, b) => cost(a) - cost(b) || b.accuracy - a.accuracy);
     let d = "", high_ = -1;
     const kept = within.filter((p) => p.accuracy > high_ && ((high_ = p.accuracy), true));
@@ -65,7 +67,7 @@ export function costIn(root, app) {
     const plain = by.value === "ms" ? model.menu.plain_ms : 1;
     if (plain != null && doc.plain.accuracy != null) marks.push(svg("circle", { class: "junction", cx: x(plain), cy: y(doc.plain.accuracy), r: 4 }), svg("text", { class: "digit", x: W, y: Math.max(10, y(doc.plain.accuracy) - 8), "text-anchor": "end" }, "plain network"));
     const unit = by.value === "ms" ? ms : (value) => percent(value);
-    for (const value of [low, (low + high) / 2, high]) marks.push(svg("text", { class: "digit", x: Math.min(x(value), W - 2), y: H - 8, "text-anchor": value === low ? "start" : value === high ? "end" : "middle" }, unit(value)));
+    for (const value of [low, (low + high) / 2, high]) marks.push(svg("text", { class: "digit", x: x(value), y: H - 8, "text-anchor": value === low ? "start" : value === high ? "end" : "middle" }, unit(value)));
     if (state.budget) marks.push(svg("path", { class: "limit", d: `M${x(Math.min(high, state.budget.value))} ${TOP - 6}V${H - BOTTOM}` }));
     put(chart, marks);
     off.hidden = !state.budget;

@@ -14,20 +14,19 @@ async function through(stream, bytes) {
 }
 
 export const inflate = (bytes, form = "deflate") => through(new DecompressionStream(form), bytes);
+export const inflated = (text) => inflate(bytesOf(text));
 export const deflate = (bytes, form = "deflate") => through(new CompressionStream(form), bytes);
 
-// uint8 [rows, columns], 255 = 100 %; fewer levels come packed, three of six to a byte.
-export async function unpacked(array) {
-  const bytes = await inflate(bytesOf(array.data));
-  const levels = array.levels ?? 256;
-  if (levels > 16) return bytes;
-  const each = Math.floor(Math.log(256) / Math.log(levels));
-  const [rows, columns] = array.shape;
+// uint8 [rows, columns], row by row, 255 = 100 %. They come column by column; of fewer levels as many as fit share a byte.
+export async function unpacked({ data, shape: [rows, columns], levels }) {
+  const bytes = await inflated(data);
+  const each = Math.floor(Math.log(256) / Math.log(levels)), step = 255 / (levels - 1);
   const out = new Uint8Array(rows * columns);
-  const step = 255 / (levels - 1);
-  for (let i = 0, at = 0; at < out.length; i++)
-    for (let k = 0, rest = bytes[i]; k < each && at < out.length; k++, rest = Math.floor(rest / levels))
-      out[at++] = (rest % levels) * step;
+  for (let i = 0, at = 0, row = 0, column = 0; at < out.length; i++)
+    for (let k = 0, rest = bytes[i]; k < each && at < out.length; k++, at++, rest = Math.floor(rest / levels)) {
+      out[row * columns + column] = Math.round((rest % levels) * step);
+      if (++row === rows) (row = 0), column++;
+    }
   return out;
 }
 
@@ -59,14 +58,21 @@ export function modelOf(doc) {
   const noun = kinds.length > 1 ? "unit" : { filters: "filter", branches: "branch" }[kinds[0]] ?? kinds[0];
   const front = (doc.front ?? []).map((point) => ({ ...point, bits: point.path && bitsOf(point.path, count) }));
   const images = (doc.images ?? []).map((image) => ({ ...image, bits: bitsOf(image.path, count) }));
+  // Where neither image nor class decides, and still some images alone open a unit, chance does.
+  const set = sites.every((site) => site.decided_by === "outside"), drawn = (units.rate ?? []).some((rate) => rate > 0 && rate < 1);
   const model = {
+    // [MACs, parameters, whether a decider, spans of units]: where they are not told, each unit is one by itself.
+    terms: doc.layout?.terms ?? units.macs.map((macs, u) => [macs, units.params[u], 0, [u, u + 1]]),
     doc, names, order, sites, count, siteOf, label, at, position, noun, front, images,
     byInput: sites.some((site) => site.decided_by === "input"),
-    outside: sites.every((site) => site.decided_by === "outside"),
+    chance: set && drawn, outside: set && !drawn, // the rows are networks then, where several were measured
+    nets: set && !drawn && front.filter((point) => point.bits).length > 1,
     wide: sites.some((site) => site.units > 32),
     menu: doc.menu ?? {}, // of which run and images the front is
     open: null, energy: null, code: null, rate: null, missing: new Set(doc.openness.missing ?? []),
   };
+  // By site, the units that must be open for it to run.
+  model.around = sites.map(({ name }) => (doc.layout?.inside?.[name] ?? []).map(([outer, i]) => sites.find((site) => site.name === outer).start + i));
   model.share = (c, u) => model.open[c * count + u] / 255;
   // What thickness says: energy where the network measured it, else the share of images that open the unit.
   model.flow = (c, u) => (model.energy ? model.energy[c * count + u] / 255 : model.share(c, u));
@@ -97,51 +103,4 @@ export function settle(model) {
   model.rate = doc.units.rate ? Float64Array.from(doc.units.rate) : mean(model.open, doc.classes.images);
   model.mean = mean(model.energy ?? model.open, present); // of the classes, each alike
   model.spread = doc.units.spread ?? model.mean.map(() => 0);
-}
-
-// MACs and parameters of what is open, `[unit]` of 0 to 1: what always runs and products of how many are open.
-export function costOf(model, opened) {
-  const { fixed, units, layout } = model.doc;
-  let macs = fixed.macs, params = fixed.params;
-  const terms = layout?.terms;
-  if (!terms) {
-    for (let u = 0; u < model.count; u++) (macs += units.macs[u] * opened[u]), (params += units.params[u] * opened[u]);
-    return { macs, params };
-  }
-  const sums = new Float64Array(model.count + 1);
-  for (let u = 0; u < model.count; u++) sums[u + 1] = sums[u] + opened[u];
-  for (const [termMacs, termParams, , ...spans] of terms) {
-    const times = spans.reduce((product, [start, stop]) => product * (sums[stop] - sums[start]), 1);
-    macs += termMacs * times;
-    params += termParams * times;
-  }
-  return { macs, params };
-}
-
-// The units that images of these classes open most, within a share of the plain MACs; as `Survey.path` chooses.
-export function chosen(model, classes, budget) {
-  const { doc, count } = model;
-  const rates = new Float64Array(count);
-  const total = classes.reduce((sum, c) => sum + doc.classes.images[c], 0) || 1;
-  for (const c of classes)
-    for (let u = 0; u < count; u++) rates[u] += (model.share(c, u) * doc.classes.images[c]) / total;
-  if (model.code) return Uint8Array.from(rates, (_, u) => (classes.some((c) => model.code[c * count + u]) ? 1 : 0));
-  if (budget == null) return Uint8Array.from(rates, (rate) => (rate >= 0.5 ? 1 : 0));
-  const most = budget * doc.plain.macs;
-  const opened = new Uint8Array(count);
-  const byRate = [...rates.keys()].filter((u) => rates[u] > 0);
-  byRate.sort((a, b) => rates[b] - rates[a] || doc.units.macs[a] - doc.units.macs[b] || a - b);
-  let low = 0, high = byRate.length; // terms make each trial a sum over the network: halve for the first, then go on
-  const upTo = (n) => (opened.fill(0), byRate.slice(0, n).forEach((u) => (opened[u] = 1)), costOf(model, opened).macs);
-  while (low < high) {
-    const mid = (low + high + 1) >> 1;
-    if (upTo(mid) <= most) low = mid;
-    else high = mid - 1;
-  }
-  upTo(low);
-  for (const u of byRate.slice(low + 1, low + 400)) {
-    opened[u] = 1;
-    if (costOf(model, opened).macs > most) opened[u] = 0;
-  }
-  return opened;
 }

@@ -11,14 +11,14 @@ const HAIRLINE = 0.9;
 // The rows that a survey has, in its order.
 export function rowsOf(model, state) {
   const { doc } = model;
-  const points = model.front.filter((point) => point.bits);
-  if (model.outside && points.length > 1) {
+  if (model.nets) {
+    const points = model.front.filter((point) => point.bits);
     const better = (a, b) => a.accuracy >= b.accuracy && a.macs <= b.macs && (a.accuracy > b.accuracy || a.macs < b.macs);
     return [...points].sort((a, b) => b.macs - a.macs || b.accuracy - a.accuracy).slice(0, 40).map((point) => {
       const open = point.bits.reduce((a, b) => a + b, 0);
       const name = model.count <= 8 ? [...point.bits].map((bit) => (bit ? "w" : "s")).join(" ") : `${open} of ${model.count}`;
       return { point, name, key: `net:${[...point.bits].join("")}`, value: (u) => point.bits[u], pale: points.some((other) => better(other, point)),
-        columns: [percent(point.macs / doc.plain.macs), point.ms == null ? "" : ms(point.ms).slice(0, -3), percent(point.accuracy, 2)] };
+        columns: [percent(point.macs / doc.plain.macs), ...(timed(model) ? [point.ms == null ? "" : ms(point.ms).slice(0, -3)] : []), percent(point.accuracy, 2)] };
     });
   }
   return model.order.map((c) => ({
@@ -28,8 +28,9 @@ export function rowsOf(model, state) {
   }));
 }
 
-export const columnNames = (model) => (model.outside && model.front.filter((p) => p.bits).length > 1 ? ["MACs", "ms", "accuracy"] : ["open", "accuracy"]);
-const columnAt = (scene, i) => scene.lead + scene.length + (scene.rows[0]?.point ? [66, 122, 184][i] : [52, 122][i]);
+const timed = (model) => model.front.some((point) => point.ms != null);
+const columnNames = (model) => (model.nets ? ["MACs", ...(timed(model) ? ["ms"] : []), "accuracy"] : ["open", "accuracy"]);
+const columnAt = (scene, i) => scene.lead + scene.length + (scene.model.nets && timed(scene.model) ? [66, 122, 184][i] : [52, 122][i]);
 
 export function drawLanes(scene, state, layer) {
   const { bands, turned, model, heat } = scene;
@@ -83,7 +84,7 @@ function thickness(scene, band) {
       continue;
     }
     end();
-    for (const [from, to, share] of columns(model, site, u0, u1, size[site.start], band.row.value)) {
+    for (const [from, to, share] of columns(scene, site, u0, u1, band.row.value)) {
       const t = thick(form === "fan" && model.energy ? Math.min(1, share * (site.units / 3.5)) : share);
       d += draw.rect(from, band.v - t / 2, to - from, t);
     }
@@ -93,10 +94,11 @@ function thickness(scene, band) {
 }
 
 // Bars of a site: one for each unit while there is room for it, else means of those that fall on a column.
-export function* columns(model, site, u0, u1, width, value) {
+function* columns({ model, start, size }, site, u0, u1, value) {
+  const width = size[site.start];
   if (width >= 2.5) {
     const gap = width > 6 ? Math.min(3, width * 0.2) : 0.5;
-    for (let p = 0; p < site.units; p++) yield [u0 + p * width + gap / 2, u0 + (p + 1) * width - gap / 2, value(model.at[site.start + p])];
+    for (const unit of model.at.subarray(site.start, site.start + site.units)) yield [start[unit] + gap / 2, start[unit] + width - gap / 2, value(unit)];
     return;
   }
   const bins = Math.max(1, Math.floor((u1 - u0) / 1.5));
@@ -110,11 +112,11 @@ export function* columns(model, site, u0, u1, width, value) {
 
 function differences(scene, band) {
   const draw = pen(scene);
-  const { model, size } = scene;
+  const { model } = scene;
   const half = scene.bands.full * 0.6, most = model.energy ? 0.3 : 0.6;
   let over = "", under = "";
   for (const { site, u0, u1 } of scene.sites)
-    for (const [from, to, value] of columns(model, site, u0, u1, size[site.start], (u) => band.row.value(u) - model.mean[u])) {
+    for (const [from, to, value] of columns(scene, site, u0, u1, (u) => band.row.value(u) - model.mean[u])) {
       const t = Math.min(half, (Math.abs(value) / most) * half);
       if (t < 0.4) continue;
       const inset = to - from > 8 ? (to - from) * 0.2 : 0;
@@ -174,7 +176,7 @@ export function drawUnder(scene, layer) {
   for (const { site, form, u0, u1 } of scene.sites)
     if (form === "box") {
       let d = "";
-      for (const [from, to, value] of columns(model, site, u0, u1, size[site.start], (u) => values[u] ?? 0)) d += draw.rect(from, v0, to - from, Math.max(0.6, Math.min(1, value / top) * room));
+      for (const [from, to, value] of columns(scene, site, u0, u1, (u) => values[u] ?? 0)) d += draw.rect(from, v0, to - from, Math.max(0.6, Math.min(1, value / top) * room));
       layer.append(svg("path", { class: "loss", d }));
     } else for (let i = 0; i < site.units; i++) bar(model.at[site.start + i], start[model.at[site.start + i]], start[model.at[site.start + i]] + size[model.at[site.start + i]]);
   if (turned) layer.append(svg("text", { class: "name", transform: `translate(${v0 + 10} ${scene.lead - 12}) rotate(-62)` }, alone ? "if shut" : "differs"));
@@ -185,7 +187,7 @@ export function drawUnder(scene, layer) {
 
 // What is chosen of sub-networks, as a row's key.
 export function chosenRow(model, state, set) {
-  if (!model.outside) return null;
+  if (!model.nets) return null;
   const point = best(model, state.budget);
   const bits = [...set].map((value, u) => (value >= 0 ? value : point?.bits ? point.bits[u] : 1)).join("");
   return `net:${bits}`;

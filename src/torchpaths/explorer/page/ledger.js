@@ -46,6 +46,9 @@ function change(now, before, write, by, same) {
   return [html("em", {}, about + signed(write(now.value - base))), ` ${words}`];
 }
 
+// F1 of a class against all others, with its precision and recall.
+export const quality = ({ f1, precision, recall }, c) => `${percent(f1[c], 1)} (${[precision, recall].map((share) => one(share[c] * 100)).join(", ")})`;
+
 // A sub-network by what it leaves out.
 function netName(model, set) {
   const short = model.sites.filter((site) => set[site.start] === 0).map((site) => site.name);
@@ -54,7 +57,7 @@ function netName(model, set) {
 
 export function drawLedger(root, model, state, found, live) {
   const { doc } = model;
-  const nets = model.outside && model.front.some((point) => point.bits);
+  const { nets } = model;
   const { now, before, n, changed, image, c } = found;
   const hand = byHand(state);
   const parts = [state.shut.size && `${whole(state.shut.size)} shut`, state.open.size && `${whole(state.open.size)} opened`];
@@ -92,7 +95,7 @@ export function drawLedger(root, model, state, found, live) {
             : !now.top ? needsModel(model).split(": ").pop() : now.top[1] ? `then ${model.names[now.top[1][0]]}, ${percent(now.top[1][1])}` : "")
       : cell(c == null ? "Accuracy" : ["Accuracy", html("i", {}, ` on ${model.names[c]}`)], now.accuracy, (v) => percent(v, 1), now.accuracy.n == null ? "" : `${whole(now.accuracy.n)} images`,
           bar(now.accuracy, before.accuracy, 1, true),
-          told("accuracy", points, plain.accuracy != null && c == null ? `plain ${percent(plain.accuracy, 1)}${model.menu.same ? "" : model.menu.images == null ? ", on images of its front" : `, on ${whole(model.menu.images)} images`}` : "")));
+          told("accuracy", points, c != null && doc.classifiers ? `cut out, as yes or no: F1 ${quality(doc.classifiers.cut, c)}` : plain.accuracy != null && c == null ? `plain ${percent(plain.accuracy, 1)}${model.menu.same ? "" : model.menu.images == null ? ", on images of its front" : `, on ${whole(model.menu.images)} images`}` : "")));
   if (low) root.lastChild.querySelector(".of").append(low);
   root.classList.toggle("stale", Boolean(live?.gone));
   root.classList.toggle("waiting", Boolean(found.answer?.waiting));

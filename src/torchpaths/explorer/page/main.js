@@ -4,7 +4,7 @@ import { copied, byId, html, put, set } from "./dom.js";
 import { forced, imageOf, numbers } from "./answers.js";
 import { costIn } from "./cost.js";
 import { cutIn } from "./cut.js";
-import { SCHEMA, bitsOf, fill, modelOf, unpacked } from "./data.js";
+import { SCHEMA, bitsOf, fill, inflated, modelOf } from "./data.js";
 import { galleryIn } from "./gallery.js";
 import { gridOn } from "./grid.js";
 import { drawLedger } from "./ledger.js";
@@ -50,8 +50,9 @@ async function start() {
   if (doc.schema !== SCHEMA) return refuse(`This is a ${doc.schema}, the page reads ${SCHEMA}. Make it anew with this version: torchpaths survey RUN.`);
   const model = (app.model = modelOf(doc));
   if (doc.page?.live) app.live = liveOf(app);
-  if (doc.openness.overview) doc.openness.overview.bytes = { shape: doc.openness.overview.shape, data: await unpacked(doc.openness.overview) };
-  if (!doc.openness.overview) await fill(model);
+  const { overview } = doc.openness;
+  if (overview) overview.bytes = { shape: overview.shape, data: await inflated(overview.data) };
+  else await fill(model);
   heading(doc, model);
   app.picture = pictureIn(byId("picture"), app);
   app.grid = gridOn(byId("picture"), app);
@@ -80,16 +81,17 @@ function heading(doc, model) {
   const nan = model.missing.size ? `${whole(model.missing.size)} cells without a number` : "";
   const big = model.count > 500 ? `${whole(model.count)} ${plural(model.noun)} in ${model.sites.length} sites, ${whole(model.names.length)} classes` : "";
   const levels = doc.openness.levels && doc.openness.levels < 100 ? `shares to the nearest ${Math.round(100 / (doc.openness.levels - 1))}\u2009%` : "";
-  byId("about").textContent = [network.method.join(", ") || (model.outside ? "decided from outside" : model.byInput ? "decided by each image" : "decided by the class"), big, `survey of ${whole(network.images)} ${network.split ? `${network.split} ` : ""}images`, levels, where, nan].filter(Boolean).join(" \u00b7 ");
-  const outside = model.outside && model.front.filter((p) => p.bits).length > 1;
-  byId("question").textContent = outside ? `${model.count < 20 ? whole(2 ** model.count) : "Many"} networks in one` : model.energy ? `Which ${plural(model.noun)} carry a class` : `Which ${plural(model.noun)} open, class by class`;
-  const say = model.energy ? `thickness = the ${model.noun}\u2019s share of the energy, as measured${model.code ? "; a dot = the code says it should" : ""}` : outside ? "a line through = it runs; nothing here depends on the class" : `share of images that open the ${model.noun}`;
-  put(byId("legend"), html("span", {}, say), !outside && !model.energy && (model.names.length > 40
+  const chance = model.chance && `units are drawn by chance${doc.page?.live ? ", anew for each answer" : ""}`;
+  byId("about").textContent = [network.method.join(", ") || (model.outside ? "decided from outside" : model.chance ? "" : model.byInput ? "decided by each image" : "decided by the class"), chance, big, `survey of ${whole(network.images)} ${network.split ? `${network.split} ` : ""}images`, levels, where, nan].filter(Boolean).join(" \u00b7 ");
+  const points = model.front.filter((p) => p.bits).length, all = 2 ** model.count, { nets } = model;
+  byId("question").textContent = nets ? `${model.count < 20 ? whole(all) : "Many"} networks in one${points < all ? `, ${whole(points)} of them measured` : ""}` : model.energy ? `Which ${plural(model.noun)} carry a class` : `Which ${plural(model.noun)} open, class by class`;
+  const say = model.energy ? `thickness = the ${model.noun}\u2019s share of the energy, as measured${model.code ? "; a dot = the code says it should" : ""}` : nets ? "a line through = it runs; nothing here depends on the class" : `share of images that open the ${model.noun}`;
+  put(byId("legend"), html("span", {}, say), !nets && !model.energy && (model.names.length > 40
     ? [html("span", {}, "0"), html("i", { class: "ramp" }), html("span", {}, "100\u2009%")]
     : ["0", "50", "100"].map((share) => html("span", { class: "step" }, html("i", { class: "thick", "data-share": share }), share === "100" ? "100\u2009%" : share))),
     underOf(model) && html("span", { class: "narrow" }, underOf(model).alone ? "bars at the right: points of accuracy lost if shut alone" : "bars at the right: standard deviation over classes"));
   put(byId("classes"), model.names.map((name) => html("option", { value: name })));
-  byId("difference").hidden = outside;
+  byId("difference").hidden = nets;
   byId("find").hidden = model.names.length <= 12;
 }
 

@@ -49,15 +49,15 @@ export function pictureIn(root, app) {
     const c = hot.c ?? (image ? null : state.class);
     const set_ = forced(model, state);
     const hotRow = hot.row?.point ? hot.row : null;
-    const single = Boolean(image && hot.c == null) || Boolean(model.outside && scene.rows[0]?.point);
+    const single = Boolean(image && hot.c == null) || model.nets;
     const live = hot.c == null && app.live?.values(set_, c, image);
     const values = live || (hotRow ? Float64Array.from(hotRow.point.bits) : applied(hot.c == null && image ? rates(model, null, image) : flows(model, c), set_));
     const code = model.code && c != null ? (u) => model.code[c * model.count + u] && set_[u] !== 0 : null;
-    own.rail.update(values, { single, accent: c != null || image || hotRow || model.outside, coded: code ?? (model.energy ? () => false : null), shut: state.shut, open: state.open, site: model.sites[state.site] });
+    own.rail.update(values, { single, accent: c != null || image || hotRow || model.nets, coded: code ?? (model.energy ? () => false : null), shut: state.shut, open: state.open, site: model.sites[state.site] });
     own.shown = { values, c };
     const chosen = chosenRow(model, state, set_);
     const picked = hot.row?.key ?? chosen ?? (c == null ? null : `class:${c}`);
-    set(drawing, { class: `${picked || image ? "picked" : ""}${scene.rows[0]?.point ? " nets" : ""}` });
+    set(drawing, { class: `${picked || image ? "picked" : ""}${model.nets ? " nets" : ""}` });
     for (const { lane, band } of own.lanes) lane.classList.toggle("on", band.row.key === picked);
     imageDots(scene, layers.dots, image);
     tint(hot.unit);
@@ -170,7 +170,7 @@ function drawHead(scene, layer, single) {
     if (more && room > 8 * stage.length + 6.4 * more.length + 14) text.append(svg("tspan", { class: "soft", dx: 8 }, more));
     layer.append(text);
   }
-  const one = single || scene.rows[0]?.point;
+  const one = single || model.nets;
   layer.append(svg("text", { class: "name strong", x: lead - 12, y: rail.line - 2, "text-anchor": "end" }, one ? "the image" : "its images"),
     svg("text", { class: "digit", x: lead - 12, y: rail.line + 12, "text-anchor": "end" }, model.wide ? `% of ${model.noun}s open` : one ? "comes in here" : "come in here"),
     svg("text", { class: "strong", x: lead + length + 14, y: rail.line + 4 }, "prediction"));

@@ -41,12 +41,11 @@ function station(scene, draw, layer, parts, line) {
   const middle = part ? u + width * 0.72 : u + width / 2;
   if (part) {
     layer.insertBefore(svg("rect", { class: "station always", rx: 4, ...draw.box(u + width * 0.06, rail.line - 14, width * 0.36, 28) }), line);
-    if (!turned) {
-      const fits = (text) => [text, text.split(":")[0], ""].find((part) => part.length * 6 < width * 0.46);
-      const [first, second] = (parts.site.note || "always|may be skipped").split("|").map(fits);
-      layer.append(svg("text", { class: "digit", "text-anchor": "middle", ...draw.at(u + width * 0.24, rail.line + 30) }, first));
-      if (second) layer.append(svg("text", { class: "digit", "text-anchor": "middle", ...draw.at(middle, rail.line + 30) }, second));
-    }
+    const [first, second] = (parts.site.note || "always|may be skipped").split("|");
+    const room = turned ? 86 : width * 0.46;
+    const fits = (text) => [text, text.split(":")[0], ""].find((each) => each.length * 6 < room);
+    const place = (share) => (turned ? { x: rail.line - 17, y: draw.at(u + width * share, 0).y + 5, "text-anchor": "end" } : { "text-anchor": "middle", ...draw.at(u + width * share, rail.line + 30) });
+    layer.append(svg("text", { class: "digit", ...place(0.24) }, fits(first)), svg("text", { class: "digit", ...place(0.72) }, fits(second ?? "")));
   }
   const box = svg("rect", { class: "station", rx: part ? 4 : 5, "data-unit": unit, ...draw.box(middle - inner / 2, rail.line - 13, inner, 26) });
   const arc = svg("path", { class: "arc" });
@@ -67,7 +66,7 @@ function fan(scene, draw, layer, parts) {
   const { rail, model, turned } = scene;
   const { site, u0, u1 } = parts;
   const top = rail.line - (site.units * rail.track) / 2 - 14;
-  const width = u1 - u0, bend = Math.min(34, width * 0.3);
+  const width = u1 - u0, bend = turned ? 11 : Math.min(34, width * 0.3);
   layer.append(svg("path", { class: "thin", d: draw.move(u0, rail.line) + draw.curve(u0 + bend / 2, rail.line, u0 + bend / 3, top, u0 + bend, top)
     + draw.line(u1 - bend, top) + draw.curve(u1 - bend / 3, top, u1 - bend / 2, rail.line, u1, rail.line) }));
   const tracks = svg("g"), labels = svg("g");
@@ -79,9 +78,9 @@ function fan(scene, draw, layer, parts) {
       + draw.line(u1 - bend, v) + draw.curve(u1 - bend * 0.5, v, u1 - bend * 0.5, rail.line, u1, rail.line);
     const arc = svg("path", { class: "track", d });
     tracks.append(arc);
-    const middle = draw.at((u0 + u1) / 2, v);
-    const box = svg("rect", { class: "station", "data-unit": unit, rx: 3, x: middle.x - 7, y: middle.y - 5.5, width: 14, height: 11 });
-    if (rail.track >= 9) labels.append(box, svg("text", { class: "tiny", x: middle.x, y: middle.y + 3.5, "text-anchor": "middle" }, unit - site.start));
+    const middle = draw.at(turned ? scene.start[unit] + scene.size[unit] / 2 : (u0 + u1) / 2, v); // on a phone in the unit's own row
+    const box = svg("rect", { class: "station", "data-unit": unit, rx: 3, x: middle.x - (turned ? 5.5 : 7), y: middle.y - 5.5, width: turned ? 11 : 14, height: 11 });
+    if (rail.track >= (turned ? 7 : 9)) labels.append(box, svg("text", { class: "tiny", x: middle.x, y: middle.y + 3.5, "text-anchor": "middle" }, unit - site.start));
     parts.units.push({ unit, box, arc, v });
   }
 }

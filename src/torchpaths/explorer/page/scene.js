@@ -2,7 +2,7 @@
 // by 90 degrees. What is drawn at a site follows from how many units it has, never from the name of a method.
 
 export const FORM = (site, model) =>
-  site.units > 32 ? "box" : site.units > 1 ? "fan" : model.outside && site.decided_by === "outside" ? "part" : "station";
+  site.units > 32 ? "box" : site.units > 1 ? "fan" : model.outside && site.kind === "stage" ? "part" : "station";
 
 const STAGE_GAP = 22;
 
@@ -55,7 +55,7 @@ export function sceneOf(model, state, width, rows) {
   const heat = rows.length > 40;
   const words = [...rows.slice(0, 40).map((row) => row.name), ...(heat ? rows.map((row) => row.group) : []), model.wide ? "click a filter to shut it" : "differs by class"];
   const names = turned ? 0 : Math.min(180, Math.max(104, 16 + 6.4 * Math.max(...words.map((word) => word.length))));
-  const tail = turned ? 14 : heat ? 96 : model.outside ? 190 : 128;
+  const tail = turned ? 14 : heat ? 96 : model.nets ? 190 : 128;
   const { sites, length } = along(model, width - names - tail, turned);
   const start = new Float64Array(model.count), size = new Float64Array(model.count);
   for (const { site, form, u0, u1 } of sites) {
@@ -74,7 +74,7 @@ export function sceneOf(model, state, width, rows) {
   const arcs = sites.some(({ form }) => form === "station" || form === "part");
   const up = Math.max(arcs ? (turned ? 34 : 42) : 0, boxed ? 26 : 0, (widest * track) / 2 + (widest ? 24 : 0));
   const down = Math.max(arcs ? 16 : 0, boxed ? 26 : 0, (widest * track) / 2);
-  const header = turned ? 66 : 34;
+  const header = !turned ? 34 : sites.some(({ form }) => form === "part") ? 74 : 66; // with room for what a stage's parts are
   const rail = { line: header + up, v0: header, v1: header + up + down, up, down, track };
   let v = rail.v1 + (turned ? 12 : 20);
   if (!turned) v += 14;
@@ -118,15 +118,16 @@ export function sceneOf(model, state, width, rows) {
   return {
     turned, heat, names, tail, sites, start, size, rail, bands, lead, length, rows, model,
     width, height: turned ? lead + length + 24 + foot + more : across, depth: lead + length,
-    unitAt: (u) => unitAt(model, sites, u - lead),
+    unitAt: (u) => unitAt(model, sites, start, size, u - lead),
   };
 }
 
 // The unit under a place on the axis: positions follow from the order, so this is a search, not a list of marks.
-function unitAt(model, sites, u) {
+function unitAt(model, sites, start, size, u) {
   for (const { site, u0, u1 } of sites)
     if (u >= u0 - 1 && u < u1 + 1) {
-      const p = Math.max(0, Math.min(site.units - 1, Math.floor(((u - u0) / (u1 - u0)) * site.units)));
+      const first = model.at[site.start];
+      const p = Math.max(0, Math.min(site.units - 1, Math.floor((u - start[first]) / size[first])));
       return model.at[site.start + p];
     }
   return null;
