@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import socket
 import struct
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import torchpaths as tp
-from browser import Shown, chromium, needs_chromium
+from browser import Shown, chromium, needs_chromium, serving
 from shared import pictures
 from torchpaths.costs import evaluating
 from torchpaths.data.decode import Form
@@ -328,28 +327,15 @@ def test_two_people_at_once_get_their_own_answers(answers: Answers, client: Test
 
 
 @pytest.fixture(scope="module")
-def server(answers: Answers, document: dict[str, Any]) -> Iterator[Any]:
-    import uvicorn
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    config = uvicorn.Config(app_of(answers, document), host="127.0.0.1", port=port, log_level="error")
-    running = uvicorn.Server(config)
-    thread = threading.Thread(target=running.run, daemon=True)
-    thread.start()
-    while not running.started:
-        time.sleep(0.02)
-    running.address = f"http://127.0.0.1:{port}/"  # type: ignore[attr-defined]
-    yield running
-    running.should_exit = True
-    thread.join(10)
+def server(answers: Answers, document: dict[str, Any]) -> Iterator[str]:
+    with serving(app_of(answers, document)) as address:
+        yield address
 
 
 @needs_chromium
-def test_the_live_ledger_is_what_the_network_gives_and_a_saved_page_agrees(answers: Answers, server: Any) -> None:
+def test_the_live_ledger_is_what_the_network_gives_and_a_saved_page_agrees(answers: Answers, server: str) -> None:
     with chromium() as browser:
-        shown = Shown(browser).open(server.address)
+        shown = Shown(browser).open(server)
         assert "live on cpu" in shown.text("#about")
         shown.press(*shown.station(1))
         site = list(answers.layout.sites)[1]
@@ -372,16 +358,16 @@ def test_the_live_ledger_is_what_the_network_gives_and_a_saved_page_agrees(answe
         wanted = answers.survey.classes[int(direct(answers, [number], tp.Path({site: [False]}))[0].argmax())]
         assert last.locator(".number").inner_text() == wanted
         assert shown.errors == []
-        assert [url for url in shown.asked if not url.startswith((server.address, "data:"))] == []
+        assert [url for url in shown.asked if not url.startswith((server, "data:"))] == []
         shown.close()
 
 
 @needs_chromium
-def test_an_upload_appears_and_no_image_is_told(answers: Answers, server: Any, tmp_path: Path) -> None:
+def test_an_upload_appears_and_no_image_is_told(answers: Answers, server: str, tmp_path: Path) -> None:
     (tmp_path / "five.png").write_bytes(saved(Image.fromarray(pictures(1, 8, 8)[0])))
     (tmp_path / "none.png").write_bytes(b"no image")
     with chromium() as browser:
-        shown = Shown(browser).open(server.address)
+        shown = Shown(browser).open(server)
         shown.page.set_input_files("input[type=file]", str(tmp_path / "none.png"))
         shown.page.wait_for_selector("#banner:not([hidden])")
         assert "no image" in shown.text("#banner")

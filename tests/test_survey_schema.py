@@ -23,7 +23,7 @@ from torchpaths.surveys import Survey, survey
 from torchpaths.surveys.columns import Alone, Attacked, FrontPoint, Shown, Times
 from torchpaths.surveys.order import class_order
 
-RECORD = pathlib.Path(__file__).resolve().parents[1] / "records" / "cifar10_resnet56" / "gated-0.7"
+RECORD = pathlib.Path(__file__).resolve().parents[1] / "records" / "cifar10_resnet56" / "gated-0.6"
 
 SETTING = Setting("cpu (made up)", "float32", 2, 8, (7,), "contiguous", None, "2.11", "system")
 TOP = ((1, 0.75), (0, 0.25))

@@ -36,8 +36,8 @@ def classifiers_of(report: Mapping[str, Any], survey: Survey) -> dict[str, Any]:
     same = units == {site: len(layout.sites.get(site, ())) for site in units} and classes == list(survey.classes)
     if not same or any(len(column) != len(classes) for who in columns.values() for column in who.values()):
         raise DataError(
-            f"the decode report is of {report.get('network')}, {len(classes)} classes and {len(units)} coded sites, not "
-            f"of the survey's {layout.network}; make both of the same network: torchpaths decode RUN, torchpaths "
+            f"the decode report is of {report.get('network')}, {len(classes)} classes and {len(units)} coded sites, "
+            f"not of the survey's {layout.network}; make both of the same network: torchpaths decode RUN, torchpaths "
             "survey RUN."
         )
     return {"images": images, **columns}
