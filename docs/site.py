@@ -3,11 +3,14 @@
     python docs/site.py [FOLDER]      # or make site; build/site by default
 
 Pages are copied beside what they link to, so every link of theirs holds as it stands; one that leads nowhere stops the
-build. Nothing is loaded from elsewhere when the site is read.
+build. Where a page's command writes the explorer of a record, the site runs it and shows the file below it, to be used.
+Nothing is loaded from elsewhere when the site is read.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import pathlib
 import re
@@ -19,9 +22,12 @@ from mkdocs.commands.build import build
 from mkdocs.config import load_config
 
 import torchpaths
+from torchpaths import cli
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
+EXPLORER = re.compile(r"^torchpaths explore (records/\S+) --out (\S+\.html)\n```\n", re.MULTILINE)
+FRAME = 'style="width: 100%; height: 44rem; border: 1px solid #8888"'
 GROUPS = {
     "Verbs": lambda name: name[0].islower(),
     "Methods": lambda name: name in METHODS,
@@ -34,7 +40,8 @@ def main(out: pathlib.Path) -> None:
     """Write the site into ``out/html`` and its sources into ``out/pages``.
 
     Raises:
-        SystemExit: for a link that leads nowhere, naming it.
+        Abort: for a link that leads nowhere, naming it.
+        SystemExit: for an explorer whose record has no survey, naming it.
     """
     pages, html = out / "pages", out / "html"
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -59,9 +66,25 @@ def collect(pages: pathlib.Path) -> list[pathlib.PurePath]:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)
         if file.suffix == ".md":
+            live(target)
             linked = [(file.parent / link).resolve() for link in LINK.findall(file.read_text())]
             waiting += [one for one in linked if one.is_file() and ROOT in one.parents]
     return [file.relative_to(ROOT) for file in taken if file.suffix == ".md"]
+
+
+def live(page: pathlib.Path) -> None:
+    """Run the commands of a copied page that write an explorer, and show each file below its command."""
+
+    def shown(command: re.Match[str]) -> str:
+        record, name = command.groups()
+        file = page.parent / name
+        with contextlib.chdir(ROOT), contextlib.redirect_stdout(io.StringIO()):
+            if cli.main(["explore", record, "--out", str(file.resolve())]):
+                raise SystemExit(f"{page.name}: its explorer of {record} could not be written; see above.")
+        frame = f'<iframe src="{name}" title="Explorer of {record}" loading="lazy" {FRAME}></iframe>'
+        return f"{command[0]}\n{frame}\n\n[The same by itself, as wide as the window]({name})\n"
+
+    page.write_text(EXPLORER.sub(shown, page.read_text()))
 
 
 def reference() -> str:

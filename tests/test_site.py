@@ -13,6 +13,7 @@ from mkdocs.exceptions import Abort
 import torchpaths as tp
 
 ROOT = Path(__file__).parents[1]
+LIVE = {"gated-blocks": "gates", "adaptive-depth": "depths", "coded-paths": "coded", "gated-filters": "filters"}
 
 
 @pytest.fixture
@@ -34,6 +35,10 @@ def test_it_holds_all_pages_and_every_public_name_and_loads_nothing_from_elsewhe
         assert at.with_suffix(".html").exists() or at.with_name("index.html").exists()
     reference = (html / "docs" / "api.html").read_text()
     assert [name for name in tp.__all__ if f'id="torchpaths.{name}"' not in reference] == []
+    for method, page in LIVE.items():
+        shown = (html / "docs" / f"{page}.html").read_text()
+        assert f'<iframe src="{method}.html"' in shown
+        assert 'id="survey">{"schema":"torchpaths.survey' in (html / "docs" / f"{method}.html").read_text()
     for page in html.rglob("*.html"):
         assert not re.findall(r'(?:<script|<link|<img)[^>]*(?:src|href)="(?:https?:)?//[^"]+', page.read_text()), page
 
@@ -49,3 +54,14 @@ def test_a_link_that_leads_nowhere_stops_it(site: Any, tmp_path: Path, monkeypat
     (tmp_path / "docs" / "b.md").write_text("# B\n\n[there](../README.md#part)\n")
     with pytest.raises(Abort):
         site.main(tmp_path / "site")
+
+
+def test_an_explorer_of_a_record_without_a_survey_stops_it(
+    site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```bash\ntorchpaths explore records/none --out none.html\n```\n")
+    monkeypatch.setattr(site, "ROOT", tmp_path)
+    with pytest.raises(SystemExit, match="records/none"):
+        site.live(page)
+    assert "torchpaths survey records/none" in capsys.readouterr().err

@@ -51,7 +51,7 @@ export function cutIn(root, app) {
       kept.length === 1 && doc.classifiers && row("F1 (precision, recall)", quality(doc.classifiers.whole, kept[0]), quality(doc.classifiers.cut, kept[0]))));
     const buttons = app.live ? liveButtons(key) : copyable(commandOf(model, state));
     return put(root, heading, said, chips, table, n > 0 && html("p", { class: "why" }, `As it is, uncut, the network gets ${percent(right, 1)} of their ${whole(n)} images right.${live ? ` Both columns: ${whole(live.n)} images, times of one image in one run.` : ""}`),
-      kept.length === 1 && doc.classifiers && html("p", { class: "why" }, `F1 as yes or no against all other classes, on ${whole(doc.classifiers.images)} images; the least score for a yes is chosen on training images.`),
+      kept.length === 1 && doc.classifiers && html("p", { class: "why" }, `F1 as yes or no against all other classes, on the left of the whole network\u2019s score, on ${whole(doc.classifiers.images)} images; the least score for a yes is chosen on training images.`),
       !app.live && html("p", { class: "why" }, "Accuracy needs the model; this command cuts it:"), buttons);
   }
 

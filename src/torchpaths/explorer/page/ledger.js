@@ -95,7 +95,7 @@ export function drawLedger(root, model, state, found, live) {
             : !now.top ? needsModel(model).split(": ").pop() : now.top[1] ? `then ${model.names[now.top[1][0]]}, ${percent(now.top[1][1])}` : "")
       : cell(c == null ? "Accuracy" : ["Accuracy", html("i", {}, ` on ${model.names[c]}`)], now.accuracy, (v) => percent(v, 1), now.accuracy.n == null ? "" : `${whole(now.accuracy.n)} images`,
           bar(now.accuracy, before.accuracy, 1, true),
-          told("accuracy", points, c != null && doc.classifiers ? `cut out, as yes or no: F1 ${quality(doc.classifiers.cut, c)}` : plain.accuracy != null && c == null ? `plain ${percent(plain.accuracy, 1)}${model.menu.same ? "" : model.menu.images == null ? ", on images of its front" : `, on ${whole(model.menu.images)} images`}` : "")));
+          told("accuracy", points, c != null && doc.classifiers ? `cut out, as yes or no: F1 (precision, recall) ${quality(doc.classifiers.cut, c)}` : plain.accuracy != null && c == null ? `plain ${percent(plain.accuracy, 1)}${model.menu.same ? "" : model.menu.images == null ? ", on images of its front" : `, on ${whole(model.menu.images)} images`}` : "")));
   if (low) root.lastChild.querySelector(".of").append(low);
   root.classList.toggle("stale", Boolean(live?.gone));
   root.classList.toggle("waiting", Boolean(found.answer?.waiting));
