@@ -25,7 +25,7 @@ from PIL import Image
 import torchpaths as tp
 from browser import Shown, chromium, needs_chromium, serving
 from shared import pictures
-from torchpaths.costs import evaluating
+from torchpaths.costs import decider_cost, evaluating
 from torchpaths.data.decode import Form
 from torchpaths.errors import DataError
 from torchpaths.explorer.answers import Answers
@@ -71,10 +71,12 @@ def alone(answers: Answers, unit: int, value: str = "0") -> str:
 
 
 def direct(answers: Answers, rows: list[int], path: tp.Path) -> tuple[torch.Tensor, NDArray[np.int64]]:
-    """What the network itself gives for images along a path, and their MACs."""
+    """What the network itself gives for images along a path, and their MACs without the gates that nobody asks."""
     with torch.no_grad(), evaluating(answers.net):
         logits, trace = answers.net(answers.normalised(answers.images.read(rows)), path)
-    return logits, tp.Path.of(trace).macs(answers.net).numpy().astype(np.int64)
+    asked = tp.Path.of(trace).macs(answers.net).numpy().astype(np.int64)
+    deciders = [answers.net.sites[site].decider for site in path]
+    return logits, asked - sum(decider_cost(decider).macs for decider in deciders if decider is not None)
 
 
 def test_one_image_with_one_unit_shut_is_what_the_network_gives(answers: Answers, client: TestClient) -> None:

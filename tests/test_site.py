@@ -35,8 +35,8 @@ def test_it_holds_all_pages_and_every_public_name_and_loads_nothing_from_elsewhe
         assert at.with_suffix(".html").exists() or at.with_name("index.html").exists()
     reference = (html / "docs" / "api.html").read_text()
     assert [name for name in tp.__all__ if f'id="torchpaths.{name}"' not in reference] == []
-    for method, page in LIVE.items():
-        shown = (html / "docs" / f"{page}.html").read_text()
+    for method, told in LIVE.items():
+        shown = (html / "docs" / f"{told}.html").read_text()
         assert f'<iframe src="{method}.html"' in shown
         assert 'id="survey">{"schema":"torchpaths.survey' in (html / "docs" / f"{method}.html").read_text()
     for page in html.rglob("*.html"):

@@ -163,6 +163,7 @@ export function drawUnder(scene, layer) {
   const known = [...values].filter((value) => value != null && value > 0).sort((a, b) => a - b);
   const top = alone ? known[Math.floor(known.length * 0.8)] || 1 : Math.max(0.05, known[known.length - 1] || 1);
   const room = turned ? v1 - v0 - 14 : alone ? 22 : 30;
+  let free = -Infinity; // where the next number may begin
   const bar = (u, from, to) => {
     const value = values[u];
     if (value == null) return; // not tried: no bar, not one of nothing
@@ -170,7 +171,10 @@ export function drawUnder(scene, layer) {
     const w = to - from - 2 * inset;
     if (alone && value > top * 1.3) {
       layer.append(svg("path", { class: "loss", "data-unit": u, d: draw.rect(from + inset, v, w, room) + draw.rect(from + inset, v + room + 2, w, 5) }));
-      if (!turned) layer.append(svg("text", { class: "digit", "text-anchor": "middle", ...draw.at((from + to) / 2, v + room + 20) }, `\u2212${value < 9.95 ? one(value) : Math.round(value)}`));
+      const text = `\u2212${value < 9.95 ? one(value) : Math.round(value)}`, at = (from + to) / 2, half = text.length * 3.4;
+      if (turned || at - half < free) return; // what finds no room is in the read-out
+      free = at + half;
+      layer.append(svg("text", { class: "digit", "text-anchor": "middle", ...draw.at(at, v + room + 20) }, text));
     } else layer.append(svg("path", { class: `loss${value < 0 ? " gain" : ""}`, "data-unit": u, d: draw.rect(from + inset, v, w, Math.max(0.6, (Math.min(top, Math.abs(value)) / top) * room)) }));
   };
   for (const { site, form, u0, u1 } of scene.sites)
