@@ -160,3 +160,18 @@ def test_the_page_knows_no_method() -> None:
     ]
     assert len(methods) > 4
     assert [name for name in methods if name != "Method" and re.search(rf"\b{name}\b", script())] == []
+
+
+CODED = Path(__file__).parents[1] / "records" / "cifar10_coded_paths" / "coded"
+
+
+def test_what_coded_classes_are_worth_cut_out_is_the_report_s_and_of_this_network_alone(toy: Survey) -> None:
+    report = json.loads((CODED / "decode.json").read_text())
+    found = document(Survey.load(CODED), decoded=report)["classifiers"]
+    told = report["classifiers"]["paths"]["test"]["by_class"]
+    assert (found["images"], found["cut"]) == (10_000, {name: told[name] for name in ("precision", "recall", "f1")})
+    assert found["whole"]["f1"] == report["classifiers"]["whole"]["test"]["by_class"]["f1"]
+    with pytest.raises(DataError, match="make both of the same network"):
+        document(toy, decoded=report)
+    with pytest.raises(DataError, match="make it anew with torchpaths decode"):
+        document(Survey.load(CODED), decoded={**report, "classifiers": {"paths": 3}})
