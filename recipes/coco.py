@@ -5,7 +5,8 @@
     python recipes/coco.py --data DIR/coco --weights runs/resnet50/weights.safetensors --plain
 
 The weights are those of a run on ImageNet: of ``imagenet_depth_resnet50``, with ``--plain`` of the same recipe and
-``--method none``. DIR/coco holds train2017/, val2017/ and annotations/. Killed and started again, it goes on.
+``--method none``; or the authors' file of their ResNet50-ADN. DIR/coco holds train2017/, val2017/ and annotations/.
+Killed and started again, it goes on.
 
 Follows the text: 12 epochs of train2017 from ImageNet's weights, Algorithm 1. As Lin et al. (2017) train, whom the text
 follows: 16 images a step, learning rate 0.02 divided by 10 after 8 and 11 epochs, weight decay 1e-4, images of 800 by
@@ -28,7 +29,9 @@ from torchvision.ops import FrozenBatchNorm2d
 from torchpaths import AdaptiveDepth, Routed, route
 from torchpaths.detection import CocoSet, Recipe, train
 from torchpaths.errors import RunError
-from torchpaths.models.weights import read_weights
+from torchpaths.models import read_weights
+from torchpaths.models.authors import translated
+from torchpaths.models.checkpoints import unwrapped
 
 BODY = "model.backbone.body."
 """What stands before the names of a network's own weights in a detector."""
@@ -40,7 +43,7 @@ class Options:
 
     Attributes:
         data: folder with train2017/, val2017/ and annotations/.
-        weights: weights.safetensors of a run on ImageNet.
+        weights: weights.safetensors of a run on ImageNet, or the authors' file.
         out: run folder.
         masks: Mask R-CNN; otherwise Faster R-CNN.
         plain: the detector on its own, without depths.
@@ -79,7 +82,7 @@ def detector(options: Options, recipe: Recipe, classes: int, weights: dict[str, 
         options: gives the kind of detector and its sides.
         recipe: gives the method.
         classes: with the background.
-        weights: by name, as a run's file has them.
+        weights: by name, as a run's file or one of adaptive depth's authors has them.
 
     Raises:
         RunError: for weights of another network.
@@ -91,8 +94,17 @@ def detector(options: Options, recipe: Recipe, classes: int, weights: dict[str, 
     make = MaskRCNN if options.masks else FasterRCNN
     model: nn.Module = make(backbone, classes, min_size=options.sides[0], max_size=options.sides[1])
     net = route(model, recipe.method, example=[torch.rand(3, 64, 96)] * 2)
+    weights = unwrapped(weights, {})
+    theirs = translated(weights)
+    weights = weights if theirs is None else theirs.tensors
     own = {name: value for name, value in net.state_dict().items() if name.startswith(BODY)}
-    given = {BODY + name.removeprefix("model."): value for name, value in weights.items()}
+    given = {BODY + name: value for name, value in weights.items()}
+    second = [name for name in given if ".skipped." in name and name not in own]
+    if options.plain and second:
+        raise RunError(
+            f"these weights have {len(second)} tensors of second norms for which the plain detector has no place, "
+            f"{second[0].removeprefix(BODY)} first; leave out --plain, or give weights of a plain network."
+        )
     kept = {name: value for name, value in given.items() if name in own and value.shape == own[name].shape}
     if own.keys() - kept.keys():
         first = sorted(own.keys() - kept.keys())[0]

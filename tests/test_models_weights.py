@@ -133,7 +133,7 @@ def test_what_wrappers_put_before_all_names_is_taken_off(prefix: str, tmp_path: 
     state = cifar_resnet(20).state_dict()
     torch.save({"state_dict": {f"{prefix}{name}": value for name, value in state.items()}}, tmp_path / "w.pth.tar")
     model = cifar_resnet(20)
-    assert load_weights(model, tmp_path / "w.pth.tar") is None
+    assert load_weights(model, tmp_path / "w.pth.tar").head is None
     assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
 
 
@@ -154,7 +154,7 @@ def test_a_last_layer_of_other_classes_starts_anew_where_that_is_asked_for(was: 
     before = model.linear.weight.clone()
     with pytest.raises(RunError, match="or fine-tune them for these classes"):
         load_weights(model, tmp_path / "w.safetensors")
-    head = load_weights(model, tmp_path / "w.safetensors", new_head=True)
+    head = load_weights(model, tmp_path / "w.safetensors", new_head=True).head
     assert head == Head("linear", was, 5)
     assert torch.equal(model.linear.weight, before)
     assert torch.equal(model.conv1.weight, state["conv1.weight"])
@@ -162,7 +162,7 @@ def test_a_last_layer_of_other_classes_starts_anew_where_that_is_asked_for(was: 
 
 def test_a_last_layer_that_fits_is_kept(file: Path) -> None:
     model = cifar_resnet(20)
-    assert load_weights(model, file, new_head=True) is None
+    assert load_weights(model, file, new_head=True).head is None
     assert torch.equal(model.linear.weight, load_file(file)["linear.weight"])
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 import torchvision
 
+import authors_toys as toys
 from torchpaths import AdaptiveDepth, route
 from torchpaths.detection import shapes, train
 from torchpaths.errors import RunError
@@ -63,6 +64,12 @@ def test_a_detector_begins_from_a_runs_weights_and_trains(coco: ModuleType, tmp_
     second = "layer3.0.bn2.skipped.running_mean"
     assert torch.equal(own[f"model.backbone.body.{second}"], given[f"model.{second}"])
     assert not net.model.backbone.body.conv1.weight.requires_grad
+    theirs = toys.second({name.removeprefix("model."): value for name, value in given.items()})
+    same = coco.detector(chosen, recipe, 4, {f"module.{name}": value for name, value in theirs.items()}).state_dict()
+    assert all(torch.equal(value, same[name]) for name, value in own.items())
+    plain = options(coco, plain=True)
+    with pytest.raises(RunError, match=r"have 135 tensors of second norms .* leave out --plain, or give weights of a"):
+        coco.detector(plain, coco.recipe_of(plain), 4, theirs)
     found = train(net, recipe, shapes(2, size=64), shapes(1, size=64, seed=1), tmp_path / "run", quiet=True)
     assert set(found["ap"]) == {"super", "base"}
 

@@ -18,9 +18,9 @@ from torchpaths.errors import RunError
 from torchpaths.methods import AdaptiveDepth
 from torchpaths.models import create_model
 from torchpaths.train.distil import Distil, Distilled, labels_of
-from torchpaths.train.folder import teacher_of
 from torchpaths.train.recipe import Recipe
 from torchpaths.train.run import train
+from torchpaths.train.teacher import teacher_of
 from train_toys import batch, tiny, toy
 
 

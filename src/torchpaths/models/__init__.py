@@ -1,5 +1,6 @@
 """The papers' own networks which timm and torchvision lack, and models by name."""
 
+from torchpaths.models.checkpoints import codewords, read_weights
 from torchpaths.models.cifar_resnet import BasicBlock, CifarResNet, PadShortcut
 from torchpaths.models.create import (
     MODELS,
@@ -29,8 +30,10 @@ __all__ = [
     "cifar_googlenet",
     "cifar_resnet",
     "cifar_vgg19_bn",
+    "codewords",
     "create_model",
     "load_weights",
+    "read_weights",
     "resnext",
     "source",
 ]

@@ -1,29 +1,23 @@
-"""Weights from files: all of them fit, or none is taken.
+"""Networks filled from files: all tensors fit, or none is taken.
 
-Safetensors, or what ``torch.save`` wrote of tensors, numbers and text alone: a bare state_dict, or a checkpoint of timm
-(``.pth.tar``), of torchvision's references or of a trainer, which hold one under a name of their own. Wrappers put
-words before the names of all tensors (DDP, torch.compile, a trainer, this library's `Routed`); they are taken off. A
-last layer of other classes may be left out, where that is asked for.
+A last layer of other classes may be left out, where that is asked for. Files of the papers' authors, whose names are
+others, fill a network routed with that paper's method; see `torchpaths.models.authors`.
 """
 
 from __future__ import annotations
 
-import argparse
-import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from torchpaths.errors import RunError, reason
-from torchpaths.files.tensors import read_tensors
-
-_HOLDERS = ("state_dict", "model", "model_state_dict", "module", "net", "weights")
-"""Under which checkpoints keep a state_dict, in the order in which they are looked for."""
+from torchpaths.errors import RunError
+from torchpaths.models.authors import translated
+from torchpaths.models.authors.layout import DECIDERS, WORDS, Translated
+from torchpaths.models.checkpoints import Weights, open_weights, unwrapped
+from torchpaths.routed import Routed
 
 
 @dataclass(frozen=True)
@@ -41,31 +35,55 @@ class Head:
     now: int
 
 
-def load_weights(model: nn.Module, path: Path | str, new_head: bool = False) -> Head | None:
+@dataclass(frozen=True)
+class Loaded:
+    """What came of filling a network; as text a line for a reader.
+
+    Attributes:
+        tensors: how many were taken.
+        where: from where.
+        head: the last layer, where it stayed as it was.
+        remarks: what a reader should know: whose weights they are, and what else the file holds.
+    """
+
+    tensors: int
+    where: str
+    head: Head | None = None
+    remarks: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "; ".join((f"{self.where}: {self.tensors} tensors", *self.remarks))
+
+
+def load_weights(model: nn.Module, path: Path | str, new_head: bool = False, entry: str | None = None) -> Loaded:
     """Fill ``model`` from a file, strictly: every tensor has its place and every place its tensor.
 
     Batch normalisation's ``num_batches_tracked`` may be absent: older files have none, and with a fixed momentum it has
     no effect.
 
     Args:
-        model: changed only if everything fits.
+        model: changed only if everything fits. A file of a paper's authors is for a network routed with its method.
         path: the file, see above.
         new_head: a last layer of another number of classes, or that the file lacks, stays as it is in ``model``.
+        entry: see `torchpaths.models.read_weights`.
 
     Returns:
-        The last layer, where it stayed as it was.
+        What was taken: whose weights, the last layer where it stayed as it was. As text a line.
 
     Raises:
         RunError: for a file that is missing, truncated or changed, that only running code in it would read, or that
             belongs to another network.
     """
-    return fill(model, read_weights(path), str(path), new_head)
+    return fill(model, open_weights(path, entry), new_head)
 
 
-def fill(model: nn.Module, weights: Mapping[str, Tensor], where: str, new_head: bool = False) -> Head | None:
-    """Fill ``model`` from tensors by name; ``where`` is what errors call them. The rest as `load_weights`."""
+def fill(model: nn.Module, weights: Weights, new_head: bool = False) -> Loaded:
+    """Fill ``model`` from tensors by name. The rest as `load_weights`."""
     wanted = model.state_dict()
-    found = _unwrapped(dict(weights), wanted)
+    found = unwrapped(dict(weights.tensors), wanted)
+    theirs = translated(found, wanted)
+    if theirs is not None:
+        found = placed(theirs.tensors, model)
     head = _head(model, found) if new_head else None
     if head is not None:
         own = tuple(f"{name}." for name in head.name.split(", "))
@@ -73,25 +91,85 @@ def fill(model: nn.Module, weights: Mapping[str, Tensor], where: str, new_head: 
         wanted = {name: value for name, value in wanted.items() if not name.startswith(own)}
     problems = [
         *_some("absent from the file", [k for k in wanted if k not in found and not k.endswith("num_batches_tracked")]),
-        *_some("unknown to the model", [k for k in found if k not in wanted]),
+        *_some("unknown to the model", [_called(k, theirs) for k in found if k not in wanted]),
         *_some(
             "of another shape",
             [
-                f"{k} {_shape(found[k])} for {_shape(v)}"
+                f"{_called(k, theirs)} {_shape(found[k])} for {_shape(v)}"
                 for k, v in wanted.items()
                 if k in found and found[k].shape != v.shape
             ],
         ),
+        *([] if theirs is None else [*_some("given twice", list(theirs.twice)), *_other_words(model, theirs)]),
     ]
     if problems:
-        raise RunError(
-            f"{where} holds the weights of another network than this {type(model).__name__}: {'; '.join(problems)}. "
-            f"Create the network they were made for (depth, shortcut, classes){_only_head(model, found, new_head)}."
-        )
+        raise RunError(_refusal(model, weights, theirs, problems) + f"{_only_head(model, found, new_head)}.")
     with torch.no_grad():
         for name, value in found.items():
             wanted[name].copy_(value)
-    return head
+    return Loaded(len(found), weights.where, head, _remarks(weights, theirs))
+
+
+def of_authors(weights: Weights, model: nn.Module) -> Translated | None:
+    """Weights under our names, where a paper's authors named them and the network has other names."""
+    wanted = model.state_dict()
+    return translated(unwrapped(dict(weights.tensors), wanted), wanted)
+
+
+def placed(tensors: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Tensors by a plain network's names, by those that they have in ``model``, which may be routed."""
+    before = "model." if isinstance(model, Routed) else ""
+    return {name if name.startswith(DECIDERS) else before + name: value for name, value in tensors.items()}
+
+
+def _called(name: str, theirs: Translated | None) -> str:
+    """What a file calls a tensor of ours."""
+    return name if theirs is None else theirs.theirs[name if name in theirs.theirs else name.removeprefix("model.")]
+
+
+def _other_words(model: nn.Module, theirs: Translated) -> list[str]:
+    """Where a network's codewords are others than those of a file."""
+    own = {n: b for n, b in model.named_buffers() if n.startswith(DECIDERS) and n.endswith(WORDS)}
+    names = [*own, *(name for name in theirs.words if name not in own)]
+    other = [
+        n for n in names if n not in own or n not in theirs.words or not torch.equal(own[n].cpu(), theirs.words[n])
+    ]
+    return _some(
+        "have other codewords",
+        [n.removeprefix(DECIDERS).removesuffix(WORDS).replace("/", ".") for n in other],
+        of="blocks",
+    )
+
+
+def _refusal(model: nn.Module, weights: Weights, theirs: Translated | None, problems: list[str]) -> str:
+    """What is said where weights do not fit."""
+    told = "; ".join(problems)
+    if theirs is None:
+        return (
+            f"{weights.where} holds the weights of another network than this {_kind(model)}: {told}. "
+            "Create the network they were made for (depth, shortcut, classes)"
+        )
+    routed = "routed" if isinstance(model, Routed) else "plain"
+    return (
+        f"{weights.where} holds {theirs.remark}; they do not fit this {routed} {_kind(model)}: {told}. Nothing was "
+        f"loaded. They are for {theirs.layout.network}, and of as many classes"
+    )
+
+
+def _kind(model: nn.Module) -> str:
+    return type(model.model if isinstance(model, Routed) else model).__name__
+
+
+def _remarks(weights: Weights, theirs: Translated | None) -> tuple[str, ...]:
+    remarks = [] if theirs is None else [theirs.remark]
+    if weights.beside:
+        others = ", ".join(map(repr, weights.beside))
+        remarks.append(
+            f"other weights in the file ({others}) were left; to take those write them by themselves, "
+            f"safetensors.torch.save_file(torchpaths.models.read_weights(FILE, entry={weights.beside[0]!r}), "
+            "'weights.safetensors')"
+        )
+    return tuple(remarks)
 
 
 def _only_head(model: nn.Module, found: Mapping[str, Tensor], new_head: bool) -> str:
@@ -118,72 +196,11 @@ def _head(model: nn.Module, found: Mapping[str, Tensor]) -> Head | None:
     return Head(", ".join(names), len(found[other[0]]) if other else None, len(wanted[differ[0]]))
 
 
-def read_weights(path: Path | str) -> dict[str, Tensor]:
-    """The tensors of a file, by the names they have there. Errors as `load_weights`."""
-    path = Path(path)
-    if not path.is_file():
-        raise RunError(f"there is no weights file {path}.")
-    with path.open("rb") as stream:
-        head = stream.read(1)
-    if zipfile.is_zipfile(path) or head == b"\x80":
-        return _pickled(path)
-    return read_tensors(path, RunError, "copy it again", own=False)
-
-
-def _pickled(path: Path) -> dict[str, Tensor]:
-    """The state_dict that ``torch.save`` wrote, by itself or within a checkpoint."""
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:  # torch does not look at its checksums
-                broken = archive.testzip()
-            if broken is not None:
-                raise zipfile.BadZipFile(f"the checksum of {broken} is another")
-        with torch.serialization.safe_globals([argparse.Namespace]):  # timm keeps its arguments so, and it is data
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise RunError(
-            f"{path} holds more than tensors, numbers and text, or is damaged; to read more would run code that the "
-            "file names. If you trust it, write its weights anew: found = torch.load(file, weights_only=False), then "
-            "torch.save(found['state_dict'], 'weights.pth'), or of a whole model torch.save(found.state_dict(), "
-            "'weights.pth'), found['model'].float() in place of found where it lies under that name."
-        ) from error
-    except Exception as error:  # a damaged pickle may raise anything
-        raise RunError(f"{path} is truncated or corrupt ({reason(error)}); copy it again.") from error
-    state = _state(found)
-    if state is None:
-        what = f"a {type(found).__name__}" + (f" of {', '.join(map(repr, list(found)[:5]))}" if _is_dict(found) else "")
-        raise RunError(f"{path} holds {what}, no weights by name; write them: torch.save(model.state_dict(), file).")
-    return state
-
-
-def _state(found: Any) -> dict[str, Tensor] | None:
-    """A state_dict, or the one in a checkpoint; None if there is none."""
-    if not _is_dict(found):
-        return None
-    if found and all(isinstance(value, Tensor) for value in found.values()):
-        return dict(found)
-    return next((state for name in _HOLDERS if (state := _state(found.get(name))) is not None), None)
-
-
-def _is_dict(found: Any) -> bool:
-    return isinstance(found, Mapping) and all(isinstance(name, str) for name in found)
-
-
-def _unwrapped(found: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors without what wrappers put before all of their names: module., _orig_mod., model., net., ..."""
-    while found and not found.keys() & wanted.keys():
-        prefix, dot, _ = next(iter(found)).partition(".")
-        if not dot or not all(name.startswith(f"{prefix}.") for name in found):
-            break
-        found = {name.removeprefix(f"{prefix}."): value for name, value in found.items()}
-    return found
-
-
-def _some(what: str, names: list[str], most: int = 3) -> list[str]:
+def _some(what: str, names: list[str], most: int = 3, of: str = "tensors") -> list[str]:
     if not names:
         return []
     more = ", ..." if len(names) > most else ""
-    return [f"{len(names)} tensors {what} ({', '.join(names[:most])}{more})"]
+    return [f"{len(names)} {of} {what} ({', '.join(names[:most])}{more})"]
 
 
 def _shape(tensor: torch.Tensor) -> str:

@@ -8,21 +8,27 @@ classes starts anew. Nobody can teach such a layer: the network that training st
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from torchpaths.data.sources import class_names
 from torchpaths.errors import RunError, reason
 from torchpaths.models import create_model
+from torchpaths.models.authors.layout import Translated
+from torchpaths.models.checkpoints import Weights, open_weights
 from torchpaths.models.create import tagged
 from torchpaths.models.hub import PREFIX, hosted
 from torchpaths.models.published import Published, fetched, of_config, published
-from torchpaths.models.weights import Head, fill, read_weights
+from torchpaths.models.weights import Loaded, fill, of_authors
+from torchpaths.routed import Routed
 from torchpaths.train.distil import START
 from torchpaths.train.recipe import Recipe
+
+Tell: TypeAlias = Callable[[str], object] | None
+"""Takes what a reader should know of the weights that a run starts from, a line each; None tells nobody."""
 
 
 def completed(recipe: Recipe) -> tuple[Recipe, list[str]]:
@@ -51,21 +57,52 @@ def completed(recipe: Recipe) -> tuple[Recipe, list[str]]:
     return recipe, []
 
 
-def begin(recipe: Recipe, model: nn.Module, channels: int) -> Head | None:
-    """Fill a recipe's network with the trained weights that it starts from, if there are any.
+def begin(recipe: Recipe, model: nn.Module, channels: int, tell: Tell = None) -> Weights | None:
+    """Fill a recipe's plain network with the trained weights that it starts from, if there are any.
 
     Returns:
-        Its last layer, where that starts anew.
+        Weights of a paper's authors, with which the network is to be filled once it is routed; None for none.
+
+    Raises:
+        RunError: for weights of another network; for those of authors where a plain network is to start from them.
     """
     found = _weights(recipe, channels)
-    return None if found is None else fill(model, found[0], found[1], recipe.finetune)
+    if found is None:
+        return None
+    theirs = of_authors(found, model)
+    if theirs is not None and recipe.method is not None:
+        _check_no_plain(recipe, found, theirs)
+        return found
+    _tell(fill(model, found, recipe.finetune), tell)
+    return None
 
 
-def _weights(recipe: Recipe, channels: int) -> tuple[Mapping[str, Tensor], str] | None:
-    """The tensors that a recipe starts from, and what they are called; None for none."""
+def finished(net: Routed, weights: Weights, recipe: Recipe, tell: Tell = None) -> Routed:
+    """A recipe's network, filled with what `begin` left. Errors as `torchpaths.models.load_weights`."""
+    _tell(fill(net, weights, recipe.finetune), tell)
+    return net
+
+
+def _tell(loaded: Loaded, tell: Tell) -> None:
+    if tell is not None:
+        for remark in loaded.remarks:
+            tell(f"{loaded.where}: {remark}")
+
+
+def _check_no_plain(recipe: Recipe, found: Weights, theirs: Translated) -> None:
+    """Raise where a recipe wants a plain network to start from weights that belong to a routed one."""
+    given = f"{found.where} holds {theirs.remark}, which no plain network can start from"
+    if recipe.twin:
+        raise RunError(f"{given}, so there is no twin; leave it out (--no-twin), and train it by itself.")
+    if _taught(recipe):
+        raise RunError(f"{given} to teach; leave the teacher out (--distil None), or give a run, --distil.teacher RUN.")
+
+
+def _weights(recipe: Recipe, channels: int) -> Weights | None:
+    """The tensors that a recipe starts from; None for none."""
     if recipe.weights is not None:
-        return read_weights(recipe.weights), str(recipe.weights)
-    return (fetched(recipe.model, channels), recipe.model) if tagged(recipe.model) else None
+        return open_weights(recipe.weights)
+    return Weights(fetched(recipe.model, channels), recipe.model) if tagged(recipe.model) else None
 
 
 def _finetuned(recipe: Recipe, known: Published | None) -> tuple[Recipe, list[str]]:
@@ -90,8 +127,11 @@ def _finetuned(recipe: Recipe, known: Published | None) -> tuple[Recipe, list[st
     begun = _weights(recipe, channels)
     if begun is None:
         return _without_teacher(recipe), [_random(recipe)]
-    weights, name = begun
-    head = fill(model, weights, name, new_head=True)
+    name = begun.where
+    theirs = of_authors(begun, model)
+    if theirs is not None and recipe.method is not None:
+        begun, recipe = Weights(theirs.plain, name), _without_teacher(recipe)
+    head = fill(model, begun, new_head=True).head
     if head is None:
         taught = "; so begun, the plain network is its teacher as well" if _taught(recipe) else ""
         return recipe, [f"starts from the weights {name}, its last layer for {len(classes)} classes with them{taught}"]

@@ -31,8 +31,7 @@ from torchpaths.routed import Routed
 from torchpaths.routing import route, route_plain
 from torchpaths.schema import MOST, Positive, Share, Side, reading
 from torchpaths.train import checkpoint
-from torchpaths.train.distil import START, Teacher, teaches
-from torchpaths.train.finetune import begin
+from torchpaths.train.finetune import Tell, begin, finished
 from torchpaths.train.narrowed import NARROWED, read_left
 from torchpaths.train.recipe import Json, Recipe
 from torchpaths.train.thresholds import read_thresholds, set_thresholds, thresholds_of
@@ -232,7 +231,9 @@ def open_images(recipe: Recipe, split: str, spare: bool = False) -> ImageSet:
     )
 
 
-def build(recipe: Recipe, classes: tuple[str, ...], shape: tuple[int, int, int], pretrained: bool = True) -> Routed:
+def build(
+    recipe: Recipe, classes: tuple[str, ...], shape: tuple[int, int, int], pretrained: bool = True, tell: Tell = None
+) -> Routed:
     """The recipe's network, routed, with the weights it starts from.
 
     Args:
@@ -241,6 +242,7 @@ def build(recipe: Recipe, classes: tuple[str, ...], shape: tuple[int, int, int],
         shape: (H, W, C) of an image.
         pretrained: load the recipe's weights, if it has any or its model's name stands for some, or the network of the
             run that it starts from.
+        tell: see `torchpaths.train.finetune.Tell`.
 
     Raises:
         RunError: if that run's network is another one, or weights are or cannot be fetched.
@@ -250,12 +252,12 @@ def build(recipe: Recipe, classes: tuple[str, ...], shape: tuple[int, int, int],
     if pretrained and recipe.start is not None:
         return _started(recipe, classes, (channels, height, width))
     model = create_model(recipe.model, len(classes), channels=channels, **dict(recipe.model_args))
-    if pretrained:
-        begin(recipe, model, channels)
+    theirs = begin(recipe, model, channels, tell) if pretrained else None
     # Noise and not zeros, so that comparing outputs while routing would show a difference.
     example = torch.randn(2, channels, height, width, generator=torch.Generator().manual_seed(0))
     with _of_size(recipe, height, width):
-        return route_plain(model, example) if recipe.method is None else route(model, recipe.method, example=example)
+        net = route_plain(model, example) if recipe.method is None else route(model, recipe.method, example=example)
+    return net if theirs is None else finished(net, theirs, recipe, tell)
 
 
 @contextmanager
@@ -300,31 +302,6 @@ def _started(recipe: Recipe, classes: tuple[str, ...], shape: tuple[int, int, in
 def _described(recipe: Recipe, classes: tuple[str, ...], shape: tuple[int, ...]) -> str:
     method = "no method" if recipe.method is None else " and ".join(recipe.method.names)
     return f"{recipe.model} with {method} for {len(classes)} classes of images {'x'.join(map(str, shape))}"
-
-
-def teacher_of(recipe: Recipe, images: ImageSet, device: torch.device) -> Teacher | None:
-    """Whom a run learns from; None for nobody.
-
-    Raises:
-        RunError: if the teacher's folder is no run, or one of other images.
-    """
-    distil = recipe.distil
-    if distil is None:
-        return None
-    with torch.random.fork_rng(devices=[]):
-        if distil.teacher == START and recipe.start is None:
-            net = build(dataclasses.replace(recipe, method=None, distil=None, twin=False), images.classes, images.shape)
-        else:
-            run = load_run(distil.teacher if distil.teacher != START else str(recipe.start))
-            net, shape = run.net, run.net.example_shape
-            if len(run.classes) != len(images.classes) or shape != (images.shape[2], *images.shape[:2]):
-                raise RunError(
-                    f"the teacher {distil.teacher} knows {len(run.classes)} classes of images "
-                    f"{'x'.join(map(str, shape))}, this run has {len(images.classes)} of "
-                    f"{'x'.join(map(str, (images.shape[2], *images.shape[:2])))}; take one of the same."
-                )
-    net = net.to(device)
-    return teaches(net.to(memory_format=torch.channels_last) if recipe.channels_last else net)
 
 
 def narrowed(net: Routed, left: Mapping[str, Left], recipe: Recipe, folder: pathlib.Path) -> Routed:

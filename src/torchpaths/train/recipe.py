@@ -45,8 +45,9 @@ class Recipe:
     model_args: tuple[tuple[str, float], ...] = ()
     """Numbers for the model's own constructor by name, e.g. drop_path_rate 0.1."""
     weights: Path | None = None
-    """File of the plain network's weights to start from: safetensors, .pth or .pth.tar. None starts from those that
-    the model's name stands for, as timm/resnet34.a1_in1k and torchvision/resnet18:DEFAULT do, or from scratch."""
+    """File of the plain network's weights to start from: safetensors, .pth or .pth.tar; a file of the paper's authors
+    has their method's as well (`torchpaths.models.authors`). None starts from those that the model's name stands for,
+    as timm/resnet34.a1_in1k and torchvision/resnet18:DEFAULT do, or from scratch."""
     start: Path | None = None
     """Run folder whose network this run starts from, with its deciders and, if it was narrowed, as narrow; None for a
     network of its own."""

@@ -18,6 +18,7 @@ import dataclasses
 import pathlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ from torchpaths.train.distributed import World, barrier, joined
 from torchpaths.train.environment import describe, emulated
 from torchpaths.train.evaluation import evaluation, settle
 from torchpaths.train.finetune import completed
-from torchpaths.train.folder import Run, build, check_train_size, load_run, read_json, read_recipe, teacher_of
+from torchpaths.train.folder import Run, build, check_train_size, load_run, read_json, read_recipe
 from torchpaths.train.images import Images, open_both, write_held_out
 from torchpaths.train.lock import held
 from torchpaths.train.loop import Hooks, Loop
@@ -44,6 +45,7 @@ from torchpaths.train.narrowed import NARROWED, read_left, write_left
 from torchpaths.train.recipe import Json, Recipe
 from torchpaths.train.report import Report
 from torchpaths.train.state import State, check_same_recipe
+from torchpaths.train.teacher import teacher_of
 from torchpaths.train.thresholds import THRESHOLDS
 
 __all__ = ["Run", "load_run", "plain_twin", "read_recipe", "resolved", "train"]
@@ -180,7 +182,9 @@ def _trained(recipe: Recipe, out: pathlib.Path, world: World, data: Images, quie
     found = checkpoint.load(out / "checkpoints")
     # A run that goes on has its weights, and needs nobody's.
     pretrained = found is None or recipe.start is not None
-    net = build(recipe, data.train.classes, data.test.shape, pretrained).to(world.device)
+    console = Console(stderr=True, soft_wrap=True)
+    tell = partial(console.print, style="bold") if world.main and not quiet else None
+    net = build(recipe, data.train.classes, data.test.shape, pretrained, tell).to(world.device)
     check_train_size(net, recipe)
     if recipe.channels_last:
         net = net.to(memory_format=torch.channels_last)
