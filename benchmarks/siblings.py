@@ -113,7 +113,7 @@ def _trained(options: Options) -> tuple[dict[str, nn.Module], Tensor]:
     named = {first.recipe.model: _sibling(first.recipe.model, options)}
     for folder, run in zip(options.cuts, opened, strict=True):
         path = tp.Path.of(run.net(torch.zeros(1, *run.net.example_shape))[1])[0]
-        named[f"cut, {folder.name}"] = tp.extract(run.net, path)
+        named[f"cut, {folder.parent.name if folder.name == 'run' else folder.name}"] = tp.extract(run.net, path)
     named |= {name: _sibling(name, options) for name in options.siblings}
     images = open_data(str(options.data), "test")
     x: Tensor = next(iter(Loader(images, max(options.batch), mean=first.mean, std=first.std)))[0]
