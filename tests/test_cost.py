@@ -9,8 +9,10 @@ from torch.nn import functional
 
 import torchpaths as tp
 from block_toys import WIDTH, chain
+from skip_laws import always
 from torchpaths.costs import count_macs, count_params
 from torchpaths.errors import PathError
+from toys import toy
 
 
 @pytest.mark.parametrize(
@@ -82,6 +84,15 @@ def test_gates_cost_their_linear_layers_and_parameters() -> None:
     assert gated.fixed - plain.fixed == gate + gate
     assert gated.plain == plain.plain
     assert gated.fingerprint == plain.fingerprint
+
+
+def test_deciders_that_score_one_image_by_products_with_vectors_are_counted() -> None:
+    model, x = toy("torchvision/resnet")
+    net = tp.route(model, tp.GatedFilters(), example=x).eval()
+    fast = always(tp.skipping(net))
+    with torch.no_grad():
+        _, trace = fast(x[:1])
+    assert count_macs(lambda: fast(x[:1])) == int(tp.Path.of(trace).macs(net))
 
 
 def test_cost_is_of_one_image() -> None:

@@ -37,7 +37,7 @@ def count_macs(run: Callable[[], Any]) -> int:
 
 
 def _counted(run: Callable[[], Any]) -> int:
-    with FlopCounterMode(display=False, custom_mapping=_EIGHT_BITS) as counter:
+    with FlopCounterMode(display=False, custom_mapping=_UNKNOWN) as counter:
         run()
     return int(counter.get_total_flops()) // 2
 
@@ -47,14 +47,22 @@ def _linear(x: Any, *_: Any, out_val: Any, **__: Any) -> int:
     return 2 * int(out_val.numel()) * int(x.shape[-1])
 
 
-_linear._get_raw = True  # type: ignore[attr-defined]  # torch's counter then hands tensors on, not shapes
-_EIGHT_BITS: dict[Any, Any] = {
+def _vector(_: Any, matrix: Any, *__: Any, **___: Any) -> int:
+    """Twice the MACs of a bias plus a matrix times a vector, by which deciders score one image."""
+    return 2 * int(matrix.numel())
+
+
+# Torch's counter then hands tensors on, not shapes.
+_linear._get_raw = True  # type: ignore[attr-defined]
+_vector._get_raw = True  # type: ignore[attr-defined]
+_UNKNOWN: dict[Any, Any] = {
+    torch.ops.aten.addmv: _vector,
     torch.ops.quantized.linear_dynamic: _linear,
     torch.ops.quantized.linear_relu_dynamic: _linear,
     torch.ops.aten._int_mm: _linear,
     torch.ops.aten._weight_int8pack_mm: _linear,
 }
-"""Products of matrices kept in eight bits, which torch's counter does not know."""
+"""Products that torch's counter does not know: with vectors, and of matrices kept in eight bits."""
 
 
 @contextmanager
@@ -84,7 +92,8 @@ def cost(net: Routed, x: Tensor, path: Path | None = None) -> Cost:
     """What one image really executes, measured by running it.
 
     ``path.cost(net)`` adds up the units' costs without running; this runs the network and counts, so the two check each
-    other.
+    other. They are apart by the deciders' MACs: ``path.cost`` holds them, and along a path that names every site none
+    is asked.
 
     Args:
         net: a routed network.
