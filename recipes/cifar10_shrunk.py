@@ -108,7 +108,7 @@ def write(options: Options) -> None:
 
 
 def _siblings(found: dict[str, Any]) -> str:
-    """What ``benchmarks/siblings.py`` measured: plain networks of fewer blocks, which are what one would take instead."""
+    """What ``benchmarks/siblings.py`` measured: plain networks of fewer blocks, which one would take instead."""
     lines = [SIBLINGS.strip(), ""]
     for made in found.values():
         rows = made["rows"]
