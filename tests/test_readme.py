@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 import torch
+from torchvision.models import detection
 
 from torchpaths import cli
 from torchpaths.cli import codes as codes_verb
 from torchpaths.cli import explore as explore_verb
 from torchpaths.cli import options, train
 from torchpaths.cli import shrink as shrink_verb
+from torchpaths.meter import batches
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLES = {"codes.md"}  # of bits, made before there is a network
@@ -23,6 +26,11 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     *sorted(p for p in (ROOT / "docs").glob("*.md") if p.name not in GENERATED),
 ]
+
+
+FASTER_RCNN = detection.fasterrcnn_resnet50_fpn
+FEW_BOXES = {"rpn_post_nms_top_n_train": 50, "rpn_post_nms_top_n_test": 20, "box_batch_size_per_image": 16}
+"""A page's detector looks at fewer regions of an image than it would: they take the time and show nothing else."""
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -46,6 +54,8 @@ def named(page: Path) -> str:
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=named)
 def test_the_python_blocks_of_a_page_run_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(batches, "IMAGES", 2)  # whose times a page prints is no claim
+    monkeypatch.setattr(detection, "fasterrcnn_resnet50_fpn", functools.partial(FASTER_RCNN, **FEW_BOXES))
     torch.manual_seed(0)
     names: dict[str, object] = {"__name__": page.stem}
     for block in blocks(page, "python"):
