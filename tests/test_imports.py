@@ -6,6 +6,7 @@ Imports are read from the source, those inside functions and those for types alo
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import pathlib
 import subprocess
@@ -53,6 +54,7 @@ def modules() -> dict[str, pathlib.Path]:
     return dict(zip(names, files, strict=True))
 
 
+@functools.cache
 def imports() -> dict[str, set[str]]:
     """Module -> the package's modules that it imports anywhere in its source."""
     known = modules()
