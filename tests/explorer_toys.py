@@ -314,6 +314,17 @@ def filters(classes: int = 1000, units: int = 10_000, seed: int = 5) -> dict[str
     )
 
 
+def narrow() -> dict[str, Any]:
+    """Gated filters of a ResNet-56, 54 sites of few filters each, without times, of a run with a long name."""
+    sites = [
+        (f"layer{s}.{b}.conv{i}", f"layer{s}", 8 << s, "input", "") for s in (1, 2, 3) for b in range(9) for i in (1, 2)
+    ]
+    shares = np.random.default_rng(7).random((10, sum(size for _, _, size, _, _ in sites))).round(2)
+    made = document(shares, sites, CIFAR, order=ORDER, alone=False)
+    made["now"]["ms"], made["page"] = None, {"run": "runs/cifar10/gated-filters-resnet56-sparse"}
+    return made
+
+
 def mixed(**more: Any) -> dict[str, Any]:
     """One network of all three forms: gated blocks, a fan of branches, filters."""
     rng = np.random.default_rng(6)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from browser import Shown, chromium, needs_chromium, saved
-from explorer_toys import blocks, coded, depth, filters, mixed
+from explorer_toys import blocks, coded, depth, filters, mixed, narrow
 from torchpaths.explorer.bundle import page_file
 
 FORMS: dict[str, Callable[[], dict[str, Any]]] = {
@@ -18,6 +18,7 @@ FORMS: dict[str, Callable[[], dict[str, Any]]] = {
     "depth": depth,
     "coded": coded,
     "mixed": mixed,
+    "narrow": narrow,
     "filters": lambda: filters(60, 1200),
 }
 STATES = {"blocks": "#class=cat&shut=layer3.2,layer2.4&cut=cat,dog", "filters": "#site=layer4.1"}
@@ -87,6 +88,33 @@ def test_the_ledger_of_a_phone_is_a_row_of_four_under_120_pixels(browser: Any, a
     cells = [shown.page.locator("#ledger .cell").nth(i).bounding_box() for i in range(1, 5)]
     assert len({round(cell["y"]) for cell in cells}) == 1
     assert shown.page.locator("#ledger").bounding_box()["height"] < 120
+    shown.close()
+
+
+@needs_chromium
+def test_many_sites_of_few_units_are_boxes_to_look_into_and_a_long_runs_name_is_cut(
+    browser: Any, addresses: dict[str, str]
+) -> None:
+    shown = Shown(browser, width=390).open(addresses["narrow"] + "#site=layer1.0.conv1")
+    assert not shown.page.locator("#banner").is_visible()
+    assert shown.page.locator("#picture .track").count() == 0
+    assert shown.page.evaluate("document.documentElement.scrollHeight") < 6000
+    shown.page.set_viewport_size({"width": 1280, "height": 800})
+    shown.page.wait_for_function("() => document.querySelectorAll('[data-window]').length === 10")
+    assert shown.page.locator("#ledger").bounding_box()["height"] < 120
+    assert shown.page.locator("#ledger .cell").nth(3).locator(".line").inner_text() == (
+        "torchpaths survey runs/cif\u2026-sparse --times"
+    )
+    shown.close()
+
+
+@needs_chromium
+def test_on_a_phone_names_of_columns_stand_clear_of_their_numbers(browser: Any, addresses: dict[str, str]) -> None:
+    shown = Shown(browser, width=390).open(addresses["coded"])
+    for name, number in (("open", "60"), ("accuracy", "80.7\u2009%")):
+        caption = shown.page.locator("#picture text.digit", has_text=name).last.bounding_box()
+        first = shown.page.locator(".lane .column", has_text=number).first.bounding_box()
+        assert caption["x"] + caption["width"] < first["x"], name
     shown.close()
 
 

@@ -54,10 +54,12 @@ export function costIn(root, app) {
     set(chart, { viewBox: `0 0 ${W} ${H}` });
     const x = (value) => SIDE + ((value - low) / (high - low || 1)) * (W - 2 * SIDE);
     const y = (value) => H - BOTTOM - 4 - ((value - bottom) / span) * (H - TOP - BOTTOM - 10);
-    const marks = [];
+    const marks = [], ticks = [];
     const step = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2].find((each) => span / each <= 4) ?? 0.5;
-    for (let a = Math.ceil(bottom / step) * step; a <= top + 1e-9; a += step)
-      marks.push(svg("path", { class: "axis", d: `M${SIDE} ${y(a)}H${W - SIDE}` }), svg("text", { class: "digit", x: SIDE, y: y(a) - 3 }, percent(a, step < 0.01 ? 1 : 0)));
+    for (let a = Math.ceil(bottom / step) * step; a <= top + 1e-9; a += step) {
+      marks.push(svg("path", { class: "axis", d: `M${SIDE} ${y(a)}H${W - SIDE}` }));
+      ticks.push(svg("text", { class: "digit", x: SIDE, y: y(a) - 3 }, percent(a, step < 0.01 ? 1 : 0)));
+    }
     if (by.value === "macs") for (const [macs, accuracy] of doc.cloud ?? []) if (accuracy >= bottom - 0.02 && y(accuracy) > 4 && macs >= low * doc.plain.macs) marks.push(svg("circle", { class: "tried", cx: x(macs / doc.plain.macs), cy: Math.min(H - BOTTOM, y(accuracy)), r: 1.6 }));
     const within = front.filter((p) => cost(p) != null).sort((a, b) => cost(a) - cost(b) || b.accuracy - a.accuracy);
     let d = "", high_ = -1;
@@ -69,7 +71,7 @@ export function costIn(root, app) {
     const unit = by.value === "ms" ? ms : (value) => percent(value);
     for (const value of [low, (low + high) / 2, high]) marks.push(svg("text", { class: "digit", x: x(value), y: H - 8, "text-anchor": value === low ? "start" : value === high ? "end" : "middle" }, unit(value)));
     if (state.budget) marks.push(svg("path", { class: "limit", d: `M${x(Math.min(high, state.budget.value))} ${TOP - 6}V${H - BOTTOM}` }));
-    put(chart, marks);
+    put(chart, marks, ticks);
     off.hidden = !state.budget;
     if (document.activeElement !== dial || !turning) dial.value = state.budget ? Math.round(((state.budget.value - low) / (high - low || 1)) * 1000) : 1000;
     dial.setAttribute("aria-valuetext", point ? `${unit(at())}: ${percent(point.accuracy, 1)} right` : unit(at()));

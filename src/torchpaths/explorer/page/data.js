@@ -60,6 +60,9 @@ export function modelOf(doc) {
   const images = (doc.images ?? []).map((image) => ({ ...image, bits: bitsOf(image.path, count) }));
   // Where neither image nor class decides, and still some images alone open a unit, chance does.
   const set = sites.every((site) => site.decided_by === "outside"), drawn = (units.rate ?? []).some((rate) => rate > 0 && rate < 1);
+  // A site of many units is a box, and so are all of several where there are too many to draw a track for each.
+  const tracks = sites.reduce((sum, { units }) => sum + (units > 1 && units <= 32 ? units : 0), 0);
+  const boxed = ({ units }) => units > (tracks > 320 ? 1 : 32);
   const model = {
     // [MACs, parameters, whether a decider, spans of units]: where they are not told, each unit is one by itself.
     terms: doc.layout?.terms ?? units.macs.map((macs, u) => [macs, units.params[u], 0, [u, u + 1]]),
@@ -67,7 +70,7 @@ export function modelOf(doc) {
     byInput: sites.some((site) => site.decided_by === "input"),
     chance: set && drawn, outside: set && !drawn, // the rows are networks then, where several were measured
     nets: set && !drawn && front.filter((point) => point.bits).length > 1,
-    wide: sites.some((site) => site.units > 32),
+    boxed, wide: sites.some(boxed),
     menu: doc.menu ?? {}, // of which run and images the front is
     open: null, energy: null, code: null, rate: null, missing: new Set(doc.openness.missing ?? []),
   };

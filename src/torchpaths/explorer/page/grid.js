@@ -32,7 +32,7 @@ export function gridOn(root, app) {
     app.picture.ring(draw.box(scene.start[unit], v, Math.max(3, scene.size[unit]), dv));
     app.hover(row ? { unit, c: row.c, row } : { unit });
     const site = model.siteOf[unit];
-    if (model.sites[site].units > 32 && app.state.site === site) {
+    if (model.boxed(model.sites[site]) && app.state.site === site) {
       const p = at.p - model.sites[site].start;
       if (p < app.state.from || p >= app.state.from + 64) app.change((state) => (state.from = Math.max(0, Math.min(model.sites[site].units - 64, p - 32))), { replace: true });
     }
@@ -80,7 +80,7 @@ export function gridOn(root, app) {
     else if (event.key === "Enter") {
       if (row?.point) app.chooseNet(row.point);
       else if (row) app.keepClass(row.c);
-      else if (model.sites[model.siteOf[unit]].units > 32) app.openSite(model.siteOf[unit], at.p - model.sites[model.siteOf[unit]].start);
+      else if (model.boxed(model.sites[model.siteOf[unit]])) app.openSite(model.siteOf[unit], at.p - model.sites[model.siteOf[unit]].start);
     } else if (event.key === "Escape") app.letGo();
     else return;
     event.preventDefault();

@@ -53,7 +53,7 @@ export function drawLanes(scene, state, layer) {
   if (!turned && made.length)
     columnNames(model).slice(0, heat ? 1 : 3).forEach((name, i) => layer.append(svg("text", { class: "digit", x: columnAt(scene, i), y: bands.lanes[0].v0 - 4, "text-anchor": "end" }, name)));
   if (footed(scene))
-    columnNames(model).forEach((name, i) => layer.append(svg("text", { class: "digit", x: bands.lanes[0].v0 - 8, y: footAt(scene, i) + 20, "text-anchor": "end" }, name)));
+    columnNames(model).forEach((name, i) => layer.append(svg("text", { class: "digit", x: bands.lanes[0].v0 - 22, y: footAt(scene, i) + 20, "text-anchor": "end" }, name)));
   return made;
 }
 

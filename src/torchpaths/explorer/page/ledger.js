@@ -3,7 +3,7 @@
 import { html, put } from "./dom.js";
 import { byHand, executedBy } from "./answers.js";
 import { needsModel } from "./commands.js";
-import { DASH, amount, capital, count, ms, one, percent, plural, signed, three, whole } from "./numbers.js";
+import { DASH, amount, capital, count, middle, ms, one, percent, plural, signed, three, whole } from "./numbers.js";
 
 const ABOUT = "\u2248\u2009";
 
@@ -36,7 +36,6 @@ function cell(label, value, write, of, strip, line) {
 
 // What it changes, where both are of one run and the same images; else how far it is from the plain network of its own run.
 function change(now, before, write, by, same) {
-  if (now.value == null) return now.why.split(": ").pop();
   const apart = now.from !== before.from;
   const base = apart ? now.plain : before.value;
   if (base == null) return "";
@@ -71,10 +70,12 @@ export function drawLedger(root, model, state, found, live) {
     : c == null ? `Pick a class${model.images.length ? " or an image" : ""} to follow it alone`
     : group ? `row ${model.order.indexOf(c) + 1} \u00b7 ${group}`
     : model.images.some((each) => each.label === c) ? "Pick an image below to follow it alone" : "Click it again to let it go";
-  const plain = doc.plain, gap = doc.now.gap, run = now.ms.setting;
-  const setting = run && [run.device, run.threads && `${run.threads} thread${run.threads > 1 ? "s" : ""}`, run.dtype].filter(Boolean).join(", ");
+  const plain = doc.plain, gap = doc.now.gap, timed = now.ms.setting;
+  const setting = timed && [timed.device, timed.threads && `${timed.threads} thread${timed.threads > 1 ? "s" : ""}`, timed.dtype].filter(Boolean).join(", ");
   const share = (value, whole) => (value.value == null || !whole ? "" : `${percent(value.value / whole)} of plain`);
-  const told = (key, write, line, same = "same images") => (changed ? change(now[key], before[key], write, by, same) : line);
+  const run = doc.page?.run ?? "RUN"; // a long one is cut here, and whole in the panel of cuts
+  const then = (why) => why.split(": ").pop().replace(run, middle(run, 16));
+  const told = (key, write, line, same = "same images") => (now[key].value == null ? then(now[key].why) : changed ? change(now[key], before[key], write, by, same) : line);
   const points = (value) => `${one(value * 100)} points`;
   const low = now.accuracy.low == null ? "" : ` (${percent(now.accuracy.low, 1)} to ${percent(now.accuracy.high, 1)})`;
   put(root,
@@ -86,13 +87,13 @@ export function drawLedger(root, model, state, found, live) {
       told("open", (v) => (image ? whole(v) : one(v)), c == null || executedBy(model, null) == null ? "" : `${count(executedBy(model, null))} over all classes`)),
     cell("MACs", now.macs, amount, share(now.macs, plain.macs), bar(now.macs, before.macs, plain.macs),
       told("macs", amount, `plain ${amount(plain.macs)}`)),
-    cell(`Time${run?.batch ? `, batch ${run.batch}` : ""}`, now.ms, ms, share(now.ms, now.ms.plain), bar(now.ms, before.ms, now.ms.plain),
-      told("ms", ms, now.ms.kind === "unknown" ? now.ms.why.split(": ").pop() : [gap != null && `gap ${three(gap)}`, setting].filter(Boolean).join(" \u00b7 "), "same run")),
+    cell(`Time${timed?.batch ? `, batch ${timed.batch}` : ""}`, now.ms, ms, share(now.ms, now.ms.plain), bar(now.ms, before.ms, now.ms.plain),
+      told("ms", ms, [gap != null && `gap ${three(gap)}`, setting].filter(Boolean).join(" \u00b7 "), "same run")),
     image
       ? cell("Prediction", top ? { value: top, kind: "measured" } : { value: null, kind: "unknown", why: needsModel(model) },
           (value) => model.names[value[0]], top ? percent(top[1]) : "", null,
           now.top && before.top && top[0] !== before.top[0][0] ? html("em", {}, `was ${model.names[before.top[0][0]]}`)
-            : !now.top ? needsModel(model).split(": ").pop() : now.top[1] ? `then ${model.names[now.top[1][0]]}, ${percent(now.top[1][1])}` : "")
+            : !now.top ? then(needsModel(model)) : now.top[1] ? `then ${model.names[now.top[1][0]]}, ${percent(now.top[1][1])}` : "")
       : cell(c == null ? "Accuracy" : ["Accuracy", html("i", {}, ` on ${model.names[c]}`)], now.accuracy, (v) => percent(v, 1), now.accuracy.n == null ? "" : `${whole(now.accuracy.n)} images`,
           bar(now.accuracy, before.accuracy, 1, true),
           told("accuracy", points, c != null && doc.classifiers ? `cut out, as yes or no: F1 (precision, recall) ${quality(doc.classifiers.cut, c)}` : plain.accuracy != null && c == null ? `plain ${percent(plain.accuracy, 1)}${model.menu.same ? "" : model.menu.images == null ? ", on images of its front" : `, on ${whole(model.menu.images)} images`}` : "")));

@@ -87,7 +87,7 @@ export async function parse(fragment, model) {
         else problems.push(`${key} ${decoded(raw)}`);
       } else if (key === "site") {
         const number = model.sites.findIndex((site) => site.name === decoded(raw));
-        if (number < 0 || model.sites[number].units <= 32) problems.push(`site ${decoded(raw)}`);
+        if (number < 0 || !model.boxed(model.sites[number])) problems.push(`site ${decoded(raw)}`);
         else state.site = number;
       } else if (key === "from") {
         if (/^\d+$/.test(raw)) state.from = +raw;

@@ -86,9 +86,9 @@ function heading(doc, model) {
   const points = model.front.filter((p) => p.bits).length, all = 2 ** model.count, { nets } = model;
   byId("question").textContent = nets ? `${model.count < 20 ? whole(all) : "Many"} networks in one${points < all ? `, ${whole(points)} of them measured` : ""}` : model.energy ? `Which ${plural(model.noun)} carry a class` : `Which ${plural(model.noun)} open, class by class`;
   const say = model.energy ? `thickness = the ${model.noun}\u2019s share of the energy, as measured${model.code ? "; a dot = the code says it should" : ""}` : nets ? "a line through = it runs; nothing here depends on the class" : `share of images that open the ${model.noun}`;
-  put(byId("legend"), html("span", {}, say), !nets && !model.energy && (model.names.length > 40
-    ? [html("span", {}, "0"), html("i", { class: "ramp" }), html("span", {}, "100\u2009%")]
-    : ["0", "50", "100"].map((share) => html("span", { class: "step" }, html("i", { class: "thick", "data-share": share }), share === "100" ? "100\u2009%" : share))),
+  put(byId("legend"), html("span", {}, say), !nets && !model.energy && html("span", { class: "step" }, model.names.length > 40
+    ? ["0", html("i", { class: "ramp" }), "100\u2009%"]
+    : ["0", "50", "100"].map((share) => [html("i", { class: "thick", "data-share": share }), share === "100" ? "100\u2009%" : share])),
     underOf(model) && html("span", { class: "narrow" }, underOf(model).alone ? "bars at the right: points of accuracy lost if shut alone" : "bars at the right: standard deviation over classes"));
   put(byId("classes"), model.names.map((name) => html("option", { value: name })));
   byId("difference").hidden = nets;

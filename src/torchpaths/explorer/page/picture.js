@@ -101,7 +101,7 @@ export function pictureIn(root, app) {
     }
     const band = bands.lanes.find(({ v0, pitch }) => v >= v0 && v < v0 + pitch);
     const named = !scene.turned || u < scene.lead;
-    const boxed = site != null && app.model.sites[site].units > 32;
+    const boxed = site != null && app.model.boxed(app.model.sites[site]);
     if (band && named) return { unit, c: band.row.c, row: band.row, site, means: "row" };
     if (unit == null) return {};
     let mark = unit;
@@ -156,7 +156,7 @@ function drawHead(scene, layer, single) {
       if (form === "fan") {
         layer.append(svg("text", { class: "strong", x: 0, y: u0 + lead - 6 }, site.name));
         for (let i = 0; i < site.units; i++) layer.append(svg("text", { class: "digit", x: 2, y: scene.start[model.at[site.start + i]] + lead + 16 }, `.${model.at[site.start + i] - site.start}`));
-      } else layer.append(svg("text", { class: first ? "strong" : "digit", x: 0, y: lead + (u0 + Math.min(u1, u0 + 24)) / 2 + 4 }, middle(name, 10)));
+      } else layer.append(svg("text", { class: first ? "strong" : "digit", x: 0, y: lead + (u0 + Math.min(u1, u0 + 24)) / 2 + 4 }, first && name.length > 9 ? site.stage || middle(name, 9) : middle(name, 10)));
     }
     return;
   }

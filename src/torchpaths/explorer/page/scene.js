@@ -2,7 +2,7 @@
 // by 90 degrees. What is drawn at a site follows from how many units it has, never from the name of a method.
 
 export const FORM = (site, model) =>
-  site.units > 32 ? "box" : site.units > 1 ? "fan" : model.outside && site.kind === "stage" ? "part" : "station";
+  model.boxed(site) ? "box" : site.units > 1 ? "fan" : model.outside && site.kind === "stage" ? "part" : "station";
 
 const STAGE_GAP = 22;
 

@@ -37,7 +37,7 @@ export function sentence(app, hot) {
     if (points != null) parts.push(`Shut alone: ${lost(points)}. `);
     const by = how(state, hot.unit);
     if (by) parts.push({ accent: `${by} ` });
-    if (site.units <= 32) parts.push(by ? "Click to change it." : `Click it on the rail to shut it.`);
+    if (!model.boxed(site)) parts.push(by ? "Click to change it." : `Click it on the rail to shut it.`);
     return parts;
   }
   if (hot.c != null) {
