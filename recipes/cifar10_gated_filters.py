@@ -30,7 +30,7 @@ from torch import nn
 import torchpaths as tp
 from torchpaths.cli.tables import count
 from torchpaths.costs import count_params, decider_cost
-from torchpaths.data import Loader
+from torchpaths.data import ImageSet, Loader
 from torchpaths.files.write import write_json
 from torchpaths.filtering.draw_states import draw_runs, draw_states
 from torchpaths.filtering.runs import trained
@@ -38,7 +38,7 @@ from torchpaths.filtering.states import filter_states
 from torchpaths.surveys.figures import Point, accuracy_macs, save
 from torchpaths.train.distil import Distil
 from torchpaths.train.evaluate import Surveyed, images_for, open_run
-from torchpaths.train.folder import read_json
+from torchpaths.train.folder import Run, read_json
 from torchpaths.train.recipe import Json, Recipe
 from torchpaths.train.recipes import cifar10_gated_filters
 from torchpaths.train.run import train
@@ -202,16 +202,9 @@ def measured(name: Name, options: Options) -> Json:
     states = filter_states(survey)
     save(draw_states(states, f"{name}: ResNet-56 on CIFAR-10"), out / "states")
     narrow = tp.narrow(net, states, method)
-    shares = by_site(net, survey.rates)  # of each layer the filter that opens most, at least
-    usual = tp.Path({site: (rates >= min(0.5, rates.max())).tolist() for site, rates in shares.items()})
-    cut = tp.extract(net, usual)
-    cut_macs, hits = tp.cost(net, torch.zeros(1, *net.example_shape), usual).macs, []
-    for number in range(2):  # as it stands, and with statistics of its own
-        if number:
-            tp.update_bn(cut, batches)
-        hits.append(right(cut, test))
+    usual = usual_path(net, survey.rates, batches, test)
     mixed = shuffled(Surveyed(survey, images, run))
-    dial = [dialled(net, share, batches, test) for share in SHARES] if name in DIALLED else []
+    dial = [dialled(run, share, batches, images) for share in SHARES] if name in DIALLED else []
     return {
         **row,
         "dialled": dial,
@@ -221,24 +214,47 @@ def measured(name: Name, options: Options) -> Json:
         "shuffled": mixed,
         "params": count_params(net),
         "narrow": count_params(narrow),
-        "usual": {"macs": cut_macs, "accuracy": hits[0], "updated": hits[1]},
+        "usual": usual,
         "trained": vars(trained(survey, sparse=method.sparse, mutual=method.mutual, kl=method.kl, name=name)),
     }
 
 
-def dialled(net: tp.Routed, share: float, batches: list[Any], test: Loader) -> Json:
+def usual_path(net: tp.Routed, rates: NDArray[Any], batches: list[Any], test: Loader) -> Json:
+    """The static network of the filters that most images open, of each layer at least the one that opens most: as it
+    stands, and with statistics of its own."""
+    shares = by_site(net, rates)
+    path = tp.Path({site: (own >= min(0.5, own.max())).tolist() for site, own in shares.items()})
+    cut = tp.extract(net, path)
+    macs, accuracy = tp.cost(net, torch.zeros(1, *net.example_shape), path).macs, right(cut, test)
+    tp.update_bn(cut, batches)
+    return {"macs": macs, "accuracy": accuracy, "updated": right(cut, test)}
+
+
+def dialled(run: Run, share: float, batches: list[Any], images: ImageSet) -> Json:
     """The network at one threshold for all gates that brings it to a share of the plain network's MACs, found on
-    training images, with the norms' statistics at it."""
+    training images, with the norms' statistics at it; beside it what the whole one has beside it."""
+    net = run.net
     low, high = -4.0, 4.0
     for _ in range(8):
         threshold = (low + high) / 2
         turn(net, threshold)
         tp.update_bn(net, batches[:2])
-        low, high = (threshold, high) if spent(net, batches[2:4])[0] > share * PLAIN else (low, threshold)
+        low, high = (threshold, high) if spent(net, batches[2:4]) > share * PLAIN else (low, threshold)
     turn(net, high)
     tp.update_bn(net, batches)
-    macs, accuracy = spent(net, test)
-    return {"asked": share, "threshold": high, "macs": macs, "accuracy": accuracy}
+    return {"asked": share, "threshold": high, **at_threshold(run, batches, images)}
+
+
+def at_threshold(run: Run, batches: list[Any], images: ImageSet) -> Json:
+    """Numbers of a network that is dialled."""
+    test = Loader(images, 250, mean=run.mean, std=run.std)
+    survey = tp.survey(run.net, test, classes=run.classes)
+    return {
+        "macs": survey.macs,
+        "accuracy": survey.accuracy,
+        "shuffled": shuffled(Surveyed(survey, images, run)),
+        "usual": usual_path(run.net, survey.rates, batches, test),
+    }
 
 
 def turn(net: tp.Routed, threshold: float) -> None:
@@ -247,15 +263,10 @@ def turn(net: tp.Routed, threshold: float) -> None:
 
 
 @torch.no_grad()
-def spent(net: tp.Routed, batches: Iterable[Any]) -> tuple[float, float]:
-    """Mean MACs and accuracy."""
+def spent(net: tp.Routed, batches: Iterable[Any]) -> float:
+    """Mean MACs."""
     net.eval()
-    macs, hits = [], []
-    for x, y in batches:
-        logits, trace = net(x)
-        macs.append(tp.Path.of(trace).macs(net).double())
-        hits.append((logits.argmax(1) == y).double())
-    return float(torch.cat(macs).mean()), float(torch.cat(hits).mean())
+    return float(torch.cat([tp.Path.of(net(x)[1]).macs(net).double() for x, _ in batches]).mean())
 
 
 def by_site(net: tp.Routed, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
@@ -310,12 +321,14 @@ def readme(rows: list[Json], pruned: list[Json]) -> str:
             f"{row['accuracy']:.2%} | {row['updated']:.2%} | {row['shuffled']:.2%} | {usual['updated']:.2%} at "
             f"{usual['macs'] / PLAIN:.1%} ({usual['accuracy']:.2%}) | {row['narrow']:,} of {row['params']:,} |"
         )
-    lines += [
-        f"| {LABELS[row['name']]}, dialled to {one['asked']:.1%} | {count(one['macs'])} | {one['macs'] / PLAIN:.1%} "
-        f"| | {one['accuracy']:.2%} | | | |"
-        for row in rows
-        for one in row.get("dialled", [])
-    ]
+    for row in rows:
+        for one in row.get("dialled", []):
+            usual = one["usual"]
+            lines.append(
+                f"| {LABELS[row['name']]}, dialled to {one['asked']:.1%} | {count(one['macs'])} | "
+                f"{one['macs'] / PLAIN:.1%} | | {one['accuracy']:.2%} | {one['shuffled']:.2%} | "
+                f"{usual['updated']:.2%} at {usual['macs'] / PLAIN:.1%} ({usual['accuracy']:.2%}) | |"
+            )
     lines += [
         f"| {row['how']} pruned to {row['asked']:.0%} ({row['epochs']} epochs) | {count(row['macs'])} | "
         f"{row['macs_share']:.1%} | {row['accuracy']:.2%} | | | | {row['params']:,} |"
