@@ -151,3 +151,17 @@ def test_what_a_saved_page_says_of_a_unit_shut_alone_is_the_live_answer(
         assert last["value"] == pytest.approx(alone.accuracy - lost)
         assert sum(last["open"]) == pytest.approx(cost[1])
         assert last["macs"] == pytest.approx(cost[0], rel=2e-3)  # the live answer leaves out a decider nobody asks
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_methods_images_can_be_attacked_with_units_set_or_without(
+    made: Callable[[str], Answers], name: str
+) -> None:
+    answers = made(name)
+    pixels = np.asarray(answers.images.read([2])[0])
+    free = [-1] * len(answers.layout.units)
+    for units in (free, [0, *free[1:]], [1] * len(free)):
+        levels = answers.attacked(pixels, None, 4, units)
+        assert levels.shape == pixels.shape
+        assert np.abs(levels.astype(int) - pixels).max() == 4
+        assert np.isfinite(answers.seen(levels, units)["scores"]).all()

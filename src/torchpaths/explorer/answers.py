@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from torchpaths.attacks.shown import attacked_levels
 from torchpaths.budget import Budget
 from torchpaths.costs import decider_cost
 from torchpaths.data import ImageSet
@@ -54,7 +55,7 @@ class Answers:
     def __init__(self, run: Run, survey: Survey, images: ImageSet) -> None:
         self.run, self.survey, self.images = run, survey, images
         self.net = run.net.eval()
-        self._timing = threading.Lock()
+        self._timing, self._attacking = threading.Lock(), threading.Lock()
         self._fast = skipping(self.net)  # for one image, where closed work is really left out
         self.plain = plain(self.net).eval()
         self._deciders: list[tuple[slice, int, list[int]]] = []  # a site's units, its decider's MACs, what must be open
@@ -145,6 +146,32 @@ class Answers:
             "scores": scores[0].tolist(),
             "n": 1,
         }
+
+    def attacked(
+        self, pixels: NDArray[np.uint8], label: int | None, strength: int, units: Sequence[int]
+    ) -> NDArray[np.uint8]:
+        """One image, uint8 ``[H, W, C]``, under FGSM with these units set.
+
+        Args:
+            pixels: the image.
+            label: what it is; None for what the network takes it for.
+            strength: levels of 255 by which each pixel may be changed.
+            units: see above.
+
+        Raises:
+            CallError: for a network that gives no gradient.
+        """
+        x = self.normalised(pixels[None])
+        with torch.inference_mode():
+            path = self.path(x, units)
+        if label is None:
+            label = int(self.call(x, units)[0].argmax())
+        path = path if path is None or path.batch is None else path[0]
+        with self._attacking:  # what gates draw is drawn from torch's own generators, seeded meanwhile
+            [levels] = attacked_levels(
+                self.net, pixels[None], [label], self.run.mean, self.run.std, strength / 255, path=path
+            )
+        return np.asarray(levels)
 
     def accuracy(self, units: Sequence[int], label: int | None = None) -> Iterator[dict[str, Any]]:
         """Accuracy over the images, or those of a class, surer and surer: ``value``, its 95 % interval ``low`` and

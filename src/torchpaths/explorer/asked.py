@@ -9,12 +9,14 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from torchpaths.budget import Budget
-from torchpaths.errors import DataError
+from torchpaths.errors import DataError, clip
 from torchpaths.explorer.uploads import MOST_BYTES
 from torchpaths.whole import is_whole
 
 MOST_QUESTION = 1_000_000
 """Bytes of a question: a path is one for each unit."""
+MOST_LEVELS = 16
+"""Of an attack: more of 255, and people see another image too."""
 AROUND = 100_000
 """Bytes of a form around the file in it."""
 
@@ -64,6 +66,26 @@ def class_numbers(asked: Mapping[str, Any], classes: int) -> list[int]:
     if not isinstance(found, list) or not found or not all(is_whole(c, 0, classes - 1) for c in found):
         raise DataError(f"no classes were named; give their numbers, a list of whole numbers from 0 to {classes - 1}.")
     return found
+
+
+def attack_levels(asked: Mapping[str, Any]) -> int | None:
+    """How far an attack that is asked for may change a pixel, in levels of 255; None for no attack.
+
+    Raises:
+        DataError: for another attack, or a strength out of range.
+    """
+    attack = asked.get("attack")
+    if attack is None:
+        return None
+    if not isinstance(attack, dict) or attack.get("name") != "fgsm":
+        raise DataError('no such attack here; give attack {"name": "fgsm", "strength": 4}, or none.')
+    strength = attack.get("strength")
+    if strength is None or not is_whole(strength, 0, MOST_LEVELS):
+        raise DataError(
+            f"attack strength {clip(repr(strength), 60)}: levels of 255 by which a pixel may be changed; give a whole "
+            f"number from 0 to {MOST_LEVELS}."
+        )
+    return int(strength)
 
 
 def macs_budget(asked: Mapping[str, Any]) -> float | None:

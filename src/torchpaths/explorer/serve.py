@@ -2,7 +2,7 @@
 
     GET  api/survey                    the document, with pictures of the run's set
     GET  api/openness?site=            a site's shares, bytes [class, unit]
-    POST api/run {image | upload, path}     units open, MACs, scores and top 5 of one image
+    POST api/run {image | upload, path, attack}     units open, MACs, scores and top 5 of one image, or of it attacked
     POST api/upload                    an image; its path and id
     GET  api/accuracy?path=&label=     events that grow surer
     GET  api/time?path=                an event
@@ -30,7 +30,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from torchpaths import errors
 from torchpaths.data.decode import Form
 from torchpaths.explorer.answers import Answers
-from torchpaths.explorer.asked import Limited, class_numbers, macs_budget, most_bytes, too_large
+from torchpaths.explorer.asked import Limited, attack_levels, class_numbers, macs_budget, most_bytes, too_large
 from torchpaths.explorer.bundle import page_file
 from torchpaths.explorer.cutting import cut
 from torchpaths.explorer.packing import bytes_of
@@ -49,6 +49,7 @@ _TOLD = (
     errors.DataError,
     errors.MeasureError,
     errors.RunError,
+    errors.CallError,
 )
 _HERE = {"127.0.0.1", "localhost", "::1"}
 _FILES = {"js": "text/javascript", "css": "text/css", "html": "text/html"}
@@ -167,7 +168,13 @@ def app_of(answers: Answers, document: dict[str, Any], host: str = "127.0.0.1") 
 
     @app.post("/api/run")
     def run(asked: dict[str, Any]) -> dict[str, Any]:
-        return answers.seen(pixels_of(asked), answers.units(str(asked.get("path", ""))))
+        pixels, units = pixels_of(asked), answers.units(str(asked.get("path", "")))
+        strength = attack_levels(asked)
+        if strength is None:
+            return answers.seen(pixels, units)
+        label = None if asked.get("upload") is not None else int(answers.images.labels[int(asked["image"])])
+        levels = answers.attacked(pixels, label, strength, units)
+        return {**answers.seen(levels, units), "name": "fgsm", "strength": strength, "thumb": thumb(levels)}
 
     def pixels_of(asked: dict[str, Any]) -> NDArray[np.uint8]:
         key = asked.get("upload")

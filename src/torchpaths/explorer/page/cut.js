@@ -68,7 +68,7 @@ export function cutIn(root, app) {
       draw();
       answered = { key, ...(await app.live.cut([...state.cut], state.budget)) };
       if (answered.error) {
-        app.tell(`${answered.error} ${answered.remedy ?? ""}`);
+        app.tell(answered);
         answered = null;
       }
       app.draw(); // it arrives by itself, perhaps between press and release

@@ -1,5 +1,6 @@
 // The state of the page and the link that keeps it: everything in the fragment, so that it works from a file.
 
+import { imageOf } from "./answers.js";
 import { partner } from "./two.js";
 import { deflate, inflate } from "./data.js";
 
@@ -60,7 +61,7 @@ function unitsText(model, units) {
 const list = (text) => text.split(",").filter(Boolean).map(decoded);
 
 // Returns the state and what could not be understood, in words.
-export async function parse(fragment, model) {
+export async function parse(fragment, model, live) {
   const state = empty();
   const problems = [];
   const classes = (text) => list(text).flatMap((name) => classOf(model, name) ?? (problems.push(`class ${name}`), []));
@@ -103,6 +104,8 @@ export async function parse(fragment, model) {
     gone("image");
     state.image = state.with = null;
   }
+  const strength = /^fgsm-(\d+)$/.exec(state.with);
+  if (strength && state.image != null) await live?.attack(imageOf(model, state), +strength[1]);
   if (state.with != null && state.image != null && !partner(model, state)) {
     gone("with");
     state.with = null;

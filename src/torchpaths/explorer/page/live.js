@@ -43,6 +43,19 @@ export function liveOf(app) {
 
   const keyOf = (set, c, image) => `${bitsText(set)}/${image ? `image ${image.id}` : c ?? ""}`;
 
+  const asked = ({ id, upload = null }) => ({ image: upload ? null : id, upload });
+
+  // An image under FGSM becomes one of its attacked selves; whether it is there now.
+  live.attack = async (image, strength) => {
+    if (!(strength > 0) || image.attacked?.some((each) => each.name === "fgsm" && each.strength === strength)) return strength > 0;
+    const found = await post("api/run", { ...asked(image), path: "-".repeat(app.model.count), attack: { name: "fgsm", strength } }).catch(lost);
+    if (!found) return false;
+    app.tell(found.error ? found : null);
+    if (found.error) return false;
+    (image.attacked ??= []).push(found);
+    return true;
+  };
+
   // Starts what is not known yet for what is set; called once for each new state.
   live.want = (set, c, image) => {
     const key = keyOf(set, c, image);
@@ -59,12 +72,12 @@ export function liveOf(app) {
       app.draw();
     };
     const work = image
-      ? post("api/run", { image: image.upload ? null : image.id, upload: image.upload ?? null, path }, signal).then((found) => {
-          if (found.error) return app.tell(`${found.error} ${found.remedy}`);
+      ? post("api/run", { ...asked(image), path }, signal).then((found) => {
+          if (found.error) return app.tell(found);
           arrived({ ...found, done: false });
         })
       : stream(`api/accuracy?path=${path}${c == null ? "" : `&label=${c}`}`, signal, (found) => {
-          if (found.error) app.tell(`${found.error} ${found.remedy}`);
+          if (found.error) app.tell(found);
           else arrived({ ...found, done: false });
         });
     work.then(() => stream(`api/time?path=${path}`, signal, (found) => arrived({ ms: found.value, timed: { from: "live", plain: found.plain, setting: found.setting }, done: found.done }))).catch(lost);

@@ -19,9 +19,10 @@ import { twoIn } from "./two.js";
 
 const app = { state: empty(), picture: null, live: null, model: null };
 
+// In words, or what the model refused; null lets it go.
 app.tell = (text) => {
   const banner = byId("banner");
-  banner.textContent = text ?? "";
+  banner.textContent = text?.error ? `${text.error} ${text.remedy}` : text ?? "";
   banner.hidden = !text;
 };
 
@@ -139,7 +140,7 @@ app.change = (act, { replace = false } = {}) => {
 };
 
 async function follow() {
-  const { state, problems } = await parse(location.hash, app.model);
+  const { state, problems } = await parse(location.hash, app.model, app.live);
   app.state = state;
   app.tell(problems.length ? `The link names what this survey does not have: ${problems.join(", ")}. The rest is kept.` : null);
   render();
@@ -183,7 +184,7 @@ app.upload = async (file) => {
   if (file.size > 20e6) return app.tell("That file is larger than 20\u2009MB; make the image smaller.");
   const found = await app.live.upload(file);
   if (!found) return;
-  if (found.error) return app.tell(`${found.error} ${found.remedy}`);
+  if (found.error) return app.tell(found);
   app.tell(null);
   const id = `upload-${found.id}`; // so that a link to it, when it is gone, can say what to do
   app.model.images.unshift({ ...found, id, upload: found.id, label: null, bits: bitsOf(found.path, app.model.count) });

@@ -28,8 +28,26 @@ export function twoIn(root, app) {
   const { model } = app;
   if (!model.images.length) return null;
 
+  // Live: itself under FGSM, as strong as the slider says. One node for good, so that it keeps the focus.
+  const shown = html("output", {}), strength = html("input", { type: "range", min: "0", max: "16", "aria-label": "Strength of an attack by FGSM, of 255 levels",
+    input: () => (shown.value = `${strength.value}/255`),
+    change: async () => {
+      const image = imageOf(model, app.state), by = +strength.value;
+      if (by && !(await app.live.attack(image, by))) return draw();
+      if (image === imageOf(model, app.state)) app.change((s) => (s.with = by ? `fgsm-${by}` : null));
+    } });
+  const attack = app.live && html("label", { class: "row" }, "attack it by FGSM at ", shown, strength);
+
   function draw() {
+    const held = document.activeElement === strength;
+    panel();
+    if (held) strength.focus();
+  }
+
+  function panel() {
     const { state } = app;
+    strength.value = /^fgsm-(\d+)$/.exec(state.with)?.[1] ?? 0;
+    shown.value = `${strength.value}/255`;
     const image = imageOf(model, state);
     if (!image) return put(root, html("h2", {}, "Two images, two paths"), html("p", { class: "said" }, "Click an image below to follow it, a second one to compare."));
     const other = partner(model, state);
@@ -38,7 +56,7 @@ export function twoIn(root, app) {
     if (state.with != null && !options.some(([value]) => value === state.with)) options.push([state.with, other ? imageName(other) : `image ${state.with}`]);
     const pick = html("select", { "aria-label": "Compare with", change: () => app.change((s) => (s.with = pick.value || null)) }, options.map(([value, text]) => html("option", { value, selected: value === (state.with ?? "") }, text)));
     const choose = html("label", { class: "row" }, "compare with ", pick);
-    if (!other) return put(root, html("h2", {}, "Two images, two paths"), html("p", { class: "said" }, `Following ${imageName(image)}. Choose what to compare it with, or click a second image.`), card(image, "this image"), choose);
+    if (!other) return put(root, html("h2", {}, "Two images, two paths"), html("p", { class: "said" }, `Following ${imageName(image)}. Choose what to compare it with, or click a second image.`), card(image, "this image"), choose, attack);
     const differ = [...image.bits.keys()].filter((u) => image.bits[u] !== other.bits[u]);
     const total = (bits) => bits.reduce((a, b) => a + b, 0);
     const of = (bits) => {
@@ -50,12 +68,12 @@ export function twoIn(root, app) {
     };
     const shares = [of(image.bits), of(other.bits)].map((share) => (share == null ? DASH : percent(share, 1)));
     const most = model.doc.paths?.top?.length ?? 0;
-    const why = shares.includes(DASH) && (image.label == null ? "no class of it is known" : `not among the ${whole(most)} paths that the survey names`);
+    const why = shares.includes(DASH) && (image.label == null ? "no class of it is known" : most ? `not among the ${whole(most)} paths that the survey names` : "the survey names no path");
     const row = (name, a, b) => html("tr", {}, html("th", { scope: "row" }, name), html("td", {}, a), html("td", {}, b));
     const name = model.names[image.label] ?? "this class";
     return put(root, html("h2", {}, "Two images, two paths"),
       html("p", { class: "said" }, `${model.images.includes(other) || other.id != null ? "Two images" : `The same ${model.names[image.label] ?? "image"}`}, ${other.what}. Where the halves mirror each other they agree; `, html("b", { class: "accent" }, `${whole(differ.length)} of ${whole(model.count)}`), " differ."),
-      html("div", { class: "cards" }, card(image, image.label == null ? "first" : `first: ${model.names[image.label]}`), card(other, `second: ${other.title}`, true)), mirror(model, image, other, differ), choose,
+      html("div", { class: "cards" }, card(image, image.label == null ? "first" : `first: ${model.names[image.label]}`), card(other, `second: ${other.title}`, true)), mirror(model, image, other, differ), choose, attack,
       html("table", { class: "small" }, html("thead", {}, html("tr", {}, html("td"), html("th", { scope: "col" }, "first"), html("th", { scope: "col" }, "second"))), html("tbody", {},
         row(`${plural(model.noun)} open`, whole(total(image.bits)), whole(total(other.bits))), row(`share of ${name} with this path`, ...shares))), why && html("p", { class: "why" }, `${DASH} ${why}.`));
   }
