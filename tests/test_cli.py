@@ -283,7 +283,7 @@ def test_a_survey_writes_file_figures_and_health(
     assert {p.name for p in (tmp_path / "figures").glob("*.png")} == {
         Path(f).name for f in answered["figures"] if f.endswith("png")
     }
-    assert len(answered["figures"]) == 8
+    assert len(answered["figures"]) == 10
     found = tp.Survey.load(answered["survey"])
     assert found.samples is not None
     assert set(answered["gates"]) == {unit.name for unit in found.layout.units}
