@@ -63,9 +63,9 @@ Of one seed and few images, so within the intervals:
 - Coded, images of common paths are right more often (94 and 97 %) than those of rare ones (79 %).
 - **An attacker who knows of paths defeats every score of paths**: all images fooled, AUROC below 0.5. Softmax and
   energy are defeated with them (at most 0.40), but with gated filters (0.71 and 0.76).
-- Gated filters, taught, at 90 % of the MACs: under FGSM they are no safer by their gates, the attack goes around them as
-  well as through them (34.4 % at 2/255), and their paths tell of a weak attack nothing (0.51), of one of 8/255 as much
-  as softmax (0.77).
+- Gated filters, taught, at 90 % of the MACs: under FGSM they are no safer by their gates, the attack goes around them
+  as well as through them (34.4 % at 2/255), and their paths tell of a weak attack nothing (0.51), of one of 8/255 as
+  much as softmax (0.77).
 - Confidence of a smaller network needs a temperature of its own (base-net: ECE 4 % with it, 18 % with the super-net's);
   temperatures by path are not worth having with so few images.
 - Asking suspicious images again with more depth gains 3.0 points over asking as many by chance, told by softmax. With

@@ -8,9 +8,10 @@ The weights are those of a run on ImageNet: of ``imagenet_depth_resnet50``, with
 ``--method none``; or the authors' file of their ResNet50-ADN. DIR/coco holds train2017/, val2017/ and annotations/.
 Killed and started again, it goes on.
 
-Follows the text: 12 epochs of train2017 from ImageNet's weights, Algorithm 1. As Lin et al. (2017) train, whom the text
-follows: 16 images a step, learning rate 0.02 divided by 10 after 8 and 11 epochs, weight decay 1e-4, images of 800 by
-at most 1333 pixels, norms that keep ImageNet's statistics, stem and first stage not trained. Departs: features of
+Follows the text: 12 epochs of train2017 from ImageNet's weights, Algorithm 1. What the text leaves out is Detectron's
+usual schedule of these detectors: 16 images a step, 517 steps of warm-up, learning rate 0.02 divided by 10 after 8 and
+11 epochs (Lin et al., 2017, whom the text follows, divide once), weight decay 1e-4, images of 800 by at most 1333
+pixels, norms that keep ImageNet's statistics, stem and first stage not trained. Departs: features of
 stages are compared, not those of the pyramid, as the text says; one process trains (on several GPUs, not yet).
 """
 
@@ -70,7 +71,7 @@ def recipe_of(options: Options) -> Recipe:
         weight_decay=1e-4,
         schedule="step",
         milestones=(8, 11),
-        warmup=0.07,  # 500 of COCO's 7,392 steps
+        warmup=0.07,  # 517 of COCO's 7,392 steps
         eval_every=12,
     )
 

@@ -83,6 +83,7 @@ FACTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "train_size": 176,
             "no_decay": ("norms", "biases"),
             "smoothing": 0.1,
+            "precision": "fp16",
         },
         {**CROPS, "policy": "ta_wide", "erase": 0.1, "erase_fill": "zero", "interpolation": "bilinear"},
     ),
@@ -157,7 +158,7 @@ FACTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {
             **CROPS,
             "policy": "rand-m7-n2-mstd0.5",
-            "jitter": 0.4,
+            "jitter": 0.0,
             "erase": 0.4,
             "erase_count": 3,
             "erase_fill": "normal",

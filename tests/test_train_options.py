@@ -234,6 +234,7 @@ def test_a_warm_up_rises_from_where_it_is_told() -> None:
         ({"resize": 256, "size": 224, "crop": 0.9}, "leave out one of the two"),
         ({"train_size": 176, "size": 224}, r"augment.crop, e.g. (0.08, 1.0)"),
         ({"augment": Augment(crop=(0.08, 1.0), whole=True)}, "give size to bring them to"),
+        ({"warmup_within": True, "warmup": 0}, "give warmup and schedule='cosine'"),
         ({"repeats": 0}, "repeats=0: a whole number of at least 1"),
     ],
 )

@@ -13,6 +13,7 @@ import pytest
 import torch
 import torchvision
 from timm.models import resnet
+from timm.scheduler import create_scheduler_v2
 from torch import nn
 
 from paper_facts import FACTS
@@ -54,17 +55,33 @@ def test_a_recipe_asks_for_what_paper_and_code_have(name: str) -> None:
         ("imagenet_depth_resnet50", (59, 60, 100, 140), (0.1, 0.01, 0.001, 0.0001)),
         ("imagenet_depth_resnet50_v2", (0, 5), (0.005, 0.5)),
         ("imagenet_depth_vit_b_16", (0, 30), (7.5e-4 * 0.033, 7.5e-4)),
-        ("imagenet_coded_resnext50", (0, 5, 239, 240, 249), (1e-5, 0.6, None, 1e-5, 1e-5)),
+        ("imagenet_coded_resnext50", (0, 240, 249), (1e-5, 1e-5, 1e-5)),
         ("cifar10_coded_resnext29", (0, 150), (0.1, 0.050005)),
     ],
 )
-def test_the_learning_rate_of_an_epoch_is_theirs(
-    name: str, epochs: tuple[int, ...], rates: tuple[float | None, ...]
-) -> None:
+def test_the_learning_rate_of_an_epoch_is_theirs(name: str, epochs: tuple[int, ...], rates: tuple[float, ...]) -> None:
     recipe = PAPERS[name]()
     for epoch, rate in zip(epochs, rates, strict=True):
-        if rate is not None:
-            assert learning_rate(recipe, epoch * 7, 7) == pytest.approx(rate, rel=1e-6), epoch
+        assert learning_rate(recipe, epoch * 7, 7) == pytest.approx(rate, rel=1e-6), epoch
+
+
+def test_the_learning_rate_of_every_epoch_of_the_coded_resnext_is_timms() -> None:
+    recipe = PAPERS["imagenet_coded_resnext50"]()
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=recipe.lr)
+    theirs, epochs = create_scheduler_v2(
+        optimizer, sched="cosine", num_epochs=240, warmup_epochs=5, cooldown_epochs=10, min_lr=1e-5, warmup_lr=1e-5
+    )
+    assert epochs == recipe.epochs
+    for epoch in range(epochs):
+        theirs.step(epoch)
+        assert learning_rate(recipe, epoch * 7, 7) == pytest.approx(optimizer.param_groups[0]["lr"]), epoch
+
+
+def test_rows_with_the_readmes_numbers_compare_the_features_that_its_commands_compare() -> None:
+    for name in ("imagenet_depth_resnet50_v2", "imagenet_depth_vit_b_16", "imagenet_depth_swin_t"):
+        method = PAPERS[name]().method
+        assert isinstance(method, AdaptiveDepth)
+        assert method.features == "none"
 
 
 def test_torchvisions_average_has_its_decay_for_this_batch_and_length() -> None:

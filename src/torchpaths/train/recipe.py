@@ -119,6 +119,9 @@ class Recipe:
     """Epochs of linear warm-up."""
     warmup_from: float = 0.0
     """Share of lr that the warm-up rises from, e.g. 0.01."""
+    warmup_within: bool = False
+    """The cosine begins with training and the warm-up takes its first epochs' place, as in timm; otherwise it begins
+    behind the warm-up."""
     final_lr: float = 0.0
     """Where the cosine ends."""
     cooldown: float = 0.0

@@ -119,6 +119,8 @@ def _rates(r: Recipe) -> None:
         )
     if r.warmup_from and not r.warmup:
         raise RunError(f"warmup_from={r.warmup_from:g} is where a warm-up begins, and warmup is 0; give its epochs.")
+    if r.warmup_within and not (r.warmup and r.schedule == "cosine"):
+        raise RunError("warmup_within=True is about a cosine with a warm-up; give warmup and schedule='cosine'.")
     if r.schedule_by == "epoch" and r.warmup and not r.warmup_from:
         raise RunError(
             "schedule_by='epoch' with warmup_from=0 would train the first epoch at a rate of 0; say where the warm-up "

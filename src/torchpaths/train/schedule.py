@@ -17,15 +17,16 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     """The learning rate of a step.
 
     Args:
-        recipe: gives lr, schedule, schedule_by, milestones, gamma, warmup, cooldown (epochs), warmup_from, final_lr and
-            epochs.
+        recipe: gives lr, schedule, schedule_by, milestones, gamma, warmup, cooldown (epochs), warmup_from,
+            warmup_within, final_lr and epochs.
         step: from 0.
         steps_per_epoch: optimizer steps in an epoch.
 
     Returns:
         During warm-up, from ``warmup_from lr`` to ``lr`` in equal parts, the first of which the first step has (by
         epochs, the second epoch); then ``lr gamma^k`` after k milestones, or the cosine from ``lr`` at the end of the
-        warm-up to ``final_lr`` at the last step (by epochs, after the last epoch) before the cooldown.
+        warm-up (with ``warmup_within`` at the beginning) to ``final_lr`` at the last step (by epochs, after the last
+        epoch) before the cooldown.
     """
     by_epoch = recipe.schedule_by == "epoch"
     unit = 1 if by_epoch else steps_per_epoch
@@ -38,5 +39,6 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
         passed = sum(step >= milestone * steps_per_epoch for milestone in recipe.milestones)
         return recipe.lr * recipe.gamma**passed
     last = recipe.epochs * unit - round(recipe.cooldown * unit) - (0 if by_epoch else 1)
-    along = min(1.0, (now - warmup) / max(1, last - warmup))
+    begin = 0 if recipe.warmup_within else warmup
+    along = min(1.0, (now - begin) / max(1, last - begin))
     return recipe.final_lr + (recipe.lr - recipe.final_lr) * (1 + math.cos(math.pi * along)) / 2

@@ -23,9 +23,9 @@ def cifar10_coded_resnext29(data: Path = Path("data/cifar10")) -> Recipe:
     Follows code and first version of the paper: 300 epochs, batch 512 as eight parts of 64 whose norms do not know of
     each other, SGD with Nesterov's momentum 0.9, weight decay 5e-4 on everything, learning rate 0.1 along a cosine, by
     epochs, to 1e-5 (the first version's text: 1e-4), bf16; timm's RandAugment, then crops of images padded with 4, then
-    flips. mu 6 and p_drop 0.1 as in Table 2. Codewords are our own (``torchpaths codes``), at least as far apart. Where
-    one process trains, eight micro-batches take the place of the TPU's eight cores; under torchrun on eight GPUs give
-    ``--accumulate 1``.
+    flips (the first version's text: these before RandAugment). mu 6 and p_drop 0.1 as in Table 2. Codewords are our own
+    (``torchpaths codes``), at least as far apart. Where one process trains, eight micro-batches take the place of the
+    TPU's eight cores; under torchrun on eight GPUs give ``--accumulate 1``.
 
     Args:
         data: folder with train.parquet and test.parquet, or CIFAR's own.
@@ -70,13 +70,13 @@ def imagenet_coded_resnext50(data: Path = IMAGENET) -> Recipe:
 
     Follows the text: 250 epochs, five of them to warm up and the last ten at the least rate, batch 1536, learning rate
     0.6, RandAugment of two operations and magnitude 7 that varies by 0.5, erasing with probability 0.4 in up to three
-    boxes, crops of 160 pixels, mu 2, p_drop 0.1. As timm has it, whose process the text follows: a cosine by epochs to
-    1e-5, smoothing 0.1, noise in erased boxes, crops scaled with either weights, weight decay 1e-4 and none on norms
-    and biases, Nesterov's momentum, 224 of 256 pixels with bicubic weights. timm's own command for this network agrees;
-    its RandAugment has ``-inc1`` too, of which the text says nothing (``--augment.policy rand-m7-mstd0.5-inc1``).
-    Colours change by 0.4, as the first version had it, which timm leaves out beside RandAugment (``--augment.jitter
-    0``). The warm-up begins at 1e-5. Codewords are our own (``torchpaths codes``): at distance 12 and 8, the authors'
-    at 10 and 6.
+    boxes, crops of 160 pixels, mu 2, p_drop 0.1. As timm has it, whose process the text follows: a cosine by epochs
+    from the first on, the warm-up in its place, to 1e-5; noise in erased boxes, crops scaled with either weights,
+    weight decay 1e-4 and none on norms and biases, Nesterov's momentum, 224 of 256 pixels with bicubic weights, the
+    warm-up from 1e-5 (the authors' code: 1e-4), smoothing 0.1 (the first version: none). timm's own command for this
+    network has ``-inc1`` in its RandAugment too, of which the text says nothing (``--augment.policy
+    rand-m7-mstd0.5-inc1``), and norms of 192 images. Codewords are our own (``torchpaths codes``): at distance 12 and
+    8, the authors' at 10 and 6.
 
     Args:
         data: folder with ``train/<class>/`` and ``val/<class>/``.
@@ -93,7 +93,6 @@ def imagenet_coded_resnext50(data: Path = IMAGENET) -> Recipe:
             flip=0.5,
             interpolation="random",
             policy="rand-m7-n2-mstd0.5",
-            jitter=0.4,
             erase=0.4,
             erase_fill="normal",
             erase_count=3,
@@ -108,6 +107,7 @@ def imagenet_coded_resnext50(data: Path = IMAGENET) -> Recipe:
         schedule_by="epoch",
         warmup=5,
         warmup_from=1e-5 / 0.6,
+        warmup_within=True,
         cooldown=10,
         final_lr=1e-5,
         smoothing=0.1,

@@ -16,7 +16,8 @@ CIFAR100_MEAN, CIFAR100_STD = (0.5071, 0.4867, 0.4408), (0.2673, 0.2564, 0.2762)
 """As the authors of the papers wrote them."""
 
 CROPS = Augment(crop=(0.08, 1.0), whole=True, flip=0.5)
-"""He et al.'s and torchvision's: a random box of the image as it is stored, mirrored half of the time."""
+"""Szegedy et al.'s (2015), as the authors' codes and torchvision have it: a random box of the image as it is stored,
+mirrored half of the time."""
 
 
 def imagenet(data: Path, **fields: Any) -> Recipe:

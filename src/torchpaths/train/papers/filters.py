@@ -89,7 +89,7 @@ def imagenet_filters_resnet18(
     69.83 %.
 
     Follows the text: 30 epochs, batch 256, learning rate 0.001 divided by 10 at epochs 10 and 20, SGD with momentum
-    0.9. Not told: weight decay (1e-4), augmentation (He et al.'s), ``sparse`` of the two rows.
+    0.9. Not told: weight decay (1e-4), augmentation (random boxes), ``sparse`` of the two rows.
 
     Args:
         data: folder with ``train/<class>/`` and ``val/<class>/``.

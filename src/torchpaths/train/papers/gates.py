@@ -50,9 +50,10 @@ def imagenet_gated_resnet50(data: Path = IMAGENET, target: float = 0.7) -> Recip
     (``--method none``) 23.87 %.
 
     Follows the text: 100 epochs, batch 256, SGD with momentum 0.9, weight decay 1e-4 on everything, learning rate 0.1
-    divided by 10 every 30 epochs, He et al.'s augmentation, 256/224. Follows the authors' README and code: the targets
-    of single blocks, rate loss averaged over blocks with weight 1, the stride on the 3x3 convolution. Departs from the
-    code: blocks with target 1 are really open, gates take the likelier side in evaluation.
+    divided by 10 every 30 epochs, 256/224. Follows the authors' README and code: random boxes of the image (the text:
+    as He et al.), the targets of single blocks, rate loss averaged over blocks with weight 1, the stride on the 3x3
+    convolution. Departs from the code: blocks with target 1 are really open, gates take the likelier side in
+    evaluation, and epochs count from 0, where the code's last is the 99th and its rate falls one epoch earlier.
 
     Args:
         data: folder with ``train/<class>/`` and ``val/<class>/``.
