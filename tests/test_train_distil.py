@@ -13,11 +13,11 @@ from torch.nn import functional
 
 import laws
 from torchpaths import Budget, Fixed, GatedBlocks, Objective
-from torchpaths.data import open_data
 from torchpaths.errors import RunError
 from torchpaths.methods import AdaptiveDepth
 from torchpaths.models import create_model
 from torchpaths.train.distil import Distil, Distilled, labels_of
+from torchpaths.train.images import open_both
 from torchpaths.train.recipe import Recipe
 from torchpaths.train.run import train
 from torchpaths.train.teacher import teacher_of
@@ -57,7 +57,7 @@ def test_any_method_can_learn_from_a_teacher(method: object) -> None:
 def test_a_run_learns_from_the_network_that_it_starts_from(weights: Path, tmp_path: Path) -> None:
     """At a learning rate near zero the student is its teacher, and only the labels cost something."""
     recipe = tiny(weights=weights, distil=Distil(weight=0.5), lr=1e-9, log_every=1)
-    teacher = teacher_of(recipe, open_data("digits", "train"), torch.device("cpu"))
+    teacher = teacher_of(recipe, open_both(recipe), torch.device("cpu"))
     assert teacher is not None
     plain = create_model("cifar_resnet20", 10, channels=1)
     plain.load_state_dict(load_file(weights))

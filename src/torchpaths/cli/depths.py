@@ -31,7 +31,8 @@ from torchpaths.places.stages.switch import Skippable
 from torchpaths.routed import Routed
 from torchpaths.surveys.figures import save
 from torchpaths.surveys.figures.style import drawn_as
-from torchpaths.train.evaluate import check_belongs, open_run
+from torchpaths.train.belongs import check_belongs
+from torchpaths.train.evaluate import open_run
 from torchpaths.train.folder import Run, read_accuracy
 
 ENDS = {"super-net": "F", "base-net": "T"}

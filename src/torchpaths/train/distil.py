@@ -90,13 +90,14 @@ def labels_of(target: Any) -> Any:
     return target[0]
 
 
-def teaches(net: Any) -> Teacher:
-    """A routed network as a teacher; it is set to evaluation."""
+def teaches(net: Any, again: tuple[Tensor, Tensor] | None = None) -> Teacher:
+    """A routed network as a teacher; it is set to evaluation. ``again``: factor and summand, ``[C, 1, 1]``, which make
+    its input of the student's; None where they are the same."""
     net.eval().requires_grad_(False)
 
     def teach(x: Tensor) -> Tensor:
         with torch.no_grad():
-            found: Tensor = scores(net(x)[0])
+            found: Tensor = scores(net(x if again is None else x * again[0] + again[1])[0])
         return found
 
     return teach

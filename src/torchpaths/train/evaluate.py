@@ -21,6 +21,7 @@ from torchpaths.errors import DataError, RunError
 from torchpaths.path import Path
 from torchpaths.surveys import Survey, survey
 from torchpaths.text import distinct
+from torchpaths.train.belongs import check_belongs
 from torchpaths.train.cut_folder import is_cut, load_cut_run
 from torchpaths.train.folder import Run, Weights, load_run, open_images
 from torchpaths.train.seed import seed_evaluation
@@ -148,29 +149,6 @@ def images_for(run: Run, *, data: str | None = None, split: str = "test", skip_c
     images = open_images(recipe, split)
     check_belongs(images, run)
     return images
-
-
-def check_belongs(images: ImageSet, run: Run) -> None:
-    """Raises `DataError` unless these images are of the size and classes that the run was trained on."""
-    trained = f"the run {run.folder} was trained on"
-    if len(images.classes) != len(run.classes):
-        raise DataError(
-            f"{images.name} has {len(images.classes)} classes, {trained} {len(run.classes)}; give one of the "
-            "same classes."
-        )
-    for label, (theirs, own) in enumerate(zip(images.classes, run.classes, strict=True)):
-        if theirs != own:
-            raise DataError(
-                f"class {label} of {images.name} is {theirs!r}, {trained} {own!r} there; give a data set of the "
-                "same classes in the same order."
-            )
-    channels, height, width = run.net.example_shape
-    shape = (height, width, channels)
-    if images.shape != shape:
-        raise DataError(
-            f"the images of {images.name} are {images.shape} (height, width, channels), {trained} {shape}; give images "
-            "of that size and mode."
-        )
 
 
 def _infer(run: Run, inference: Inference) -> None:

@@ -45,7 +45,8 @@ def completed(recipe: Recipe) -> tuple[Recipe, list[str]]:
     if recipe.model.startswith(PREFIX):
         found = hosted(recipe.model)
         known = of_config(recipe.model, found.config)
-        recipe = dataclasses.replace(recipe, model=found.model, weights=recipe.weights or found.weights)
+        theirs = found.weights if recipe.start is None else None
+        recipe = dataclasses.replace(recipe, model=found.model, weights=recipe.weights or theirs)
     if recipe.finetune:
         return _finetuned(recipe, known or published(recipe.model))
     if recipe.weights is None and recipe.start is None:

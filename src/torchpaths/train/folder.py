@@ -31,6 +31,7 @@ from torchpaths.routed import Routed
 from torchpaths.routing import route, route_plain
 from torchpaths.schema import MOST, Positive, Share, Side, reading
 from torchpaths.train import checkpoint
+from torchpaths.train.belongs import check_classes
 from torchpaths.train.finetune import Tell, begin, finished
 from torchpaths.train.narrowed import NARROWED, read_left
 from torchpaths.train.recipe import Json, Recipe
@@ -246,6 +247,7 @@ def build(
 
     Raises:
         RunError: if that run's network is another one, or weights are or cannot be fetched.
+        DataError: if that run was trained on other classes.
     """
     torch.manual_seed(recipe.seed)
     height, width, channels = shape
@@ -295,6 +297,7 @@ def _started(recipe: Recipe, classes: tuple[str, ...], shape: tuple[int, int, in
     found = _described(run.recipe, run.classes, run.net.example_shape)
     if asked != found:
         raise RunError(f"start={recipe.start} holds a {found}, this run is to be a {asked}; take the same network.")
+    check_classes(recipe.data, classes, run.folder, run.classes)
     set_thresholds(run.net, dict.fromkeys(thresholds_of(run.net), 0.0))  # they are of the weights as they were
     return run.net.train()
 

@@ -31,11 +31,12 @@ from torchpaths.meter.allocator import keep_memory
 from torchpaths.terminal import Console
 from torchpaths.train import checkpoint
 from torchpaths.train.anew import replaced
+from torchpaths.train.belongs import adopted
 from torchpaths.train.distributed import World, barrier, joined
 from torchpaths.train.environment import describe, emulated
 from torchpaths.train.evaluation import evaluation, settle
 from torchpaths.train.finetune import completed
-from torchpaths.train.folder import Run, build, check_train_size, load_run, read_json, read_recipe
+from torchpaths.train.folder import Run, build, check_train_size, load_run, read_json, read_recipe, read_seen
 from torchpaths.train.images import Images, open_both, write_held_out
 from torchpaths.train.lock import held
 from torchpaths.train.loop import Hooks, Loop
@@ -99,10 +100,14 @@ def train(
     """
     out = pathlib.Path(out)
     recipe, words = completed(resolved(recipe))
+    if recipe.start is not None:
+        recipe, words = adopted(recipe, read_recipe(recipe.start), read_seen(recipe.start))
     with joined(recipe.device) as world, _arithmetic(recipe):
         if world.device.type == "cpu":
             keep_memory()
         _check_divides(recipe, world)
+        if world.main and not force:
+            _check(recipe, out, resume)  # before what is said of a start that will not be
         data = open_both(recipe)
         if world.main and not quiet:
             for line in words:
@@ -217,7 +222,7 @@ def _trained(recipe: Recipe, out: pathlib.Path, world: World, data: Images, quie
             if found is not None:
                 report.say(f"resumed at step {state.step} of {_last(recipe, len(loader))}")
             hooks = _hooks(recipe, out, world, data, loader, metrics, report)
-            Loop(recipe, world, state, loader, hooks, teacher_of(recipe, data.test, world.device), mix).run()
+            Loop(recipe, world, state, loader, hooks, teacher_of(recipe, data, world.device), mix).run()
     finally:
         if metrics is not None:
             metrics.close()
@@ -280,7 +285,8 @@ def _check(recipe: Recipe, out: pathlib.Path, resume: bool) -> None:
         if recipe.start is None and any((out / name).is_file() for name in _MADE):
             what = "a narrowed network" if (out / NARROWED).is_file() else "a network with thresholds of its own"
             raise RunError(f"{out} holds {what}; train it further into a new folder, with --start {out}.")
-        check_same_recipe(read_json(out / "recipe.json"), recipe, f"the run {out}")
+        done = (out / "weights.safetensors").is_file()
+        check_same_recipe(read_json(out / "recipe.json"), recipe, f"the run {out}", out if done else None)
     elif out.exists() and (
         not out.is_dir() or any(p.name != "plain" and not p.name.startswith(".") for p in out.iterdir())
     ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from torchpaths.errors import RunError
 from torchpaths.methods.task import CrossEntropy
+from torchpaths.models.create import tagged
 from torchpaths.routed import Routed
 from torchpaths.schema import convert, reading
 from torchpaths.train.checkpoint import Checkpoint
@@ -174,14 +176,28 @@ class State:
         self.losses = None if losses is None else losses.to(device)
 
 
-def check_same_recipe(kept: Json, recipe: Recipe, what: str) -> None:
-    """Raises unless a run kept with one recipe may be continued by another; how often to save or log may differ."""
+def check_same_recipe(kept: Json, recipe: Recipe, what: str, run: Path | None = None) -> None:
+    """Raises unless a run kept with one recipe may be continued by another; how often to save or log may differ.
+    ``run``: the folder of one that is finished, from which a longer one may start."""
     changed = [d for d in differences(filled(kept), recipe.to_json()) if d.partition(":")[0] not in _FREE]
     if changed:
+        longer = run is not None and any(d.partition(":")[0] in ("epochs", "steps") for d in changed)
         raise RunError(
             f"{what} was made by another recipe: {'; '.join(changed)}. Repeat its recipe to resume it, or choose a new "
             "folder for this one; --force begins anew in its place."
+            f"{f' To train it further: {_further(recipe)} --start {run} and a new --out.' if longer else ''}"
         )
+
+
+def _further(recipe: Recipe) -> str:
+    """What a command needs beside ``--start`` to go on from a run of this recipe."""
+    asked = {
+        f"--model {recipe.model}": tagged(recipe.model),
+        "--no-finetune": recipe.finetune,
+        "--no-twin": recipe.twin,
+        "--weights None": recipe.weights is not None,
+    }
+    return " ".join(["the same command with", *(flag for flag, needed in asked.items() if needed)])
 
 
 @dataclass(frozen=True)
