@@ -15,7 +15,7 @@ from torchpaths.cli import MISUSED
 from torchpaths.data import open_data
 from torchpaths.train.run import train
 from train_toys import tiny
-from verbs import answer, complaint
+from verbs import answer, briefly, complaint
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +72,9 @@ USED = {
 
 @pytest.mark.parametrize("case", USED)
 def test_the_same_options_are_taken_where_they_mean_something(
-    run: Path, case: str, capsys: pytest.CaptureFixture[str]
+    run: Path, case: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    briefly(monkeypatch)
     assert answer(capsys, *USED[case].replace("RUN", str(run)).split())
 
 
@@ -111,7 +112,10 @@ def test_a_served_page_says_where_as_json(
     assert json.loads(capsys.readouterr().out)["address"] == "http://127.0.0.1:8123/"
 
 
-@pytest.mark.parametrize("verb", [["survey"], ["front", "--limit", "20", "--subset", "20", "--seconds", "0.01"]])
+FRONT = ["front", "--limit", "20", "--subset", "20", "--seconds", "0.01", "--batch", "16"]
+
+
+@pytest.mark.parametrize("verb", [["survey"], FRONT], ids=lambda verb: verb[0])
 def test_a_page_that_grew_old_is_told_with_a_command_that_makes_it_anew(
     run: Path, verb: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,8 +20,10 @@ from torchpaths.explorer.document import document
 from torchpaths.surveys import Survey
 from torchpaths.train.run import train
 from train_toys import tiny
+from verbs import briefly
 
 LIMIT = 40
+EVERYTHING = ["--alone", "--alone-images", "30", "--gallery", "--times", "--batch", "16"]
 
 
 @dataclass
@@ -39,8 +41,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Measured:
     """A gated run, surveyed with all its columns; its front over fewer images, timed."""
     folder = tmp_path_factory.mktemp("numbers") / "run"
     train(tiny(method=tp.GatedBlocks(), model="cifar_resnet14"), folder, quiet=True)
-    assert main(["survey", str(folder), "--alone", "--alone-images", "30", "--gallery", "--times", "--json"]) == 0
-    assert main(["front", str(folder), "--limit", str(LIMIT), "--seconds", "0.02", "--json"]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        briefly(patch)
+        assert main(["survey", str(folder), *EVERYTHING, "--json"]) == 0
+    assert main(["front", str(folder), "--limit", str(LIMIT), "--seconds", "0.02", "--batch", "16", "--json"]) == 0
     survey = Survey.load(folder)
     front = read_front(folder / "front.json", survey, asked=True)
     return Measured(folder, survey, front, document(survey, front, {"run": str(folder)}))

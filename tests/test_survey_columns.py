@@ -30,7 +30,7 @@ from torchpaths.surveys import Survey, survey
 from torchpaths.surveys.alone import each_shut, shut_alone
 from torchpaths.surveys.gallery import easy_and_hard_images, gallery, thumbnail
 from torchpaths.train.evaluate import open_run
-from verbs import answer, complaint
+from verbs import answer, briefly, complaint
 
 
 def gated() -> tuple[tp.Routed, Tensor]:
@@ -190,8 +190,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 def test_the_verb_measures_what_is_asked_for_and_reads_the_runs_front(
-    run: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+    run: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    briefly(monkeypatch)
     asked = ["--alone", "--alone-images", "20", "--gallery", "--times", "--batch", "2", "--keep", "50"]
     answered = answer(capsys, "survey", run, *asked, "--out", tmp_path, "--json")
     found = Survey.load(answered["survey"])
