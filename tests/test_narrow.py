@@ -301,5 +301,5 @@ def test_a_front_tries_no_threshold_at_which_a_filter_without_a_gate_would_close
     assert found[0] == -0.5
     assert found[-1] == 0.5
     _, small, _, x, _ = make("torchvision")
-    points = tp.front(small, [(x, torch.arange(len(x)) % 5)]).points
+    points = tp.front(small, [(x, torch.arange(len(x)) % 5)], batch=()).points
     assert max(point.accuracy for point in points) > 0
