@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import pathlib
 from typing import Any
@@ -15,6 +16,7 @@ from nbclient import NotebookClient
 import torchpaths as tp
 from shared import encode, pictures
 from torchpaths.cuts import load_cut
+from torchpaths.meter import batches
 
 EXAMPLES = pathlib.Path(__file__).resolve().parents[1] / "examples"
 
@@ -29,7 +31,12 @@ def example(name: str) -> Any:
     return module
 
 
-def test_a_timm_model_becomes_a_network_of_many_depths(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_timm_model_becomes_a_network_of_many_depths(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # How long a depth takes is printed and no claim.
+    monkeypatch.setattr(tp, "front", functools.partial(tp.front, seconds=0.01))
+    monkeypatch.setattr(batches, "IMAGES", 2)
     front = example("adaptive_depth").main(epochs=1)
     assert isinstance(front, tp.Front)
     assert front.best(tp.Budget(macs=0.8)).macs <= 0.8 * front.layout.plain.macs
