@@ -13,7 +13,7 @@ import pytest
 import torch
 import torchvision
 from timm.models import resnet
-from timm.scheduler import create_scheduler_v2
+from timm.scheduler.scheduler_factory import create_scheduler_v2
 from torch import nn
 
 from paper_facts import FACTS
