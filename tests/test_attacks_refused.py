@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
 import torchpaths as tp
-from torchpaths.attacks import Pixels, Plan, Sample, fgsm, pgd
+from torchpaths.attacks import Pixels, Plan, Sample, attack_report, fgsm, pgd
 from torchpaths.errors import DataError
 from train_toys import ToyNet
 
@@ -49,3 +52,43 @@ def test_no_images_are_not_attacked() -> None:
     empty = Sample(torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.long))
     with pytest.raises(DataError, match="no images"):
         empty.attacked(lambda x, y, number: x, 4)
+
+
+def test_a_network_of_one_score_is_no_classifier_and_says_how_to_make_it_one() -> None:
+    torch.manual_seed(0)
+    one = tp.models.cifar_resnet(14, classes=1, channels=1).eval()
+    x, y = torch.rand(4, 1, 8, 8), torch.zeros(4, dtype=torch.long)
+    net = tp.route(one, example=x)
+    asked: list[Callable[[Tensor], Any]] = [
+        lambda y: fgsm(Pixels(net), x, y, 0.1),
+        lambda y: pgd(Pixels(net), x, y, 0.1),
+        lambda y: attack_report(net, Sample(x, y), Sample(x, y), (0.0,), (1.0,)),
+        lambda y: tp.survey(net, [(x, y)]),
+        lambda y: tp.front(net, [(x, y)], seconds=0.001),
+    ]
+    for ask in asked:
+        for labels in (y, torch.tensor([0, 1, 0, 1])):
+            with pytest.raises(DataError, match=r"one an image.*torch\.cat\(\[-z, z\], 1\) / 2"):
+                ask(labels)
+
+
+def test_the_network_that_the_error_names_is_attacked_as_by_the_binary_loss() -> None:
+    torch.manual_seed(0)
+    one = tp.models.cifar_resnet(14, classes=1, channels=1).eval()
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = one
+
+        def forward(self, x: Tensor) -> Tensor:
+            z = self.one(x)
+            return torch.cat([-z, z], 1) / 2
+
+    x, y = torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 0, 1])
+    leaf = x.clone().requires_grad_()
+    loss = functional.binary_cross_entropy_with_logits(one(leaf)[:, 0], y.float(), reduction="sum")
+    (slope,) = torch.autograd.grad(loss, leaf)
+    attacked = fgsm(Pixels(tp.route(Two().eval(), example=x)), x, y, 0.1)
+    assert torch.equal(attacked, (x + 0.1 * slope.sign()).clamp(0, 1))
+    assert not torch.equal(attacked, x)

@@ -7,6 +7,7 @@ deviation are.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torchpaths.attacks.gates import Passed, Way, passing
 from torchpaths.errors import CallError, DataError
 from torchpaths.inputs import device_of
-from torchpaths.outputs import answer
+from torchpaths.outputs import PROBABILITIES, answer, are_probabilities
 from torchpaths.path import Path
 from torchpaths.routed import Routed
 from torchpaths.surveys.checks import check_logits, class_numbers
@@ -73,6 +74,7 @@ class Pixels(nn.Module):
             self.register_buffer("mean", mean_.to(device, copy=True), persistent=False)
             self.register_buffer("std", std_.to(device, copy=True), persistent=False)
         self.path = path
+        self._asked = False
 
     def forward(self, x: Tensor, path: Path | None = None) -> tuple[Tensor, Trace]:
         """
@@ -100,7 +102,12 @@ class Pixels(nn.Module):
     @torch.no_grad()
     def classes(self, x: Tensor) -> int:
         """How many classes the network tells apart, of images like these."""
-        return int(self(x[:1])[0].shape[-1])
+        scores, _ = self(x[:1])
+        if not self._asked:
+            self._asked = True
+            if are_probabilities(scores):
+                warnings.warn(PROBABILITIES, stacklevel=2)
+        return int(scores.shape[-1])
 
     def checked(self, x: Tensor) -> Tensor:
         """Images as they are given, a copy on the network's device.

@@ -27,7 +27,7 @@ from torchpaths.extraction import plain
 from torchpaths.layout import Layout
 from torchpaths.meter.compare import Subject, compare
 from torchpaths.meter.timing import LEAST
-from torchpaths.outputs import answer
+from torchpaths.outputs import answer, as_scores
 from torchpaths.path import Path
 from torchpaths.skips.network import skipping
 from torchpaths.surveys import Survey
@@ -136,7 +136,7 @@ class Answers:
     def seen(self, pixels: NDArray[np.uint8], units: Sequence[int]) -> dict[str, Any]:
         """What the network makes of one image, uint8 ``[H, W, C]``."""
         scores, opened, macs = self.call(self.normalised(pixels[None]), units)
-        shares = scores.softmax(1)[0]
+        shares = as_scores(scores).softmax(1)[0]
         top = [[int(k), float(shares[k])] for k in shares.argsort(descending=True)[:5]]
         return {
             "open": opened[0].astype(int).tolist(),

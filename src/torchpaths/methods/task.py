@@ -11,6 +11,7 @@ So the classifier's loss checks its batch, and says how another loss is given.
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from torchpaths.errors import RunError
+from torchpaths.outputs import PROBABILITIES, TWO_SCORES, are_probabilities
 from torchpaths.trace import transformed
 
 Kind: TypeAlias = Literal["classes", "labels", "values"]
@@ -64,6 +66,7 @@ class CrossEntropy:
     def __init__(self, smoothing: float = 0.0) -> None:
         self.smoothing = smoothing
         self.looks = True
+        self._asked = False
 
     def __call__(self, outputs: Any, target: Any) -> Tensor:
         """
@@ -77,10 +80,15 @@ class CrossEntropy:
                 f"{_chosen(outputs)}{_OWN}."
             )
         if found.dim() < 2 or found.shape[1] < 2:
+            two = f"{TWO_SCORES}; " if found.dim() == 2 else ""
             raise RunError(
                 f"a classifier's loss wants scores [batch, class, ...] of at least two classes, the network gives "
-                f"{list(found.shape)}; {_OWN}."
+                f"{list(found.shape)}; {two}{_OWN}."
             )
+        if not self._asked and readable(found):  # once, since an accelerator is waited for
+            self._asked = True
+            if are_probabilities(found):
+                warnings.warn(PROBABILITIES, stacklevel=2)
         if isinstance(target, Tensor) and target.is_floating_point() and target.shape == found.shape:
             whole = (target >= 0).all(1) & ((target.sum(1) - 1).abs() < 0.01)
             if readable(target, self.looks) and not bool(whole.all()):

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from torchpaths.methods.distil import divergence
+from torchpaths.outputs import as_scores
 
 Outputs: TypeAlias = Literal["classes", "labels", "values"]
 """``classes``: scores of classes that exclude one another, or their probabilities; ``labels``: a score for each label,
@@ -38,7 +39,7 @@ def apart(before: Tensor, now: Tensor, outputs: Outputs) -> Apart:
     before, now = before.double(), now.double()
     changed = float((now - before).square().sum() / before.square().sum().clamp(min=1e-300))
     if outputs == "classes":
-        found = divergence(_scores(before).movedim(1, -1), _scores(now).movedim(1, -1))
+        found = divergence(as_scores(before).movedim(1, -1), as_scores(now).movedim(1, -1))
     elif outputs == "labels":
         p = before.sigmoid()
         told = p * (logsigmoid(before) - logsigmoid(now)) + (1 - p) * (logsigmoid(-before) - logsigmoid(-now))
@@ -47,9 +48,3 @@ def apart(before: Tensor, now: Tensor, outputs: Outputs) -> Apart:
         found = (now - before).square().mean() / before.var(unbiased=False).clamp(min=1e-300)
     far = float(found)
     return (far, changed) if math.isfinite(far) and math.isfinite(changed) else (math.inf, math.inf)
-
-
-def _scores(outputs: Tensor) -> Tensor:
-    """Scores of classes, of networks that end in a softmax too."""
-    likely = bool((outputs >= 0).all()) and bool(((outputs.sum(1) - 1).abs() < 1e-3).all())
-    return outputs.clamp(min=1e-30).log() if likely else outputs

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from torchpaths.errors import DataError, PathError, RunError, near, reason
 from torchpaths.layout import Layout
+from torchpaths.outputs import TWO_SCORES
 from torchpaths.progress import tracked
 from torchpaths.trace import Trace
 
@@ -66,11 +67,16 @@ def class_numbers(y: Any, batch: int, classes: int | None, number: int) -> NDArr
 
 
 def check_logits(logits: Tensor, batch: int, number: int) -> None:
-    """Raise unless these are finite scores ``[batch, class]``; ``number`` is the batch's."""
+    """Raise unless these are finite scores ``[batch, class]`` of at least two classes; ``number`` is the batch's."""
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != batch:
         raise DataError(
             f"batch {number}: scores of shape {shape} for {batch} images; this needs a classifier's [batch, class]."
+        )
+    if logits.shape[1] < 2:  # the largest of one is always the first, so that every label 0 would be right
+        raise DataError(
+            f"batch {number}: scores of shape {shape}, one an image, and of one class every answer is right and the "
+            f"cross-entropy 0 whatever the network says; {TWO_SCORES}."
         )
     bad = ~torch.isfinite(logits).all(1)
     if bool(bad.any()):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from torchpaths.costs import evaluating
 from torchpaths.errors import DataError
-from torchpaths.outputs import answer
+from torchpaths.outputs import answer, as_scores
 from torchpaths.routed import Routed
 from torchpaths.skips.network import skipping
 from torchpaths.surveys.alone import each_shut
@@ -132,7 +132,7 @@ def thumbnail(pixels: NDArray[np.uint8]) -> bytes:
 
 def _top(logits: Tensor) -> list[tuple[tuple[int, float], ...]]:
     """The likeliest classes of each image and their probabilities, in four digits."""
-    values, classes = logits.double().softmax(1).topk(min(TOP, logits.shape[1]))
+    values, classes = as_scores(logits.double()).softmax(1).topk(min(TOP, logits.shape[1]))
     pairs = zip(classes.tolist(), values.tolist(), strict=True)
     return [tuple((c, round(p, 4)) for c, p in zip(*pair, strict=True)) for pair in pairs]
 

@@ -19,7 +19,7 @@ from torchpaths.data.folder import SUFFIXES
 from torchpaths.data.loader import normalised
 from torchpaths.errors import DataError, RunError
 from torchpaths.files.disk import read_bytes
-from torchpaths.outputs import answer
+from torchpaths.outputs import answer, as_scores
 from torchpaths.path import Path
 from torchpaths.surveys.checks import opened_units
 from torchpaths.train.folder import Run
@@ -36,7 +36,8 @@ class Prediction:
         file: the image.
         pixels: as the network sees it before normalisation, uint8 ``[H, W, C]``.
         scores: of each class, float32 ``[class]``.
-        probabilities: their softmax, 0 to 1; of a network of one class the sigmoid of its score.
+        probabilities: their softmax, 0 to 1; the same where the network ends in one; of a network of one class the
+            sigmoid of its score.
         opened: unit -> whether it ran.
         macs: of what ran.
     """
@@ -144,7 +145,7 @@ def predict(
             scores = answer(output).float().cpu()
             if not bool(scores.isfinite().all()):
                 raise RunError(f"{run.folder} gives scores that are not finite; its weights are damaged.")
-            shares = scores.softmax(1) if scores.shape[1] > 1 else scores.sigmoid()
+            shares = as_scores(scores).softmax(1) if scores.shape[1] > 1 else scores.sigmoid()
             opened = opened_units(trace, layout, len(x))
             macs = layout.costs(opened)[:, 0].tolist()
             for i, file in enumerate(part):
