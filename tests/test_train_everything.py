@@ -3,6 +3,7 @@ the others, resumed bitwise, alone and in company."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file
+from timm.layers import resample_abs_pos_embed
 from torch import nn
 
 import torchpaths as tp
@@ -159,3 +161,25 @@ def test_numbers_for_the_models_constructor_reach_it(tmp_path: Path) -> None:
         train(
             recipe.override({"model": "cifar_resnet20", "model_args": (("depth", 3.0),)}), tmp_path / "run", quiet=True
         )
+
+
+def test_whole_numbers_reach_the_models_constructor_as_such_and_older_recipes_are_read(tmp_path: Path) -> None:
+    recipe = tiny(model="timm/vit_tiny_patch16_224", size=32, model_args=(("img_size", 32), ("drop_rate", 0.25)))
+    kept = json.loads(json.dumps(recipe.to_json()))
+    assert Recipe.from_json(kept) == recipe
+    assert [type(value) for _, value in Recipe.from_json(kept).model_args] == [int, float]
+    older = {**kept, "model_args": [["drop_rate", 1.0]]}
+    assert Recipe.from_json(older).model_args == (("drop_rate", 1.0),)
+    model = tp.models.create_model("timm/test_vit", 10, **dict(recipe.model_args))
+    assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+
+
+def test_weights_of_another_image_size_are_brought_to_the_networks_as_timm_does(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    whole = tp.models.create_model("timm/test_vit", 10)
+    torch.save(whole.state_dict(), tmp_path / "w.pth")
+    small = tp.models.create_model("timm/test_vit", 10, img_size=32)
+    tp.models.load_weights(small, tmp_path / "w.pth")
+    grid = resample_abs_pos_embed(whole.pos_embed, [2, 2], num_prefix_tokens=1)
+    torch.testing.assert_close(small.pos_embed, grid)
+    torch.testing.assert_close(small.head.weight, whole.head.weight)

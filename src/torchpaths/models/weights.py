@@ -17,6 +17,7 @@ from torchpaths.errors import RunError
 from torchpaths.models.authors import translated
 from torchpaths.models.authors.layout import DECIDERS, WORDS, Translated
 from torchpaths.models.checkpoints import Weights, open_weights, unwrapped
+from torchpaths.models.positions import resized
 from torchpaths.routed import Routed
 
 
@@ -84,6 +85,7 @@ def fill(model: nn.Module, weights: Weights, new_head: bool = False) -> Loaded:
     theirs = translated(found, wanted)
     if theirs is not None:
         found = placed(theirs.tensors, model)
+    found = resized(model, found)
     head = _head(model, found) if new_head else None
     if head is not None:
         own = tuple(f"{name}." for name in head.name.split(", "))

@@ -42,8 +42,9 @@ class Recipe:
     test/CLASS/ (or val/); with holdout also CLASS/ alone."""
     method: Method | None = None
     """Who decides which parts are open; None trains the plain network."""
-    model_args: tuple[tuple[str, float], ...] = ()
-    """Numbers for the model's own constructor by name, e.g. drop_path_rate 0.1."""
+    model_args: tuple[tuple[str, int | float], ...] = ()
+    """Numbers for the model's own constructor by name, e.g. drop_path_rate 0.1, or img_size 32 for timm's transformers
+    of images of 32 pixels; without a point they are whole ones."""
     weights: Path | None = None
     """File of the plain network's weights to start from: safetensors, .pth or .pth.tar; a file of the paper's authors
     has their method's as well (`torchpaths.models.authors`). None starts from those that the model's name stands for,
