@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import socket
 from pathlib import Path
 
 import pytest
@@ -107,9 +108,22 @@ def test_a_served_page_says_where_as_json(
 ) -> None:
     pytest.importorskip("fastapi")
     uvicorn = pytest.importorskip("uvicorn")
-    monkeypatch.setattr(uvicorn, "run", lambda *_, **__: None)
-    assert cli.main(["explore", str(run), "--port", "8123", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["address"] == "http://127.0.0.1:8123/"
+    served = []
+    monkeypatch.setattr(uvicorn.Server, "run", lambda _, sockets: served.extend(s.getsockname() for s in sockets))
+    assert cli.main(["explore", str(run), "--port", "0", "--json"]) == 0
+    [(host, port)] = served
+    assert json.loads(capsys.readouterr().out)["address"] == f"http://{host}:{port}/"
+
+
+def test_a_port_that_is_taken_is_an_error_before_an_address_is_printed(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("fastapi")
+    pytest.importorskip("uvicorn")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        said = complaint(capsys, "explore", run, "--port", taken.getsockname()[1])
+    assert "is taken by another program; choose another --port" in said
+    assert "http://" not in said
 
 
 FRONT = ["front", "--limit", "20", "--subset", "20", "--seconds", "0.01", "--batch", "16"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from torchpaths.errors import RunError
+from torchpaths.explorer.door import listening
 from torchpaths.explorer.serve import address, here, named
 
 
@@ -22,3 +24,17 @@ def test_another_address_is_asked_by_any_name_and_printed_as_browsers_take_it() 
     assert here("example.org") is None
     assert address("::1", 8000) == address("[::1]", 8000) == "http://[::1]:8000/"
     assert address("127.0.0.2", 80) == "http://127.0.0.2:80/"
+
+
+def test_a_port_is_taken_or_refused_with_what_to_do() -> None:
+    with listening("127.0.0.1", 0) as door:
+        port = door.getsockname()[1]
+        with pytest.raises(RunError, match=rf"port {port} of 127\.0\.0\.1 is taken.*choose another --port"):
+            listening("127.0.0.1", port)
+    listening("localhost", port).close()
+    for port in (-1, 2**16):
+        with pytest.raises(RunError, match="ports are 1 to 65535"):
+            listening("127.0.0.1", port)
+    for host in ("192.0.2.1", "no such host", "a" * 70):
+        with pytest.raises(RunError, match=r"--host .* is no address of this machine"):
+            listening(host, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 from dataclasses import dataclass
 from typing import Any
@@ -65,6 +66,7 @@ def serve(options: Options, survey: Survey, front: Front | None, decoded: dict[s
     uvicorn = need("uvicorn", "explore")
     need("fastapi", "explore")
     from torchpaths.explorer.answers import Answers
+    from torchpaths.explorer.door import listening
     from torchpaths.explorer.pictures import live_document
     from torchpaths.explorer.serve import address, app_of
 
@@ -81,13 +83,16 @@ def serve(options: Options, survey: Survey, front: Front | None, decoded: dict[s
             f"{options.split} split, so its pictures would be others; serve it with --split {survey.split} and its "
             "--data, or survey these: torchpaths survey RUN --data DATA --split SPLIT."
         )
-    answers = Answers(opened, survey, images)
-    app = app_of(answers, live_document(answers, front, decoded), options.host)
-    with speaking(options.json) as console:
-        console.print(f"{address(options.host, options.port)}  (Ctrl-C stops it)", soft_wrap=True)
-    if options.json:
-        emit({"folder": str(options.run), "address": address(options.host, options.port)})
-    uvicorn.run(app, host=options.host.strip("[]"), port=options.port, log_level="warning")
+    with listening(options.host, options.port) as door:
+        answers = Answers(opened, survey, images)
+        app = app_of(answers, live_document(answers, front, decoded), options.host)
+        where = address(options.host, door.getsockname()[1])
+        with speaking(options.json) as console:
+            console.print(f"{where}  (Ctrl-C stops it)", soft_wrap=True)
+        if options.json:
+            emit({"folder": str(options.run), "address": where})
+        with contextlib.suppress(KeyboardInterrupt):  # how it is stopped
+            uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[door])
     return OK
 
 

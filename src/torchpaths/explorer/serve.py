@@ -52,6 +52,14 @@ _TOLD = (
     errors.CallError,
 )
 _HERE = {"127.0.0.1", "localhost", "::1"}
+_BY_NAME = (
+    "Open it as printed. From another machine, ssh -L 8000:127.0.0.1:8000 THIS-MACHINE and open http://localhost:8000/ "
+    "there; for a proxy, serve it with --host 0.0.0.0, and then whoever reaches this machine may run the model."
+)
+_BY_PAGE = (
+    "Open this one's own. Behind a proxy, have it pass on the Host that the browser asked, port and all (nginx: "
+    "proxy_set_header Host $http_host), and serve with --host 0.0.0.0."
+)
 _FILES = {"js": "text/javascript", "css": "text/css", "html": "text/html"}
 
 
@@ -121,12 +129,10 @@ def app_of(answers: Answers, document: dict[str, Any], host: str = "127.0.0.1") 
     async def guarded(request: Request, call_next: Callable[[Request], Any]) -> Response:
         asked = request.headers.get("host", "")
         if names is not None and named(asked) not in names:
-            return JSONResponse(
-                {"error": "Asked by a name that is not this machine's.", "remedy": "Open it as printed."}, 400
-            )
+            return JSONResponse({"error": "Asked by a name that is not this machine's.", "remedy": _BY_NAME}, 400)
         origin = request.headers.get("origin")
         if origin is not None and origin not in (f"http://{asked}", f"https://{asked}"):
-            return JSONResponse({"error": "A page of another site asked.", "remedy": "Open this one's own."}, 403)
+            return JSONResponse({"error": "A page of another site asked.", "remedy": _BY_PAGE}, 403)
         length = request.headers.get("content-length", "0")
         if not (length.isascii() and length.isdigit() and len(length) < 18) or int(length) > most_bytes(
             request.url.path
