@@ -108,7 +108,7 @@ def test_a_served_page_says_where_as_json(
 ) -> None:
     pytest.importorskip("fastapi")
     uvicorn = pytest.importorskip("uvicorn")
-    served = []
+    served: list[tuple[str, int]] = []
     monkeypatch.setattr(uvicorn.Server, "run", lambda _, sockets: served.extend(s.getsockname() for s in sockets))
     assert cli.main(["explore", str(run), "--port", "0", "--json"]) == 0
     [(host, port)] = served

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,8 @@ def test_the_loss_and_attacks_warn_once_of_probabilities_and_never_of_scores() -
     model = tp.models.cifar_resnet(14, classes=4, channels=1).eval()
     x, y = torch.rand(4, 1, 8, 8), torch.arange(4)
     loss, pixels = CrossEntropy(), Pixels(tp.route(Soft(model).eval(), tp.GatedBlocks(), example=x))
-    for ask in (lambda: loss(Soft(model)(x), y), lambda: fgsm(pixels, x, y, 0.1)):
+    asks: list[Callable[[], object]] = [lambda: loss(Soft(model)(x), y), lambda: fgsm(pixels, x, y, 0.1)]
+    for ask in asks:
         with pytest.warns(UserWarning, match="leave the network's last softmax out"):
             ask()
         with warnings.catch_warnings():

@@ -21,6 +21,7 @@ from torchpaths.models.authors.layout import Translated
 from torchpaths.models.checkpoints import Weights, open_weights
 from torchpaths.models.create import tagged
 from torchpaths.models.hub import PREFIX, hosted
+from torchpaths.models.image_size import made_for
 from torchpaths.models.published import Published, fetched, of_config, published
 from torchpaths.models.weights import Loaded, fill, of_authors
 from torchpaths.routed import Routed
@@ -156,7 +157,7 @@ def _check_size(recipe: Recipe, model: nn.Module, channels: int, known: Publishe
     except Exception as error:  # whatever its layers say
         raise RunError(
             f"{recipe.model} takes no images of {recipe.size} x {recipe.size} pixels ({reason(error, 120)}); its own "
-            f"size is {known.size}, as without --size."
+            f"size is {known.size}, as without --size{made_for(recipe.model, recipe.size)}."
         ) from error
 
 

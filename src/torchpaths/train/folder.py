@@ -22,6 +22,7 @@ from torchpaths.files.disk import inside
 from torchpaths.files.document import read_json as read_typed
 from torchpaths.files.tensors import read_tensors
 from torchpaths.models import create_model
+from torchpaths.models.image_size import made_for
 from torchpaths.models.published import published
 from torchpaths.narrowing.left import Left
 from torchpaths.narrowing.rebuild import rebuild
@@ -274,7 +275,7 @@ def _of_size(recipe: Recipe, height: int, width: int) -> Iterator[None]:
         own = f"its own size is {known.size}" if known is not None else "other networks take any"
         raise RunError(
             f"{recipe.model} takes no images of {height} x {width} pixels ({reason(error, 120)}); choose another size, "
-            f"{own}."
+            f"{own}{made_for(recipe.model, height) if height == width else ''}."
         ) from error
 
 
