@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.models import VisionTransformer
 
 import torchpaths as tp
-from toys import toy
+from toys import made, toy
 from train_toys import ToyNet
+
+VIT = partial(VisionTransformer, 32, 8, num_layers=1, num_heads=2, hidden_dim=16, mlp_dim=32, num_classes=5)
+"""A block of attention and one of a perceptron."""
 
 
 def gated(name: str) -> tuple[tp.Routed, Tensor]:
-    """A toy whose gates each open for three of a batch of 6; "toy" is the smallest, with two gates.
+    """A toy whose gates each open for three of a batch of 6; "toy" and "vit" are the smallest, with two gates.
 
     Tracing takes most of a second for each decision.
     """
@@ -24,7 +29,7 @@ def gated(name: str) -> tuple[tp.Routed, Tensor]:
         torch.manual_seed(0)
         x = torch.randn(6, 1, 6, 6) * torch.linspace(0.2, 2.0, 6).view(-1, 1, 1, 1)
         return halved(tp.route(ToyNet(), tp.GatedBlocks(), example=x), x), x
-    model, x = toy(name)
+    model, x = made(VIT, 32) if name == "vit" else toy(name)
     x = torch.cat([x, torch.randn(2, *x.shape[1:], generator=torch.Generator().manual_seed(1))])
     return halved(tp.route(model, tp.GatedBlocks(), example=x), x), x
 

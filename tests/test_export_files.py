@@ -32,7 +32,7 @@ FILES: list[tuple[str, str, Batch]] = [
     ("toy", ".xml", "one"),
     ("toy", ".xml", "any"),
     ("timm/test_resnet", ".onnx", "one"),
-    ("torchvision/vit", ".onnx", "any"),
+    ("vit", ".onnx", "any"),
 ]
 
 
@@ -213,7 +213,7 @@ def test_gates_that_scale_instead_of_choosing_are_exported_too(tmp_path: Path) -
 
 
 def test_switches_are_exported_as_they_are_set_and_a_path_sets_them_otherwise(tmp_path: Path) -> None:
-    model, x = toy("own/cifar_resnet20")
+    model, x = toy("torchvision/narrow")
     net = tp.route(model, tp.AdaptiveDepth(), example=x).eval()
     switch = net.sites["layer2"].decider
     assert isinstance(switch, tp.Switch)
