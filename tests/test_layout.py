@@ -22,6 +22,7 @@ from torchpaths.errors import PathError
 from torchpaths.layout import Cost, Layout, Term, Unit
 from torchpaths.models import create_model
 from torchpaths.surveys import Survey
+from torchpaths.train.recipe import Recipe
 
 RECORDS = pathlib.Path(__file__).resolve().parents[1] / "records"
 
@@ -161,9 +162,7 @@ def test_surveys_on_record_are_of_the_networks_they_were_made_with(file: pathlib
     shape = json.loads((file.parent / "run.json").read_text())["data"]["shape"]
     found = Survey.load(file)
     model = create_model(recipe["model"], len(found.classes), channels=shape[2])
-    methods: dict[tuple[str, ...], tp.Method] = {m.names: m for m in (tp.GatedBlocks(), tp.GatedFilters())}
-    method = methods.get(found.method)
-    net = tp.route(model, method, example=torch.zeros(1, shape[2], *shape[:2]))
+    net = tp.route(model, Recipe.from_json(recipe).method, example=torch.zeros(1, shape[2], *shape[:2]))
     assert Survey.load(file, net.layout).layout.fingerprint == net.layout.fingerprint
     assert [unit.cost for unit in found.layout.units] == [unit.cost for unit in net.layout.units]
 

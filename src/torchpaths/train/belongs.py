@@ -7,11 +7,11 @@ wrong answers without a word. So data are compared with the run, and who starts 
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 from typing import TYPE_CHECKING, Any
 
 from torchpaths.data import ImageSet
 from torchpaths.errors import DataError, RunError
+from torchpaths.train.classes import check_classes
 from torchpaths.train.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -29,23 +29,6 @@ def check_belongs(images: ImageSet, run: Run, role: str = "run") -> None:
             f"the images of {images.name} are {images.shape} (height, width, channels), the {role} {run.folder} was "
             f"trained on {shape}; give images of that size and mode, or another {role}."
         )
-
-
-def check_classes(
-    name: str, theirs: tuple[str, ...], folder: pathlib.Path, own: tuple[str, ...], role: str = "run"
-) -> None:
-    """Raises `DataError` unless the classes of the data set ``name`` are those of the run ``folder``, in order."""
-    trained = f"the {role} {folder} was trained on"
-    if len(theirs) != len(own):
-        raise DataError(
-            f"{name} has {len(theirs)} classes, {trained} {len(own)}; give one of the same classes, or another {role}."
-        )
-    for label, (here, there) in enumerate(zip(theirs, own, strict=True)):
-        if here != there:
-            raise DataError(
-                f"class {label} of {name} is {here!r}, {trained} {there!r} there; give a data set of the same classes "
-                f"in the same order, or another {role}."
-            )
 
 
 def adopted(recipe: Recipe, run: Recipe, seen: Seen) -> tuple[Recipe, list[str]]:

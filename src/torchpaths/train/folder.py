@@ -32,7 +32,7 @@ from torchpaths.routed import Routed
 from torchpaths.routing import route, route_plain
 from torchpaths.schema import MOST, Positive, Share, Side, reading
 from torchpaths.train import checkpoint
-from torchpaths.train.belongs import check_classes
+from torchpaths.train.classes import check_classes
 from torchpaths.train.finetune import Tell, begin, finished
 from torchpaths.train.narrowed import NARROWED, read_left
 from torchpaths.train.recipe import Json, Recipe
