@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,26 @@ def test_a_recipe_that_cannot_be_trained_costs_no_run(run: Path) -> None:
     with pytest.raises(RunError, match="no weights file"):
         train(tiny(weights=Path("absent.safetensors")), run, quiet=True, force=True)
     assert sorted(p.name for p in run.iterdir()) == before
+
+
+def test_a_run_that_cannot_be_put_back_is_kept_and_said_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "run"
+    train(tiny(epochs=1, steps=1), out, quiet=True)
+    weights = (out / "weights.safetensors").read_bytes()
+    real = shutil.rmtree
+    monkeypatch.setattr(shutil, "rmtree", lambda path, **how: None if path == out else real(path, **how))
+    said = r"could not be put back .*it is whole in .*\.old, move it"
+
+    def interrupted() -> None:
+        with replaced(out, tiny()):
+            out.mkdir()
+            (out / "open-elsewhere").write_text("cannot be removed")
+            raise KeyboardInterrupt
+
+    with pytest.raises(RunError, match=said) as error:
+        interrupted()
+    kept = Path(str(error.value).partition("whole in ")[2].partition(", move")[0])
+    assert (kept / "weights.safetensors").read_bytes() == weights
 
 
 def test_what_the_new_run_needs_is_not_removed(run: Path) -> None:

@@ -50,11 +50,22 @@ def replaced(out: pathlib.Path, recipe: Recipe) -> Iterator[None]:
         yield
     except BaseException:
         if old.exists() and not _saved(out):
-            shutil.rmtree(out, ignore_errors=True)
-            os.replace(old, out)
+            _put_back(old, out)
+        else:
+            shutil.rmtree(old, ignore_errors=True)
         raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _put_back(old: pathlib.Path, out: pathlib.Path) -> None:
+    shutil.rmtree(out, ignore_errors=True)
+    try:
+        os.replace(old, out)
+    except OSError as error:
+        raise RunError(
+            f"the run that was in {out} could not be put back ({error.strerror}); it is whole in {old}, move it "
+            "yourself."
+        ) from error
 
 
 def _saved(out: pathlib.Path) -> bool:
