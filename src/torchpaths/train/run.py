@@ -101,7 +101,8 @@ def train(
     out = pathlib.Path(out)
     recipe, words = completed(resolved(recipe))
     if recipe.start is not None:
-        recipe, words = adopted(recipe, read_recipe(recipe.start), read_seen(recipe.start))
+        recipe, taken = adopted(recipe, read_recipe(recipe.start), read_seen(recipe.start))
+        words = [*words, *taken]
     with joined(recipe.device) as world, _arithmetic(recipe):
         if world.device.type == "cpu":
             keep_memory()
