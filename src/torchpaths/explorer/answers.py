@@ -26,7 +26,6 @@ from torchpaths.errors import DataError, PathError
 from torchpaths.extraction import plain
 from torchpaths.layout import Layout
 from torchpaths.meter.compare import Subject, compare
-from torchpaths.meter.timing import LEAST
 from torchpaths.outputs import answer, as_scores
 from torchpaths.path import Path
 from torchpaths.skips.network import skipping
@@ -210,9 +209,8 @@ class Answers:
         """Milliseconds of one image (``value``), beside the plain network's of the same run (``plain``), and how."""
         x = self.normalised(self.images.read([0]))
         # Without peak memory, for which torch's profiler ends the process where another thread used it before.
-        how: dict[str, Any] = {"threads": None, "compile": None, "seed": 0, "timer": None, "memory": False}
         with self._timing:
-            [row] = compare([subject], self.plain, [x], seconds=seconds, pairs=LEAST, **how)
+            [row] = compare([subject], self.plain, [x], seconds=seconds)
         setting = row.setting.to_json()
         return {"value": row.ms, "plain": row.plain_ms, "setting": setting, "n": row.pairs, "done": True}
 

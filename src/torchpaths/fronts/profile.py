@@ -12,7 +12,7 @@ from torchpaths.fronts.measured import Profile
 from torchpaths.fronts.points import Point, Time
 from torchpaths.meter.batches import in_batches
 from torchpaths.meter.compare import Subject, compare
-from torchpaths.meter.timing import LEAST, Timer
+from torchpaths.meter.timing import Timer
 from torchpaths.routed import Routed
 from torchpaths.skips.network import skipping
 
@@ -50,12 +50,9 @@ def time_points(
         plain(net),
         in_batches(images.to(device), batch),
         threads=threads,
-        compile=None,
         seconds=seconds,
-        pairs=LEAST,
         seed=seed,
         timer=timer,
-        memory=False,
     )
     times = tuple(Time(row.ms, row.time_ratio, row.macs_ratio) for row in rows_of)
     first = rows_of[0]

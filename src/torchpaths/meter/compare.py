@@ -18,7 +18,7 @@ from torchpaths.errors import CallError, MeasureError, RunError
 from torchpaths.meter.memory import peak_memory
 from torchpaths.meter.row import Measurement
 from torchpaths.meter.setting import setting_of, using_threads
-from torchpaths.meter.timing import Run, Timer, interleave, median_interval, nothing, stopwatch
+from torchpaths.meter.timing import LEAST, Run, Timer, interleave, median_interval, nothing, stopwatch
 from torchpaths.path import Path
 from torchpaths.routed import Routed
 
@@ -58,13 +58,13 @@ def compare(
     against: nn.Module,
     batches: Sequence[Tensor],
     *,
-    threads: int | None,
-    compile: Compile | None,
     seconds: float,
-    pairs: int,
-    seed: int,
-    timer: Timer | None,
-    memory: bool,
+    pairs: int = LEAST,
+    threads: int | None = None,
+    compile: Compile | None = None,
+    seed: int = 0,
+    timer: Timer | None = None,
+    memory: bool = False,
 ) -> list[Measurement]:
     """What `measure_all` does, for networks ready to be called; ``memory``: profile peak memory too."""
     if compile is not None and compile not in get_args(Compile):

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchpaths.extraction import plain
 from torchpaths.layout import Layout
 from torchpaths.meter.compare import Subject, compare
-from torchpaths.meter.timing import LEAST, Timer
+from torchpaths.meter.timing import Timer
 from torchpaths.path import Path
 from torchpaths.routed import Routed
 from torchpaths.skips.network import skipping
@@ -23,7 +23,7 @@ MOST = 64
 """Units up to which each is timed."""
 
 SECONDS = 0.2
-"""Timed work for each unit, at least `LEAST` rounds."""
+"""Timed work for each unit."""
 
 
 def timed_apart(layout: Layout) -> bool:
@@ -58,18 +58,7 @@ def unit_times(
     for unit in net.layout.units:
         bits = [index != unit.index for index in range(unit.siblings)]
         subjects.append(Subject(unit.name, fast, full & Path({unit.site: bits}), routed=True))
-    open_, *shut = compare(
-        subjects,
-        plain(net),
-        batches,
-        threads=None,
-        compile=None,
-        seconds=seconds,
-        pairs=LEAST,
-        seed=seed,
-        timer=timer,
-        memory=False,
-    )
+    open_, *shut = compare(subjects, plain(net), batches, seconds=seconds, seed=seed, timer=timer)
     whole = open_.time_ratio.value * open_.plain_ms
     units = tuple(max(0.0, whole - row.time_ratio.value * row.plain_ms) for row in shut)
     return units, max(0.0, whole - sum(units))
