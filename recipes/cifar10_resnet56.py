@@ -16,13 +16,11 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import tyro
-from record import Entry, write_record
+from record import Entry, last_rates, write_record
 
 from torchpaths import Budget, GatedBlocks, RandomDrop
 from torchpaths.methods.base import Method
-from torchpaths.train.folder import read_json
-from torchpaths.train.metrics import read_metrics
-from torchpaths.train.recipe import Json, Recipe
+from torchpaths.train.recipe import Recipe
 from torchpaths.train.recipes import cifar10_resnet56
 from torchpaths.train.run import train
 
@@ -93,14 +91,8 @@ def method_for(name: Name, runs: pathlib.Path) -> Method | None:
     if name == "plain":
         return None
     if name.startswith("random-drop"):
-        last = _epochs(runs / CONTROLLED)[-1]
-        return RandomDrop(tuple(max(round(rate, 4), 1e-4) for rate in last["rates"].values()))
+        return RandomDrop(tuple(max(round(rate, 4), 1e-4) for rate in last_rates(runs / CONTROLLED).values()))
     return GatedBlocks(budget=Budget(open=float(name.removeprefix("gated-"))))
-
-
-def _epochs(run: pathlib.Path) -> list[Json]:
-    read_json(run / "summary.json")  # says so if the run is not finished
-    return [row for row in read_metrics(run / "metrics.jsonl") if row["kind"] == "epoch"]
 
 
 if __name__ == "__main__":

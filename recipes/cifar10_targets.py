@@ -18,14 +18,12 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import tyro
-from record import Entry, write_record
+from record import Entry, last_rates, write_record
 
 from torchpaths import Fixed, GatedBlocks, RandomDrop
 from torchpaths.methods.base import Method
 from torchpaths.methods.together import Together
 from torchpaths.shrinking.job import DISTIL
-from torchpaths.train.folder import read_json
-from torchpaths.train.metrics import read_metrics
 from torchpaths.train.recipe import Recipe
 from torchpaths.train.recipes import cifar10_resnet56
 from torchpaths.train.run import train
@@ -102,8 +100,7 @@ def method_for(name: Name, runs: pathlib.Path) -> Method:
         return GATES
     if name == "closed":
         return Fixed(SHRUNK)
-    read_json(runs / "gated" / "summary.json")  # says so if the run is not finished
-    last = [row for row in read_metrics(runs / "gated" / "metrics.jsonl") if row["kind"] == "epoch"][-1]["rates"]
+    last = last_rates(runs / "gated")
     return Together(
         (Fixed(CLOSED), RandomDrop(tuple(max(round(last[s], 4), 1e-4) if s in GATED else 1.0 for s in SITES)))
     )

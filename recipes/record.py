@@ -126,6 +126,13 @@ def copy_run(run: pathlib.Path, to: pathlib.Path, weights: bool = True) -> None:
         shutil.copyfile(run / "weights.safetensors", to / "weights.safetensors")
 
 
+def last_rates(run: pathlib.Path) -> dict[str, float]:
+    """For how many images each site of a finished run opened at its last evaluation; says so if it is not finished."""
+    read_json(run / "summary.json")
+    last = [row for row in read_metrics(run / "metrics.jsonl") if row["kind"] == "epoch"][-1]
+    return {site: float(rate) for site, rate in last["rates"].items()}
+
+
 def provenance(run: pathlib.Path) -> Json:
     """How a run was made: epochs, time, commit, machine, seed, version of torch."""
     made, result = read_json(run / "run.json"), read_json(run / "summary.json")

@@ -62,7 +62,8 @@ _UNKNOWN: dict[Any, Any] = {
     torch.ops.aten._int_mm: _linear,
     torch.ops.aten._weight_int8pack_mm: _linear,
 }
-"""Products that torch's counter does not know: with vectors, and of matrices kept in eight bits."""
+"""Products that torch's counter does not know: with vectors, and of matrices kept in eight bits. ``aten.mv`` is left
+out: the mean of one image's features is taken by it, and pooling does not count."""
 
 
 @contextmanager
