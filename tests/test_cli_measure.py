@@ -113,7 +113,8 @@ def test_of_a_front_people_get_the_menu(run: Path, capsys: pytest.CaptureFixture
     out = capsys.readouterr().out
     front = tp.Front.load(run, load_run(run).net)
     assert [p.setting.batch for p in front.profiles] == [16, 8]
-    assert out.count("path, 0 of 9 open") == 2, "a table for each batch"
+    assert "batch 16 of 1x8x8" in out
+    assert "batch 8 of 1x8x8" in out, "a table for each batch"
     assert f"everything open {front.accuracy:.2%}" in out
     assert "front-batch-8.png" in out
 

@@ -106,7 +106,7 @@ def test_a_file_cut_short_anywhere_is_refused(tmp_path: Path) -> None:
         (("schema",), "torchpaths.front/7", "schema 'torchpaths.front/7', this version reads 'torchpaths.front/2'"),
         (("network", "fingerprint"), "00ff", r"front of network 00ff \(Chain\), not of .* \(Chain\)"),
         (("points", 0, "accuracy"), 7, r"points\[0\].accuracy: Expected `float` <= 1.0"),
-        (("points", 0, "macs"), -1, r"points\[0\].macs: Expected `float` > 0.0"),
+        (("points", 0, "macs"), -1, r"points\[0\].macs: Expected `float` >= 0.0"),
         (("points", 0, "kind"), "best", r"points\[0\].kind: Invalid enum value 'best'"),
         (("points", 3, "threshold"), None, "a point without path and threshold"),
         (("points", 1, "path", "sites"), {"block7": [1]}, "block7"),

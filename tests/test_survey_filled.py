@@ -3,6 +3,7 @@ the images that filters respond to."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from torchpaths.errors import RouteError
 from torchpaths.filtering.peaks import peaks, top_images
 from torchpaths.meter.units import timed_apart, unit_times
 from torchpaths.models import create_model
+from torchpaths.surveys.columns import Alone, Times
 from torchpaths.surveys.order import class_order
 from verbs import answer
 
@@ -67,6 +69,36 @@ def test_units_that_depend_on_each_other_or_are_many_are_not_timed_apart() -> No
     x = torch.randn(2, 3, 16, 16)
     for method in (tp.GatedFilters(), [tp.AdaptiveDepth(), tp.GatedBlocks()]):
         assert not timed_apart(tp.route(create_model("cifar_resnet14", 4), method, example=x).layout)
+
+
+def test_units_and_networks_that_take_nothing_are_written_as_they_are_read(tmp_path: Path) -> None:
+    """Differences of measured times come out as 0 where they are too short to be seen."""
+    model = torch.nn.Sequential(Added(), Added(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()).eval()
+    batches = [(torch.randn(12, 4, 8, 8), torch.arange(12) % 4)]
+    net = tp.route(model, example=batches[0][0])
+    found = tp.survey(net, batches)
+    setting = tp.measure(net, batches[0][0][:1], seconds=0.01).setting
+    times = Times(setting, 1.0, 1.0, 1.0, (1.0, 1.0), (), (0.0, 0.5), 0.0)
+    alone = Alone((0.0, 0.1), 12, 0.5, ((0.0, 0.0), (4.0, 1.0)), (4.0, 1.0))
+    written = dataclasses.replace(found, times=times, alone=alone)
+    read = tp.Survey.load(written.save(tmp_path))
+    assert (read.times, read.alone) == (times, alone)
+    front = tp.front(net, batches, batch=())
+    assert min(point.macs for point in front.points) == 0, "with everything closed nothing is left"
+    front.save(tmp_path)
+    assert tp.Front.load(tmp_path, net).points == front.points
+
+
+class Added(torch.nn.Module):
+    """``x + conv(x)``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = x + self.conv(x)
+        return out
 
 
 def test_the_top_images_of_all_filters_are_those_of_each_layer_searched_by_itself() -> None:

@@ -25,8 +25,10 @@ Whole: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Side: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
 Positive: TypeAlias = Annotated[float, msgspec.Meta(gt=0)]
+NotNegative: TypeAlias = Annotated[float, msgspec.Meta(ge=0)]
 Share: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1)]
-"""Numbers that documents hold: of work or weights, of things, of pixels or channels, above 0, and from 0 to 1."""
+"""Numbers that documents hold: of work or weights, of things, of pixels or channels, above 0, 0 or above, and from 0
+to 1."""
 
 
 MOST = 2**24

@@ -28,7 +28,7 @@ from torchpaths.layout import Layout
 from torchpaths.meter.setting import Setting
 from torchpaths.meter.timing import Median
 from torchpaths.path import Path
-from torchpaths.schema import Count, MalformedError, Positive, Share, reading
+from torchpaths.schema import Count, MalformedError, NotNegative, Positive, Share, reading
 
 SCHEMA = "torchpaths.front/2"
 
@@ -185,7 +185,7 @@ class _Point:
     path: dict[str, Any] | None
     threshold: float | None
     accuracy: Share
-    macs: Positive
+    macs: NotNegative
     open: Share
     times: list[_Time]
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from torchpaths.meter.setting import Setting
-from torchpaths.schema import Count, Positive, Share
+from torchpaths.schema import Count, NotNegative, Positive, Share
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Times:
     gap: Positive
     gap_interval: tuple[Positive, Positive]
     warnings: tuple[str, ...] = ()
-    units: tuple[float, ...] | None = None
-    fixed: float | None = None
+    units: tuple[NotNegative, ...] | None = None
+    fixed: NotNegative | None = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import msgspec
 
 from torchpaths.layout import Cost, Layout
 from torchpaths.meter.setting import Setting
-from torchpaths.schema import Count, MalformedError, Positive, Share, Strict, Whole, convert
+from torchpaths.schema import Count, MalformedError, NotNegative, Positive, Share, Strict, Whole, convert
 from torchpaths.surveys.columns import Alone, Attacked, FrontPoint, Shown, Times
 
 Top: TypeAlias = tuple[tuple[Count, Share], ...]
@@ -54,9 +54,9 @@ class Units:
     macs: list[Whole]
     params: list[Whole]
     alone_points: tuple[float | None, ...] | None = None
-    alone_macs: tuple[Positive | None, ...] | None = None
-    alone_open: tuple[float | None, ...] | None = None
-    ms: tuple[float, ...] | None = None
+    alone_macs: tuple[NotNegative | None, ...] | None = None
+    alone_open: tuple[NotNegative | None, ...] | None = None
+    ms: tuple[NotNegative, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ class OfAlone:
 
     images: Count
     accuracy: Share
-    macs: Positive | None = None
-    open: float | None = None
+    macs: NotNegative | None = None
+    open: NotNegative | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Now:
 class WithTime:
     """Costs, with milliseconds where they were measured."""
 
-    ms: Positive | None = None
+    ms: NotNegative | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class OfFront:
     """A point of the front."""
 
     kind: str
-    macs: Positive
+    macs: NotNegative
     accuracy: Share
     path: str | None = None
     threshold: float | None = None
@@ -228,7 +228,7 @@ class Document(Strict, frozen=True):
         plain, fixed = (convert(entry, WithTime, at).ms for entry, at in ((self.plain, "plain"), (self.fixed, "fixed")))
         setting = dict(self.now.ms or {})
         value = convert(setting.pop("value", None), Positive, "now.ms.value")
-        if plain is None or self.now.gap is None or self.now.gap_interval is None:
+        if not plain or self.now.gap is None or self.now.gap_interval is None:
             raise MalformedError("now.ms: without plain.ms, now.gap and now.gap_interval")
         of_units = self.units.ms
         if of_units is not None and len(of_units) != units:
