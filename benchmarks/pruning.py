@@ -77,6 +77,8 @@ def main(options: Options) -> None:
         batch=options.batch,
         lr=options.lr,
         warmup=options.warmup,
+        eval_every=5,
+        checkpoint_minutes=1.0,
     )
     rows = []
     with joined(options.device) as world:

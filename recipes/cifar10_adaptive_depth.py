@@ -86,6 +86,8 @@ class Options:
         only: train only these.
         threads: of the training process.
         epochs: of each network.
+        batch: images of a step.
+        lr: learning rate that belongs to it.
         precision: bf16 is faster where the processor computes in it (AVX-512) and dozens of times slower elsewhere.
     """
 
@@ -95,6 +97,8 @@ class Options:
     only: tuple[Name, ...] = ()
     threads: int = 1
     epochs: int = 6
+    batch: int = 128
+    lr: float = 0.1
     precision: Literal["fp32", "bf16"] = "fp32"
 
 
@@ -108,7 +112,16 @@ def recipe_for(name: Name, options: Options) -> Recipe:
     """The common recipe with one network's way of training."""
     model = "cifar_resnet14" if name == "plain-base" else "cifar_resnet20"
     recipe = cifar10_adaptive_depth(options.data, model, options.epochs)
-    return dataclasses.replace(recipe, method=METHODS[name], threads=options.threads, precision=options.precision)
+    return dataclasses.replace(
+        recipe,
+        method=METHODS[name],
+        batch=options.batch,
+        lr=options.lr,
+        threads=options.threads,
+        precision=options.precision,
+        eval_every=10,
+        checkpoint_minutes=1.0,
+    )
 
 
 if __name__ == "__main__":

@@ -43,8 +43,19 @@ from torchpaths.train.recipe import Json, Recipe
 from torchpaths.train.recipes import cifar10_gated_filters
 from torchpaths.train.run import train
 
-Name: TypeAlias = Literal["plain", "sparse-1e-4", "sparse-3e-4", "sparse-8e-4", "taught-3e-4"]
-NAMES: tuple[Name, ...] = ("sparse-3e-4", "sparse-8e-4", "sparse-1e-4", "taught-3e-4", "plain")
+Name: TypeAlias = Literal[
+    "plain", "sparse-1e-4", "sparse-3e-4", "sparse-8e-4", "taught-3e-4", "taught-4e-4", "taught-5e-4", "taught-7e-4"
+]
+NAMES: tuple[Name, ...] = (
+    "sparse-3e-4",
+    "sparse-8e-4",
+    "sparse-1e-4",
+    "taught-3e-4",
+    "taught-4e-4",
+    "taught-5e-4",
+    "taught-7e-4",
+    "plain",
+)
 
 LABELS: dict[Name, str] = {
     "plain": "plain",
@@ -52,6 +63,9 @@ LABELS: dict[Name, str] = {
     "sparse-3e-4": "gates, λ_s = 0.0003",
     "sparse-8e-4": "gates, λ_s = 0.0008",
     "taught-3e-4": "gates, λ_s = 0.0003, taught by the plain network",
+    "taught-4e-4": "gates, λ_s = 0.0004, taught",
+    "taught-5e-4": "gates, λ_s = 0.0005, taught",
+    "taught-7e-4": "gates, λ_s = 0.0007, taught",
 }
 PLAIN = 125_485_696
 """MACs of the network without gates."""

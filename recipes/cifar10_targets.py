@@ -69,6 +69,8 @@ class Options:
         record: where the record goes.
         only: train only these.
         epochs: of each network.
+        batch: images of a step.
+        lr: learning rate that belongs to it.
         threads: of each training process.
     """
 
@@ -78,6 +80,8 @@ class Options:
     record: pathlib.Path = pathlib.Path(__file__).resolve().parents[1] / "records" / "cifar10_targets"
     only: tuple[Name, ...] = ()
     epochs: int = 30
+    batch: int = 128
+    lr: float = 0.02
     threads: int = 1
 
 
@@ -91,7 +95,16 @@ def main(options: Options) -> None:
 def recipe_for(name: Name, options: Options) -> Recipe:
     """The common recipe with one network's way of deciding."""
     recipe = cifar10_resnet56(options.data, options.weights, epochs=options.epochs)
-    return dataclasses.replace(recipe, method=method_for(name, options.runs), distil=DISTIL, threads=options.threads)
+    return dataclasses.replace(
+        recipe,
+        method=method_for(name, options.runs),
+        distil=DISTIL,
+        batch=options.batch,
+        lr=options.lr,
+        threads=options.threads,
+        eval_every=10,
+        checkpoint_minutes=1.0,
+    )
 
 
 def method_for(name: Name, runs: pathlib.Path) -> Method:
