@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +61,25 @@ def test_a_start_brings_its_normalisation_and_its_weights_and_says_so(
 
 def test_a_start_with_another_normalisation_is_refused_and_the_remedy_works(run: Path, tmp_path: Path) -> None:
     recipe = tiny(model="cifar_resnet14", start=run, mean=(0.3,), std=(0.3,), lr=1e-9)
-    with pytest.raises(RunError, match=r"mean \(0\.3\) and std \(0\.3\) are not those of start=.*--mean None"):
+    with pytest.raises(RunError, match=r"mean \(0\.3\) and std \(0\.3\) are not those of the run .*--mean None"):
         train(recipe, tmp_path / "on", quiet=True)
     assert not (tmp_path / "on").exists()
     train(dataclasses.replace(recipe, mean=None, std=None), tmp_path / "on", quiet=True)
     train(dataclasses.replace(recipe, **OTHER), tmp_path / "given", quiet=True)
+
+
+def test_weights_that_lie_in_a_run_bring_its_normalisation_too(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tiny(model="cifar_resnet14", weights=run / "weights.safetensors")
+    train(recipe, tmp_path / "on")
+    assert f"starts from the run {run}, with its input: mean (0.1), std (2)" in capsys.readouterr().err
+    assert (read_seen(tmp_path / "on").mean, read_seen(tmp_path / "on").std) == (OTHER["mean"], OTHER["std"])
+    with pytest.raises(RunError, match=r"mean \(0\.3\) .* are not those of the run .*--mean None"):
+        train(dataclasses.replace(recipe, mean=(0.3,), std=(0.3,)), tmp_path / "other", quiet=True)
+    shutil.copy(run / "weights.safetensors", tmp_path)
+    train(dataclasses.replace(recipe, weights=tmp_path / "weights.safetensors"), tmp_path / "alone", quiet=True)
+    assert read_seen(tmp_path / "alone").mean != OTHER["mean"], "a file by itself says nothing of its images"
 
 
 def test_a_start_brings_its_scaling_where_the_recipe_leaves_it_open(tmp_path: Path) -> None:

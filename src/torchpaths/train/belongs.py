@@ -7,6 +7,7 @@ wrong answers without a word. So data are compared with the run, and who starts 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchpaths.data import ImageSet
@@ -16,6 +17,14 @@ from torchpaths.train.recipe import Recipe
 
 if TYPE_CHECKING:
     from torchpaths.train.folder import Run, Seen
+
+
+def origin(recipe: Recipe) -> Path | None:
+    """The folder of the run that a recipe starts from: its start, or the one that its file of weights lies in."""
+    if recipe.start is not None or recipe.weights is None:
+        return recipe.start
+    folder = recipe.weights.parent
+    return folder if all((folder / name).is_file() for name in ("recipe.json", "run.json")) else None
 
 
 def check_belongs(images: ImageSet, run: Run, role: str = "run") -> None:
@@ -31,11 +40,12 @@ def check_belongs(images: ImageSet, run: Run, role: str = "run") -> None:
         )
 
 
-def adopted(recipe: Recipe, run: Recipe, seen: Seen) -> tuple[Recipe, list[str]]:
+def adopted(recipe: Recipe, folder: Path, run: Recipe, seen: Seen) -> tuple[Recipe, list[str]]:
     """A recipe that starts from a run, with the run's normalisation, and its scaling where the recipe leaves that open.
 
     Args:
-        recipe: whose start is the run.
+        recipe: whose `origin` is the run.
+        folder: of the run.
         run: the run's recipe.
         seen: what the run says of its images.
 
@@ -48,9 +58,9 @@ def adopted(recipe: Recipe, run: Recipe, seen: Seen) -> tuple[Recipe, list[str]]
     own = {"mean": seen.mean, "std": seen.std}
     if recipe.mean is not None and (recipe.mean, recipe.std) != (seen.mean, seen.std):
         raise RunError(
-            f"mean {_numbers(recipe.mean)} and std {_numbers(recipe.std)} are not those of start={recipe.start}, whose "
-            f"network knows images with mean {_numbers(seen.mean)} and std {_numbers(seen.std)} alone; leave them out "
-            "(--mean None --std None), and the run's are taken."
+            f"mean {_numbers(recipe.mean)} and std {_numbers(recipe.std)} are not those of the run {folder}, whose "
+            f"network knows images with mean {_numbers(seen.mean)} and std {_numbers(seen.std)} alone; leave them "
+            "out (--mean None --std None), and the run's are taken."
         )
     scaling: dict[str, Any] = {"size": run.size, "bicubic": run.bicubic}
     if seen.shape[2] in (1, 3):
@@ -61,7 +71,7 @@ def adopted(recipe: Recipe, run: Recipe, seen: Seen) -> tuple[Recipe, list[str]]
     if not changes:
         return recipe, []
     said = ", ".join(f"{n} {_numbers(v) if isinstance(v, tuple) else v}" for n, v in changes.items())
-    return dataclasses.replace(recipe, **changes), [f"starts from the run {recipe.start}, with its input: {said}"]
+    return dataclasses.replace(recipe, **changes), [f"starts from the run {folder}, with its input: {said}"]
 
 
 def _numbers(values: tuple[float, ...] | None) -> str:

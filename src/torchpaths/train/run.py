@@ -31,7 +31,7 @@ from torchpaths.meter.allocator import keep_memory
 from torchpaths.terminal import Console
 from torchpaths.train import checkpoint
 from torchpaths.train.anew import replaced
-from torchpaths.train.belongs import adopted
+from torchpaths.train.belongs import adopted, origin
 from torchpaths.train.distributed import World, barrier, joined
 from torchpaths.train.environment import describe, emulated
 from torchpaths.train.evaluation import evaluation, settle
@@ -99,10 +99,11 @@ def train(
         RouteError: for a method that does not fit the model.
     """
     out = pathlib.Path(out)
-    recipe, words = completed(resolved(recipe))
-    if recipe.start is not None:
-        recipe, taken = adopted(recipe, read_recipe(recipe.start), read_seen(recipe.start))
-        words = [*words, *taken]
+    recipe, words = resolved(recipe), []
+    if (folder := origin(recipe)) is not None:
+        recipe, words = adopted(recipe, folder, read_recipe(folder), read_seen(folder))
+    recipe, said = completed(recipe)
+    words = [*said, *words]
     with joined(recipe.device) as world, _arithmetic(recipe):
         if world.device.type == "cpu":
             keep_memory()
