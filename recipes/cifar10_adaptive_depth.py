@@ -65,7 +65,8 @@ from the images that only one of two networks has right:
 - Eq. 3 is seen: the blocks that can be left out add 0.44 of their shortcut's length, in the plain network 1.13; those
   that always run 1.08 and 0.86 (means over blocks and 1,000 images). Learning both depths from labels does as much,
   0.49 and 1.12. Of Eq. 7 there is a trace, in the last stage: there the cosine with the negative gradient is 0.30, in
-  the plain network 0.15, in the first two within 0.006 of 0 ([how it is measured](../../docs/depths.md#what-the-blocks-add)).
+  the plain network 0.15, in the first two within 0.006 of 0
+  ([how it is measured](../../docs/depths.md#what-the-blocks-add)).
 
 After [six epochs](../cifar10_adaptive_depth_short/README.md), with the whole ablation, the super-net was 2.9 points
 behind its twin, and labels taught better than a teacher that itself still learnt. From trained weights is another

@@ -203,7 +203,7 @@ def test_the_embedding_is_the_same_each_time_and_puts_equal_decisions_on_one_spo
 def test_what_decides_alike_for_all_is_not_embedded() -> None:
     x = said(*[(0,)] * 6)
     assert embed(chain(), [(x, torch.zeros(6).long())]) == {}
-    with pytest.raises(DataError, match="t-SNE needs at least 4"):
+    with pytest.raises(DataError, match="t-SNE of 3 images: it needs at least 4"):
         embed(chain(), [], images=3)
     with pytest.raises(PathError, match=r"'secnd' is no site of filters. Did you mean 'second'"):
         embed(chain(), [], ["secnd"])

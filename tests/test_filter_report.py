@@ -81,6 +81,8 @@ def test_the_report_refuses_other_names_and_layers() -> None:
         filter_report(blocks(), loader, loader, classes=["a", "b"])
     with pytest.raises(PathError, match="'layer' is no site of filters"):
         filter_report(blocks(), loader, loader, site="layer")
+    with pytest.raises(DataError, match="t-SNE of -3 images"):
+        filter_report(blocks(), [], [], embedded=-3)
 
 
 def test_bars_of_states_are_the_shares_counted() -> None:

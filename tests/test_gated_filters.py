@@ -25,7 +25,7 @@ from torchpaths.costs import count_macs, count_params
 from torchpaths.deciders import FilterGate
 from torchpaths.deciders.filters import EDGE
 from torchpaths.deciders.gradients import semhash
-from torchpaths.errors import CallError, RouteError
+from torchpaths.errors import CallError, RouteError, RunError
 from torchpaths.junction import junctions
 from torchpaths.methods.base import Losses, losses
 from torchpaths.models import cifar_googlenet, cifar_resnet, cifar_vgg19_bn
@@ -410,6 +410,19 @@ def test_class_heads_train_with_the_network_and_are_no_part_of_it() -> None:
     assert objective.heads is not None
     assert all(p.grad is not None and p.grad.any() for p in objective.heads.parameters())
     assert not any("heads" in key for key in net.state_dict())
+
+
+def test_class_heads_take_labels_of_any_whole_type_and_at_least_two_classes() -> None:
+    net, x = routed()
+    method = tp.GatedFilters()
+    found = []
+    for dtype in (torch.int64, torch.int32, torch.uint8):
+        torch.manual_seed(0)
+        found.append(tp.Objective(net, method, classes=4)(x, LABELS.to(dtype))["mutual"].detach())
+    assert len(set(map(float, found))) == 1
+    for classes in (-1, 0, 1, 2.5, "5"):
+        with pytest.raises(RunError, match=r"classes=.*: .* at least 2"):
+            tp.Objective(net, method, classes=classes)  # type: ignore[arg-type]
 
 
 def test_the_network_learns_which_filter_a_class_needs() -> None:

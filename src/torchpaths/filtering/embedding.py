@@ -43,6 +43,12 @@ class Points:
         return int(self.decision.max()) + 1
 
 
+def check_embedded(images: int) -> None:
+    """Raises `DataError` for a number of images that t-SNE cannot embed."""
+    if images < 4:
+        raise DataError(f"t-SNE of {images} images: it needs at least 4.")
+
+
 def embed(
     net: Routed,
     loader: Batches,
@@ -78,8 +84,7 @@ def embed(
         DataError: for no images, or a number of images that cannot be embedded.
         RunError: for scores that are not finite, or if scikit-learn is not installed.
     """
-    if images < 4:
-        raise DataError(f"images={images}: t-SNE needs at least 4.")
+    check_embedded(images)
     tsne = _tsne()
     kept: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in chosen(net, sites)}
     seen = 0

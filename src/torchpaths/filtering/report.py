@@ -17,7 +17,7 @@ from torchpaths.filtering.draw_information import draw_information, draw_points
 from torchpaths.filtering.draw_paths import draw_categories, draw_class_paths, draw_image_paths
 from torchpaths.filtering.draw_peaks import draw_peaks
 from torchpaths.filtering.draw_states import draw_states
-from torchpaths.filtering.embedding import embed
+from torchpaths.filtering.embedding import check_embedded, embed
 from torchpaths.filtering.fields import receptive_fields
 from torchpaths.filtering.information import Information, information
 from torchpaths.filtering.paths import ClassPaths, class_paths, image_paths
@@ -77,12 +77,15 @@ def filter_report(
     Raises:
         RouteError: for a network without filters.
         PathError: for a layer without filters.
-        DataError: for no images, labels that are no classes, or a wrong number of class names.
+        DataError: for no images, fewer embedded ones than t-SNE needs, labels that are no classes, or a wrong number of
+            class names.
         RunError: for scores that are not finite, or if scikit-learn is not installed.
     """
     sites = filter_sites(net)
     if site is not None:
         chosen(net, [site])
+    if embedded:
+        check_embedded(embedded)
     title = title or net.layout.network
 
     def bar(what: str) -> str | None:

@@ -177,7 +177,7 @@ def mutual_loss(head: nn.Module, z: Tensor, y: Tensor) -> Tensor:
     """
     weight = next(head.parameters())
     with torch.autocast(z.device.type, enabled=False):
-        return functional.cross_entropy(head(z.to(weight.dtype)).float(), y, reduction="none")
+        return functional.cross_entropy(head(z.to(weight.dtype)).float(), y.long(), reduction="none")
 
 
 def divergence(p: Tensor, q: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ from torchpaths.methods.task import CrossEntropy, check_classes, hearing, scores
 from torchpaths.methods.together import Together
 from torchpaths.routed import Routed
 from torchpaths.train.distributed import mean_over_ranks
+from torchpaths.whole import is_whole
 
 
 class WholeBatch:
@@ -134,8 +135,8 @@ class Objective(nn.Module):
                 are something else. None: the targets are the classes.
 
         Raises:
-            RunError: if heads are wanted and the network's outputs cannot be counted, or are fewer than two; for a task
-                that is no function, or smoothing of one.
+            RunError: if heads are wanted and the network's outputs cannot be counted, or are fewer than two, as
+                ``classes`` may be; for a task that is no function, or smoothing of one.
         """
         super().__init__()
         if task is not None and (not callable(task) or isinstance(task, type)):
@@ -144,6 +145,8 @@ class Objective(nn.Module):
             )
         if task is not None and smoothing:
             raise RunError(f"smoothing={smoothing:g} is the cross-entropy's; smooth the labels in the task's own loss.")
+        if classes is not None and not is_whole(classes, 2):
+            raise RunError(f"classes={classes!r}: class heads tell classes apart; give how many there are, at least 2.")
         if isinstance(method, Sequence):
             method = Together(tuple(method))
         self.net = net
