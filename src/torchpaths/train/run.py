@@ -99,11 +99,13 @@ def train(
         RouteError: for a method that does not fit the model.
     """
     out = pathlib.Path(out)
-    recipe, words = resolved(recipe), []
-    if (folder := origin(recipe)) is not None:
-        recipe, words = adopted(recipe, folder, read_recipe(folder), read_seen(folder))
-    recipe, said = completed(recipe)
-    words = [*said, *words]
+    recipe = resolved(recipe)
+    folder = origin(recipe)
+    taken: list[str] = []
+    if folder is not None:
+        recipe, taken = adopted(recipe, folder, read_recipe(folder), read_seen(folder))
+    recipe, words = completed(recipe)
+    words = [*words, *taken]
     with joined(recipe.device) as world, _arithmetic(recipe):
         if world.device.type == "cpu":
             keep_memory()
