@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import laws
+import torchpaths as tp
 from shared import encode, pictures
 from torchpaths import cli
 from torchpaths.errors import DataError, RunError
@@ -80,6 +81,17 @@ def test_weights_that_lie_in_a_run_bring_its_normalisation_too(
     shutil.copy(run / "weights.safetensors", tmp_path)
     train(dataclasses.replace(recipe, weights=tmp_path / "weights.safetensors"), tmp_path / "alone", quiet=True)
     assert read_seen(tmp_path / "alone").mean != OTHER["mean"], "a file by itself says nothing of its images"
+
+
+def test_a_cut_network_is_no_run_to_start_from_and_the_remedy_trains_it(run: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut"
+    (tmp_path / "path.json").write_text(tp.Path.full(load_run(run).net).to_json())
+    assert cli.main(["cut", str(run), "--path", str(tmp_path / "path.json"), "--out", str(cut)]) == 0
+    with pytest.raises(RunError, match=r"is a cut network, and a run is wanted .*torchpaths\.load_cut"):
+        train(tiny(model="cifar_resnet14", start=cut), tmp_path / "on", quiet=True)
+    model = tp.load_cut(cut).train()
+    torch.nn.functional.cross_entropy(model(torch.randn(4, 1, 8, 8)), torch.arange(4)).backward()
+    assert all(p.grad is not None for p in model.parameters())
 
 
 def test_a_start_brings_its_scaling_where_the_recipe_leaves_it_open(tmp_path: Path) -> None:

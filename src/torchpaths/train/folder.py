@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from torchpaths.costs import evaluating
-from torchpaths.cuts.spec import Spec
+from torchpaths.cuts.spec import SPEC, Spec
 from torchpaths.data import ImageSet, Loader, open_data
 from torchpaths.data.crops import room
 from torchpaths.errors import RouteError, RunError, _ToldError, reason
@@ -182,6 +182,11 @@ def read_recipe(folder: pathlib.Path) -> Recipe:
         RunError: if the folder is no run folder, or its recipe names what is not here, as `Recipe.from_json`.
     """
     if not (folder / "recipe.json").is_file():
+        if (folder / SPEC).is_file():
+            raise RunError(
+                f"{folder} is a cut network, and a run is wanted here: give the one it was cut out of. To train it "
+                "further, take torchpaths.load_cut(folder) into a loop of your own."
+            )
         raise RunError(
             f"{folder} is no run folder: it has no recipe.json, and no spec.json of a cut network. Give the "
             "folder that torchpaths train or torchpaths cut wrote to."
