@@ -11,14 +11,15 @@ for. *Toolkit*: what the toolkit's own search finds for them, a threshold for ea
 heads'. MACs of rows are those of test images, with every head that is asked.
 
 Times stand beside the plain network's, in turns. A single image leaves by itself. The toolkit lets a batch leave only
-together, once all of its images are sure; ``gathered`` goes on with those that are left. Killed and started again,
-training goes on; prints a table and JSON.
+together, once all of its images are sure; ``gathered`` goes on with those that are left. Killed and started again, it
+does not train again, nor ask all images again; prints a table and JSON.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import json
 import pathlib
 import sys
@@ -37,9 +38,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-import torchpaths as tp
 from torchpaths.costs import count_macs
 from torchpaths.data import Loader, open_data
+from torchpaths.data.first import First
+from torchpaths.meter.compare import Subject, compare
 from torchpaths.meter.setting import device_name
 from torchpaths.models import create_model, load_weights
 from torchpaths.train.environment import commit
@@ -48,6 +50,8 @@ from torchpaths.train.recipes import cifar10_resnet56
 EXAMPLE = torch.zeros(1, 3, 32, 32)
 BATCH = 250
 """Of images that are only looked at."""
+SEARCHED = 1000
+"""Of these images the toolkit's search is given so many, as it asks the network anew for every row."""
 SWEEP = (0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9999)
 """Shared thresholds of the curves."""
 KEPT = ("batch", "macs_ratio", "ms", "plain_ms", "time_ratio", "time_ratio_interval", "gap", "pairs", "waited")
@@ -216,16 +220,18 @@ def main(options: Options) -> None:
     trunk = stages(model.eval(), options.exits)  # type: ignore[arg-type]
     learnt, held = split(open_data(recipe.data, "train"), options.held)
     heads = new_heads(trunk, EXAMPLE)
-    named = f"heads-{options.exits}-{options.epochs}-{options.batch}-{options.lr:g}-{options.held}.pt"
-    train(trunk, heads, learnt, recipe, options.out / named)
+    named = f"{options.exits}-{options.epochs}-{options.batch}-{options.lr:g}-{options.held}.pt"
+    train(trunk, heads, learnt, recipe, options.out / f"heads-{named}")
 
     choosing = Loader(held, BATCH, mean=recipe.mean, std=recipe.std)
     testing = Loader(open_data(recipe.data, "test"), BATCH, mean=recipe.mean, std=recipe.std)
     images = next(iter(testing))[0][: options.timed]
     inputs = [EXAMPLE, *features(trunk, EXAMPLE)]
     parts = tuple(count_macs(partial(part, x)) for part, x in zip(trunk, inputs, strict=False))
-    seen, _ = logits(trunk, heads, choosing)
-    unseen, labels = logits(trunk, heads, testing)
+    answers = options.out / f"answers-{named}"
+    if not answers.is_file():
+        torch.save((logits(trunk, heads, choosing)[0], *logits(trunk, heads, testing)), answers)
+    seen, unseen, labels = torch.load(answers, weights_only=True)
     rows, alone, curves = [], {}, {}
     for kind in HEADS:
         asked = tuple(count_macs(partial(head, x)) for head, x in zip(heads[kind], inputs[1:], strict=False))
@@ -233,10 +239,10 @@ def main(options: Options) -> None:
         alone[kind] = exits.alone()
         curves[kind] = [{"threshold": at, **exits.tested(shared(at, 0.0, options.exits))} for at in SWEEP]
         policies = [exits.chosen(share) for share in options.macs]
-        if kind == "toolkit":
-            policies += [searched(trunk, heads[kind], choosing, share) for share in options.macs]
         times = timed(model, trunk, heads[kind], policies, images, options)
-        for policy, own in zip(policies, times, strict=True):
+        if kind == "toolkit":
+            policies += [searched(trunk, heads[kind], First(choosing, SEARCHED), share) for share in options.macs]
+        for policy, own in itertools.zip_longest(policies, times, fillvalue=[]):
             row = {"heads": kind, **dataclasses.asdict(policy), "held_macs_share": exits.share(policy, exits.seen)}
             rows.append({**row, **exits.tested(policy), "times": own})
     show(rows)
@@ -261,7 +267,7 @@ def shared(threshold: float, asked: float, exits: int) -> Policy:
     return Policy("shared", asked, (threshold,) * exits, (True,) * exits)
 
 
-def searched(trunk: nn.Sequential, heads: nn.ModuleList, loader: Loader, asked: float) -> Policy:
+def searched(trunk: nn.Sequential, heads: nn.ModuleList, loader: First, asked: float) -> Policy:
     """What the toolkit finds."""
     net = routed(trunk, heads, shared(1.0, asked, len(heads)))
     calibrate_thresholds_for_budget(net, loader, asked)
@@ -293,17 +299,12 @@ def timed(
     options: Options,
 ) -> list[list[dict[str, Any]]]:
     """Times of each policy beside the plain network."""
-    nets = {f"toolkit {i}": Answering(routed(trunk, heads, policy)) for i, policy in enumerate(policies)}
-    gathering = {f"gathered {i}": Gathered(trunk, heads, policy) for i, policy in enumerate(policies)}
-    how: dict[str, Any] = {
-        "against": model,
-        "threads": options.threads,
-        "seconds": options.seconds,
-        "pairs": options.pairs,
-    }
-    measured = tp.measure_all(nets, images.split(1), **how)
-    measured += tp.measure_all({**nets, **gathering}, images.split(options.together), **how)
-    told = [{"how": row.label.split()[0], **{k: row.to_json()[k] for k in KEPT}} for row in measured]
+    toolkit = [Subject("toolkit", Answering(routed(trunk, heads, policy))) for policy in policies]
+    gathered = [Subject("gathered", Gathered(trunk, heads, policy)) for policy in policies]
+    how: dict[str, Any] = {"threads": options.threads, "seconds": options.seconds, "pairs": options.pairs}
+    measured = compare(toolkit, model, images.split(1), **how)
+    measured += compare([*toolkit, *gathered], model, images.split(options.together), **how)
+    told = [{"how": row.label, **{k: row.to_json()[k] for k in KEPT}} for row in measured]
     return [told[i :: len(policies)] for i in range(len(policies))]
 
 
