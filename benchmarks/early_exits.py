@@ -31,7 +31,7 @@ from typing import Any, Literal
 
 import torch
 import tyro
-from early_exits_heads import CLASSES, HEADS, features, logits, new_heads, split, stages, train
+from early_exits_heads import CLASSES, HEADS, features, keep, logits, new_heads, split, stages, train
 from earlyon import EarlyExitConfig, EarlyExitWrapper, ExitPoint
 from earlyon.core.thresholds import calibrate_thresholds_for_budget
 from rich.console import Console
@@ -230,7 +230,7 @@ def main(options: Options) -> None:
     parts = tuple(count_macs(partial(part, x)) for part, x in zip(trunk, inputs, strict=False))
     answers = options.out / f"answers-{named}"
     if not answers.is_file():
-        torch.save((logits(trunk, heads, choosing)[0], *logits(trunk, heads, testing)), answers)
+        keep(answers, (logits(trunk, heads, choosing)[0], *logits(trunk, heads, testing)))
     seen, unseen, labels = torch.load(answers, weights_only=True)
     rows, alone, curves = [], {}, {}
     for kind in HEADS:

@@ -156,11 +156,16 @@ def train(
             each.sum().backward()
             optimizer.step()
             losses += each.detach().view_as(losses) / len(loader)
-        buffer = io.BytesIO()
-        torch.save({"heads": every.state_dict(), "optimizer": optimizer.state_dict(), "epochs": epoch + 1}, buffer)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_file(file, buffer.getvalue())
+        keep(file, {"heads": every.state_dict(), "optimizer": optimizer.state_dict(), "epochs": epoch + 1})
         told = "; ".join(
             f"{kind} " + " ".join(f"{v:.3f}" for v in row) for kind, row in zip(heads, losses, strict=True)
         )
         print(f"epoch {epoch + 1} of {recipe.epochs}, cross-entropy: {told}", file=sys.stderr, flush=True)
+
+
+def keep(file: pathlib.Path, what: object) -> None:
+    """Write tensors and numbers whole or not at all."""
+    buffer = io.BytesIO()
+    torch.save(what, buffer)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_file(file, buffer.getvalue())
