@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import itertools
 import json
 import pathlib
 import sys
@@ -242,7 +241,8 @@ def main(options: Options) -> None:
         times = timed(model, trunk, heads[kind], policies, images, options)
         if kind == "toolkit":
             policies += [searched(trunk, heads[kind], First(choosing, SEARCHED), share) for share in options.macs]
-        for policy, own in itertools.zip_longest(policies, times, fillvalue=[]):
+            times += [[] for _ in options.macs]  # only what is shared is timed
+        for policy, own in zip(policies, times, strict=True):
             row = {"heads": kind, **dataclasses.asdict(policy), "held_macs_share": exits.share(policy, exits.seen)}
             rows.append({**row, **exits.tested(policy), "times": own})
     show(rows)
