@@ -45,7 +45,12 @@ class Entry:
 
 
 def write_record(
-    record: pathlib.Path, runs: pathlib.Path, entries: Sequence[Entry], data: pathlib.Path, notes: str = ""
+    record: pathlib.Path,
+    runs: pathlib.Path,
+    entries: Sequence[Entry],
+    data: pathlib.Path,
+    notes: str = "",
+    beside: Sequence[Point] = (),
 ) -> None:
     """Survey finished runs and write the record.
 
@@ -55,6 +60,7 @@ def write_record(
         entries: the networks, in the order of the table.
         data: the data set.
         notes: Markdown, put between the table and the rest.
+        beside: points of other records, for the figure.
     """
     kept = read_json(record / "results.json")["rows"] if (record / "results.json").is_file() else []
     rows: list[Json] = [row for row in kept if same_weights(runs / row["name"], record / row["name"])]
@@ -75,8 +81,8 @@ def write_record(
     order = [entry.name for entry in entries]
     rows = sorted((row for row in rows if row["name"] in order), key=lambda row: order.index(row["name"]))
     write_json(record / "results.json", {"rows": rows})
-    points = [Point(row["label"], row["macs"], row["accuracy"], row["role"]) for row in rows]
-    save(accuracy_macs(points, f"{rows[0]['model']} on {rows[0]['data']}"), record / "accuracy-macs")
+    points = [Point(row["label"], row["macs"], row["accuracy"], row["role"]) for row in rows] + list(beside)
+    save(accuracy_macs(points, f"{rows[0]['model']} on {rows[0]['data']}", joined=not beside), record / "accuracy-macs")
     (record / "README.md").write_text(_readme(record.name, rows, notes))
 
 

@@ -309,6 +309,11 @@ POINTS = [
 
 def test_points_stand_at_their_macs_and_accuracy_with_their_labels() -> None:
     figure = accuracy_macs(POINTS, "ResNet-56 on CIFAR-10")
+    lines, apart = (
+        sum(line.get_linestyle() == "-" for line in drawn.axes[0].lines)
+        for drawn in (figure, accuracy_macs(POINTS, joined=False))
+    )
+    assert (lines, apart) == (2, 0), "runs, and controls, are joined, or nothing is"
     assert {p.label for p in POINTS} <= {t.get_text() for t in texts(figure)}
     marked = [line for line in figure.axes[0].lines if line.get_marker() != "None"]
     marks = [tuple(point) for line in marked for point in np.asarray(line.get_xydata())]

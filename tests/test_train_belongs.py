@@ -90,7 +90,7 @@ def test_a_cut_network_is_no_run_to_start_from_and_the_remedy_trains_it(run: Pat
     with pytest.raises(RunError, match=r"is a cut network, and a run is wanted .*torchpaths\.load_cut"):
         train(tiny(model="cifar_resnet14", start=cut), tmp_path / "on", quiet=True)
     model = tp.load_cut(cut).train()
-    torch.nn.functional.cross_entropy(model(torch.randn(4, 1, 8, 8)), torch.arange(4)).backward()
+    torch.nn.functional.cross_entropy(model(torch.randn(4, 1, 8, 8)), torch.arange(4)).backward()  # type: ignore[no-untyped-call]
     assert all(p.grad is not None for p in model.parameters())
 
 

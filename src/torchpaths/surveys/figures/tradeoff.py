@@ -60,13 +60,13 @@ OFFSETS = ((8, 0, "left", "center"), (0, 8, "center", "bottom"), (0, -8, "center
 
 
 @styled
-def accuracy_macs(points: Sequence[Point], title: str = "") -> Figure:
+def accuracy_macs(points: Sequence[Point], title: str = "", joined: bool = True) -> Figure:
     """Scatter of networks, MACs of one image across and accuracy up.
 
     Args:
-        points: networks; runs and controls are joined in order of MACs, and MACs are also given as a share of the first
-            plain network's.
+        points: networks; MACs are also given as a share of the first plain network's.
         title: of the network and data, for the heading.
+        joined: lines join the runs, and the controls, in order of MACs; not for what was made in different ways.
 
     Raises:
         DataError: for no points.
@@ -80,10 +80,10 @@ def accuracy_macs(points: Sequence[Point], title: str = "") -> Figure:
     heading(figure, 0.15, f"Accuracy against work{': ' + title if title else ''}", note)
     scale, unit = (100 / plain.macs, "% of the plain network") if plain else (1e-6, "million")
     lines: list[Line2D] = []
-    for role, colour in (("control", HAIRLINE), ("run", FLOW)):
-        joined = sorted((p for p in points if p.role == role), key=lambda p: p.macs)
+    for role, colour in (("control", HAIRLINE), ("run", FLOW)) if joined else ():
+        along = sorted((p for p in points if p.role == role), key=lambda p: p.macs)
         lines += axes.plot(
-            [p.macs * scale for p in joined], [p.accuracy * 100 for p in joined], color=colour, lw=1.2, zorder=2
+            [p.macs * scale for p in along], [p.accuracy * 100 for p in along], color=colour, lw=1.2, zorder=2
         )
     if plain:
         axes.axhline(plain.accuracy * 100, color=INK, lw=0.7, ls=(0, (1, 3)), zorder=1)
