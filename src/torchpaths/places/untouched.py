@@ -6,6 +6,7 @@ attention map, the last frame of a video), and then hold what belongs to nobody,
 
 from __future__ import annotations
 
+import operator
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 _CONTAINERS = (dict, list, set, deque)
+_ATOMS = frozenset({bool, int, float, str, type(None)})
+"""What most attributes are, in which there is nothing to remember."""
 _TABLES = ("_modules", "_parameters", "_buffers")
 _FOREIGN = frozenset({*sys.stdlib_module_names, "torch", "torchpaths", "numpy"})
 """Packages whose objects are not looked into: they are tools, not notes that a block keeps."""
@@ -35,6 +38,8 @@ class _Dictionary:
 
     def changed(self) -> Iterator[Where]:
         """Whatever is another object than it was, or gone, or new; all of it where only the order is another."""
+        if self._unchanged():
+            return
         module, name = self.where
         keys = dict.fromkeys([*self.content, *self.held])
         names = [key for key in keys if self._at(key, self.held) is not self._at(key)]
@@ -42,6 +47,12 @@ class _Dictionary:
             names = list(self.content)
         for key in names:
             yield (module, str(key)) if not name or name in _TABLES else self.where
+
+    def _unchanged(self) -> bool:
+        """Whether it is as it was, order and all: nearly always, and asked of every attribute of a model many times."""
+        held, content = self.held, self.content
+        same = len(held) == len(content) and all(map(operator.is_, dict.values(held), content.values()))
+        return same and all(map(operator.is_, dict.keys(held), content))
 
     def _at(self, key: Any, held: dict[Any, Any] | None = None) -> Any:
         return dict.get(self.content if held is None else held, key, _Dictionary)  # no value is this class
@@ -127,7 +138,8 @@ class Untouched:
         for name, module in model.named_modules():
             self._kept[id(module)] = _Dictionary((name, ""), module.__dict__, dict(module.__dict__))
             for attribute, value in module.__dict__.items():
-                self._remember((name, attribute), value)
+                if type(value) not in _ATOMS:
+                    self._remember((name, attribute), value)
 
     def _remember(self, where: Where, value: Any) -> None:
         waiting = [(where, value, True)]

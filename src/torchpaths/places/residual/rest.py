@@ -11,6 +11,8 @@ import ast
 import inspect
 import operator
 import textwrap
+from functools import lru_cache
+from types import CodeType
 from typing import Any
 
 from torch import fx, nn
@@ -34,11 +36,9 @@ def handed(block: nn.Module) -> set[str]:
     """The arguments of a block's forward of which it does nothing but hand them to children of the block, whatever
     they are: a mask that may be None, or ``**kwargs``. None where there is no source to look at."""
     forward = inspect.unwrap(block.__dict__.get("forward") or type(block).forward)
-    try:
-        [function] = ast.parse(textwrap.dedent(inspect.getsource(forward))).body
-    except (OSError, TypeError, SyntaxError, ValueError):
-        return set()
-    if not isinstance(function, ast.FunctionDef) or not function.args.args:
+    code = getattr(forward, "__code__", None)
+    function = _parsed(code) if isinstance(code, CodeType) else None
+    if function is None or not function.args.args:
         return set()
     own, *others = (argument.arg for argument in (*function.args.args, *function.args.kwonlyargs))
     calls = [n for n in ast.walk(function) if isinstance(n, ast.Call) and _is_child(n.func, own, block)]
@@ -50,6 +50,16 @@ def handed(block: nn.Module) -> set[str]:
         name = function.args.kwarg.arg
         found |= {name} if all(id(n) in rest for n in names if n.id == name) else set()
     return found
+
+
+@lru_cache(maxsize=256)
+def _parsed(code: CodeType) -> ast.FunctionDef | None:
+    """A function's text taken apart, if there is any; kept, as every block of a kind is asked several times."""
+    try:
+        [function] = ast.parse(textwrap.dedent(inspect.getsource(code))).body
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return None
+    return function if isinstance(function, ast.FunctionDef) else None
 
 
 def _is_child(function: ast.expr, own: str, block: nn.Module) -> bool:
