@@ -54,11 +54,15 @@ def command(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int
     return status, " ".join((out if status == 0 else err).split())
 
 
-@pytest.mark.parametrize(
-    ("asked", "names", "digits"),
-    [(("--classes", "3"), ("3",), [3]), (("--classes", "7, 2"), ("7", "2"), [7, 2]),
-     (("--without", "0"), tuple("123456789"), list(range(1, 10)))],
-)  # fmt: skip
+ASKED: list[tuple[tuple[str, str], tuple[str, ...], list[int]]] = [
+    (("--classes", "3"), ("3",), [3]),
+    (("--classes", "7, 2"), ("7", "2"), [7, 2]),
+    (("--without", "0"), tuple("123456789"), list(range(1, 10))),
+]
+"""What is asked for, the names of the classes that stay, and their digits."""
+
+
+@pytest.mark.parametrize(("asked", "names", "digits"), ASKED)
 def test_the_command_cuts_classes_out_with_their_rows(
     asked: tuple[str, str], names: tuple[str, ...], digits: list[int], run: Path, tmp_path: Path, capsys: Any
 ) -> None:
@@ -78,16 +82,29 @@ def test_the_command_cuts_classes_out_with_their_rows(
     with torch.no_grad():
         expected = found.net(x, method.path(found.net, digits))[0][:, digits]
         torch.testing.assert_close(opened(x), expected)
+
+
+def test_classes_cut_out_open_without_torchpaths(run: Path, tmp_path: Path, capsys: Any) -> None:
+    cuts = [str(tmp_path / f"cut{i}") for i in range(len(ASKED))]
+    for (asked, _, _), folder in zip(ASKED, cuts, strict=True):
+        status, said = command(capsys, run, *asked, "--out", folder)
+        assert status == 0, said
     script = (
-        "import sys, torch; sys.path.insert(0, sys.argv[1]); import load; m = load.load();"
-        "assert not any(n == 'torchpaths' or n.startswith('torchpaths.') for n in sys.modules);"
-        "torch.manual_seed(1); print(m(torch.randn(2, 1, 8, 8)).flatten().tolist())"
+        "import json, pathlib, runpy, sys, torch\n"
+        "torch.manual_seed(1)\n"
+        "x, given = torch.randn(2, 1, 8, 8), []\n"
+        "for folder in map(pathlib.Path, sys.argv[1:]):\n"
+        "    for file in folder.glob('*.py'):\n"
+        "        sys.modules.pop(file.stem, None)\n"
+        "    given.append(runpy.run_path(str(folder / 'load.py'))['load']()(x).flatten().tolist())\n"
+        "assert not any(n == 'torchpaths' or n.startswith('torchpaths.') for n in sys.modules)\n"
+        "print(json.dumps(given))"
     )
-    said = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "cut")], capture_output=True, text=True, check=True
-    ).stdout
+    said = subprocess.run([sys.executable, "-c", script, *cuts], capture_output=True, text=True, check=True).stdout
     torch.manual_seed(1)
-    assert np.allclose(json.loads(said), opened(torch.randn(2, 1, 8, 8)).flatten().tolist(), atol=1e-5)
+    x = torch.randn(2, 1, 8, 8)
+    for given, folder in zip(json.loads(said), cuts, strict=True):
+        assert np.allclose(given, tp.load_cut(folder)(x).flatten().tolist(), atol=1e-5)
 
 
 @pytest.mark.parametrize(

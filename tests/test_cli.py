@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import json
 import subprocess
 import sys
@@ -33,10 +35,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]
     """A run folder of the demo, one short epoch, and what the command answered with --json."""
     folder = tmp_path_factory.mktemp("cli") / "run"
     overrides = ["--method.budget.open", "0.5", "--augment.pad", "0", "--seed", "3"]
-    made = subprocess.run(
-        [COMMAND, "train", "--out", folder, "--json", *SHORT, *overrides], capture_output=True, text=True, check=True
-    )
-    [line] = made.stdout.splitlines()
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert cli.main(["train", "--out", str(folder), "--json", *SHORT, *overrides]) == 0
+    [line] = out.getvalue().splitlines()
     return folder, json.loads(line)
 
 
