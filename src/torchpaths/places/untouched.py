@@ -10,9 +10,8 @@ import operator
 import sys
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +27,7 @@ Where = tuple[str, str]
 """A module's dotted name and one of its attributes."""
 
 
-@dataclass(frozen=True)
-class _Dictionary:
+class _Dictionary(NamedTuple):
     """Attributes of a module or of a plain object, or the content of a ``dict``."""
 
     where: Where
@@ -51,6 +49,8 @@ class _Dictionary:
     def _unchanged(self) -> bool:
         """Whether it is as it was, order and all: nearly always, and asked of every attribute of a model many times."""
         held, content = self.held, self.content
+        if not held and not content:
+            return True
         same = len(held) == len(content) and all(map(operator.is_, dict.values(held), content.values()))
         return same and all(map(operator.is_, dict.keys(held), content))
 
@@ -58,13 +58,12 @@ class _Dictionary:
         return dict.get(self.content if held is None else held, key, _Dictionary)  # no value is this class
 
     def restore(self) -> None:
-        if next(self.changed(), None) is not None:
+        if not self._unchanged():
             self.held.clear()
             self.held.update(self.content)
 
 
-@dataclass(frozen=True)
-class _Collection:
+class _Collection(NamedTuple):
     """A list, set or deque."""
 
     where: Where
@@ -81,8 +80,7 @@ class _Collection:
             (self.held.update if isinstance(self.held, set) else self.held.extend)(self.content)
 
 
-@dataclass(frozen=True)
-class _Values:
+class _Values(NamedTuple):
     """A tensor that is no parameter."""
 
     where: Where
@@ -104,8 +102,7 @@ class _Values:
             self.held.requires_grad_(self.asks)
 
 
-@dataclass(frozen=True)
-class _Parameter:
+class _Parameter(NamedTuple):
     """What a forward may change of a parameter other than its values."""
 
     where: Where

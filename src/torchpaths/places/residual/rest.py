@@ -37,11 +37,22 @@ def handed(block: nn.Module) -> set[str]:
     they are: a mask that may be None, or ``**kwargs``. None where there is no source to look at."""
     forward = inspect.unwrap(block.__dict__.get("forward") or type(block).forward)
     code = getattr(forward, "__code__", None)
-    function = _parsed(code) if isinstance(code, CodeType) else None
-    if function is None or not function.args.args:
-        return set()
+    children = frozenset(name for name, child in block._modules.items() if child is not None)
+    return set(_handed(code, children)) if isinstance(code, CodeType) else set()
+
+
+@lru_cache(maxsize=256)
+def _handed(code: CodeType, children: frozenset[str]) -> frozenset[str]:
+    """See `handed`, of a forward and the names of a block's children; kept, as each of a model's blocks of one kind is
+    asked several times."""
+    try:
+        [function] = ast.parse(textwrap.dedent(inspect.getsource(code))).body
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return frozenset()
+    if not isinstance(function, ast.FunctionDef) or not function.args.args:
+        return frozenset()
     own, *others = (argument.arg for argument in (*function.args.args, *function.args.kwonlyargs))
-    calls = [n for n in ast.walk(function) if isinstance(n, ast.Call) and _is_child(n.func, own, block)]
+    calls = [n for n in ast.walk(function) if isinstance(n, ast.Call) and _is_child(n.func, own, children)]
     values = {id(value) for call in calls for value in (*call.args, *(k.value for k in call.keywords if k.arg))}
     rest = {id(keyword.value) for call in calls for keyword in call.keywords if keyword.arg is None}
     names = [node for node in ast.walk(function) if isinstance(node, ast.Name)]
@@ -49,26 +60,16 @@ def handed(block: nn.Module) -> set[str]:
     if function.args.kwarg is not None:
         name = function.args.kwarg.arg
         found |= {name} if all(id(n) in rest for n in names if n.id == name) else set()
-    return found
+    return frozenset(found)
 
 
-@lru_cache(maxsize=256)
-def _parsed(code: CodeType) -> ast.FunctionDef | None:
-    """A function's text taken apart, if there is any; kept, as every block of a kind is asked several times."""
-    try:
-        [function] = ast.parse(textwrap.dedent(inspect.getsource(code))).body
-    except (OSError, TypeError, SyntaxError, ValueError):
-        return None
-    return function if isinstance(function, ast.FunctionDef) else None
-
-
-def _is_child(function: ast.expr, own: str, block: nn.Module) -> bool:
+def _is_child(function: ast.expr, own: str, children: frozenset[str]) -> bool:
     """Whether what is called is ``self.child``."""
     return (
         isinstance(function, ast.Attribute)
         and isinstance(function.value, ast.Name)
         and function.value.id == own
-        and isinstance(block._modules.get(function.attr), nn.Module)
+        and function.attr in children
     )
 
 
