@@ -280,14 +280,14 @@ def test_an_average_follows_its_formula_and_leaves_the_network_as_it_was() -> No
 
 def test_a_run_takes_the_threads_its_recipe_asks_for_and_gives_them_back(tmp_path: Path) -> None:
     before = torch.get_num_threads()
-    train(tiny(threads=before + 1), tmp_path / "run", quiet=True)
+    train(tiny(threads=before + 1, steps=1), tmp_path / "run", quiet=True)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["threads"] == before + 1
     assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize("changes", [{"precision": "bf16", "channels_last": True}, {"optimizer": "adamw", "lr": 0.003}])
 def test_every_way_of_training_learns(tmp_path: Path, changes: dict[str, object]) -> None:
-    recipe = tiny(method=GATED, epochs=3, batch=64, accumulate=2, smoothing=0.1, **changes)
+    recipe = tiny(model="cifar_resnet14", method=GATED, epochs=3, batch=64, accumulate=2, smoothing=0.1, **changes)
     train(recipe, tmp_path / "run", quiet=True)
     epochs = [r for r in read_metrics(tmp_path / "run" / "metrics.jsonl") if r["kind"] == "epoch"]
     assert epochs[-1]["losses"]["task"] < 0.8 * epochs[0]["losses"]["task"]
