@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -31,6 +31,7 @@ class Writing(Bare):
         self.frame = torch.zeros(1)
         self.count = 0
         self.log: list[Any] = []
+        self.cache: OrderedDict[str, int] = OrderedDict()
         self.nested: dict[str, Any] = {"inner": {"seen": []}}
         self.recent: deque[Any] = deque([1, 2], maxlen=2)
         self.notes = SimpleNamespace(last=None)
@@ -219,6 +220,17 @@ class Watching(Bare):
     def forward(self, x: Tensor) -> Tensor:
         Watching.seen.append(nn.Module.__call__ is CALL and nn.Module.__getattr__ is GETATTR)
         return x + self.conv(x)  # type: ignore[no-any-return]
+
+
+def test_the_order_of_what_was_used_last_is_a_change_too() -> None:
+    block = Writing(_count)
+    block.cache = OrderedDict[str, int](a=1, b=2)
+    before = Untouched(block)
+    assert before.changed() == ()
+    block.cache.move_to_end("a")
+    assert before.changed() == (("", "cache"),)
+    before.restore()
+    assert list(block.cache) == ["a", "b"]
 
 
 def test_modules_are_called_as_ever_while_a_block_is_recorded() -> None:

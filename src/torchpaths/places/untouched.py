@@ -10,6 +10,7 @@ import operator
 import sys
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -51,8 +52,9 @@ class _Dictionary(NamedTuple):
         held, content = self.held, self.content
         if not held and not content:
             return True
-        same = len(held) == len(content) and all(map(operator.is_, dict.values(held), content.values()))
-        return same and all(map(operator.is_, dict.keys(held), content))
+        if len(held) != len(content) or not all(map(operator.is_, held, content)):
+            return False
+        return all(map(operator.is_, map(partial(dict.get, held), content), content.values()))
 
     def _at(self, key: Any, held: dict[Any, Any] | None = None) -> Any:
         return dict.get(self.content if held is None else held, key, _Dictionary)  # no value is this class
