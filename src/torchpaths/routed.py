@@ -13,6 +13,7 @@ from torchpaths.inputs import Given, gather, main_of
 from torchpaths.junction import Junction, junctions
 from torchpaths.layout import Layout
 from torchpaths.path import Path
+from torchpaths.there import There
 from torchpaths.trace import Call, Decider, Site, Slot, Trace, extent
 
 
@@ -52,6 +53,7 @@ class Routed(nn.Module):
         self._counted = _count(model)
         for _, junction in junctions(model):
             junction._place.slot = self.slot
+        self._there = There(self)
 
     @property
     def junctions(self) -> tuple[Junction, ...]:
@@ -73,6 +75,13 @@ class Routed(nn.Module):
             )
         return self.layout
 
+    def check_places(self) -> None:
+        """
+        Raises:
+            CallError: if a part that obeys a site was replaced, see `There`.
+        """
+        self._there.check()
+
     def forward(self, x: Any = None, *inputs: Any, path: Path | None = None, **more: Any) -> tuple[Any, Trace]:
         """
         Args:
@@ -87,9 +96,11 @@ class Routed(nn.Module):
 
         Raises:
             PathError: if the path does not fit this network or this batch.
-            CallError: in a replica of ``nn.DataParallel``.
+            CallError: in a replica of ``nn.DataParallel``; if a part that obeys a site was replaced, see `There`.
         """
         path, inputs = self._chosen(path, inputs)
+        if not torch.compiler.is_compiling():
+            self.check_places()
         args, more, (batch, device) = self._gathered(x, inputs, more)
         if path is not None:
             path.check(self.layout, batch)

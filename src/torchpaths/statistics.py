@@ -41,7 +41,9 @@ def update_bn(net: nn.Module, batches: Iterable[Any], path: Path | None = None) 
     Raises:
         RouteError: for a network without such norms, no batches, or a path for a network that is not routed.
     """
-    norms = [m for m in net.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    deciders = set(net.deciders.modules()) if isinstance(net, Routed) else set()  # they decide by statistics of theirs
+    every = (m for m in net.modules() if isinstance(m, _BatchNorm) and m not in deciders)
+    norms = [m for m in every if m.running_mean is not None]
     if not norms:
         raise RouteError(f"{type(net).__name__} has no batch norm with running statistics: there is nothing to update.")
     if path is not None and not isinstance(net, Routed):

@@ -9,6 +9,7 @@ a slot of their own, so that nothing of a call can be left anywhere.
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from torchpaths.errors import CallError
+from torchpaths.errors import CallError, RouteError
 from torchpaths.inputs import Given
 from torchpaths.layout import Unit
 from torchpaths.path import Bools, Path
@@ -101,8 +102,10 @@ class Decider(nn.Module, ABC):
     """Who decides: pooled features ``[batch, channels]`` -> `Decision`. Knows no layout and no network.
 
     Attributes:
-        by_score: whether in evaluation a unit opens where its score is above the threshold, and nothing else decides.
-        threshold: that score.
+        by_score: whether in evaluation a unit opens where the score of its decision is above the threshold.
+        by_perceptron: whether that score is what `perceptron` gives and nothing else decides, so that others may decide
+            in its place. Not where a decider has a rule of its own, such as that one unit at least stays open.
+        threshold: that score. Not NaN.
         draws: whether chance decides in evaluation.
         constant: what it decides for everything, without being asked, where it looks at nothing; else None.
         disturbed: whether it is asked all the same, because chance is added to it in training.
@@ -112,6 +115,7 @@ class Decider(nn.Module, ABC):
     """
 
     by_score: bool = False
+    by_perceptron: bool = False
     threshold: float = 0.0
     draws: bool = False
     constant: Bools | None = None
@@ -121,6 +125,11 @@ class Decider(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, features: Tensor) -> Decision: ...
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "threshold":
+            value = _threshold(value, type(self).__name__)
+        super().__setattr__(name, value)
 
     def single(self, features: Tensor) -> Decision:
         """The decision for one image in evaluation without gradients, ``[1, channels]``; with `Decision.whole` where
@@ -134,12 +143,30 @@ class Decider(nn.Module, ABC):
         return torch.sigmoid(score - self.threshold)
 
     def perceptron(self) -> Perceptron:
-        """The score in evaluation as a perceptron, for deciders that decide by score.
+        """The score in evaluation as a perceptron, for deciders that decide by one.
 
         Raises:
             CallError: for others.
         """
         raise CallError(f"{self!r} does not decide by a score, so nothing can compute one in its place.")
+
+
+def _threshold(value: Any, decider: str) -> float:
+    """A score above which units open: the number that was given.
+
+    Raises:
+        RouteError: for what is not a number.
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError, RuntimeError):
+        number = math.nan
+    if isinstance(value, (str, bool)) or math.isnan(number):
+        raise RouteError(
+            f"threshold={value!r} of a {decider}: give a number, the score above which its units open; 0 is what it is "
+            "trained with, higher ones open fewer."
+        )
+    return number
 
 
 @dataclass(eq=False)

@@ -8,7 +8,8 @@ The paper does not say how the two are mixed ("half of the time"). Kaiser and Be
 of network decoupling draw half of the filters, with repetition, for a whole batch, so that 39 % of them are hard. Nor
 does it say where training starts: the authors' biases are 1; with weights of the last layer near zero, as here, all
 filters of a pretrained network then start open, whatever the image. At least one filter stays open in evaluation, the
-one of the highest score, since a convolution without rows is none; the decision and its score say so.
+one of the highest score, whatever the threshold, since a convolution without rows is none; the decision and its score
+say so. So nobody may go by `FilterGate.perceptron` instead of asking.
 
 Processors compute 8 or 16 filters at a time, so that 33 take as long as 48. ``multiple`` opens the next best ones too,
 up to a multiple of so many: an option of ours, which costs MACs and no time.
@@ -40,6 +41,8 @@ Mixing: TypeAlias = Literal["image", "element", "batch"]
 
 EDGE = 1e-3
 """How far above the threshold the best filter is lifted where all scores lie below."""
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class FilterGate(Decider):
@@ -98,7 +101,7 @@ class FilterGate(Decider):
                 z = self._among(semhash(score + torch.randn_like(score), self._hard(score)), 1.0)
                 return Decision(z > 0, z, self._among(score, math.inf))
             score = self._lifted(self._among(score, math.inf))
-            opened = ~(score <= self.threshold)  # not a number: everything open, so that the output is none either
+            opened = ~(score <= self.limit)  # not a number: everything open, so that the output is none either
             return Decision(opened, opened.float(), score)
 
     def single(self, features: Tensor) -> Decision:
@@ -112,16 +115,29 @@ class FilterGate(Decider):
         hidden = torch.addmv(first.bias, first.weight, features.view(-1)).relu_()
         score = torch.addmv(second.bias, second.weight, hidden)
         values = score.numpy()
-        opened = values > self.threshold
+        opened = values > self.limit
         count = int(np.count_nonzero(opened))
         if count == 0 or count % self.multiple or math.isnan(values.sum()):
             if np.isnan(values).any():
                 return super().single(features)
             values = self._lifted_alone(values, max(count, 1))
-            opened = values > self.threshold
+            opened = values > self.limit
             score = torch.from_numpy(values)
         is_open = torch.from_numpy(opened).unsqueeze(0)
         return Decision(is_open, is_open.float(), score.unsqueeze(0), tuple(opened.tolist()))
+
+    @property
+    def limit(self) -> float:
+        """The threshold as float32 scores are compared with it: an infinite one is the largest number there is, above
+        which a score can still be lifted."""
+        return max(-_LARGEST, min(_LARGEST, self.threshold))
+
+    @property
+    def _edge(self) -> float:
+        """The least score to which the best one is lifted: `EDGE` above the threshold, or where float32 has no number
+        there two of its numbers above."""
+        edge = self.limit + max(EDGE, abs(self.limit) * 2.0**-22)
+        return edge if edge <= _LARGEST else math.inf
 
     def _among(self, values: Tensor, other: float) -> Tensor:
         """Values of those that are scored, ``[batch, scored]``, among one for all others: ``[batch, filters]``."""
@@ -134,11 +150,11 @@ class FilterGate(Decider):
         if self.multiple == 1:
             best = torch.zeros_like(score, dtype=torch.bool).scatter(1, score.argmax(1, keepdim=True), True)
         else:
-            count = (score > self.threshold).sum(1, keepdim=True).clamp(min=1)
+            count = (score > self.limit).sum(1, keepdim=True).clamp(min=1)
             wanted = (count + self.multiple - 1).div(self.multiple, rounding_mode="floor") * self.multiple
             ranked = score.sort(dim=1, descending=True).values
             best = score >= ranked.gather(1, wanted.clamp(max=self.filters) - 1)
-        return torch.where(best, score.clamp(min=self.threshold + EDGE), score)
+        return torch.where(best, score.clamp(min=self._edge), score)
 
     def _lifted_alone(self, score: NDArray[np.float32], count: int) -> NDArray[np.float32]:
         """See `_lifted`: of one image, of which ``count`` are to be open at least; none is not a number."""
@@ -148,7 +164,7 @@ class FilterGate(Decider):
         else:
             wanted = min(self.filters, -(-count // self.multiple) * self.multiple)
             best = score >= np.partition(score, -wanted)[-wanted]
-        return np.where(best, np.maximum(score, np.float32(self.threshold + EDGE)), score)
+        return np.where(best, np.maximum(score, np.float32(self._edge)), score)
 
     def _hard(self, score: Tensor) -> Tensor:
         """Where decisions are hard in this step, bool that broadcasts to the scores."""
@@ -162,7 +178,7 @@ class FilterGate(Decider):
 
     def soft(self, score: Tensor) -> Tensor:
         """See `Decider.soft`: the saturating sigmoid (eq. 4)."""
-        return (1.2 * torch.sigmoid(score - self.threshold) - 0.1).clamp(0, 1)
+        return (1.2 * torch.sigmoid(score - self.limit) - 0.1).clamp(0, 1)
 
     def perceptron(self) -> Perceptron:
         """Its score in evaluation, before the best one is lifted, in float32 whatever the weights are in."""

@@ -91,6 +91,11 @@ class Gate(Decider):
         return self.inference == "argmax"
 
     @property
+    def by_perceptron(self) -> bool:  # type: ignore[override]
+        """See `Decider.by_perceptron`; a subclass with a forward of its own has a rule of its own."""
+        return self.by_score and type(self).forward is Gate.forward
+
+    @property
     def draws(self) -> bool:  # type: ignore[override]
         """See `Decider.draws`."""
         return self.inference == "sample"

@@ -172,7 +172,9 @@ class _Choice(Decider):
 
 def _decider(site: Site) -> Decider | None:
     decider = site.decider
-    return _Choice(decider.perceptron(), decider.threshold) if decider is not None and decider.by_score else decider
+    return (
+        _Choice(decider.perceptron(), decider.threshold) if decider is not None and decider.by_perceptron else decider
+    )
 
 
 class _Branching(nn.Module, ABC):

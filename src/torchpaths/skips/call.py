@@ -110,7 +110,7 @@ class SkippingCall(Call):
         column = self.columns.get(site.name)
         forced = self.path is not None and site.name in self.path
         known = column is None or forced or site.name in self.trace
-        if known or site.decider is not column[2] or not site.decider.by_score:  # type: ignore[index]
+        if known or site.decider is not column[2] or not site.decider.by_perceptron:  # type: ignore[index]
             x, decision = super().decide(site, x, pool)
             return x, decision if decision.whole is not None or len(x) != 1 else self._alone(site, decision)
         joined, number, decider = column  # type: ignore[misc]
@@ -183,8 +183,8 @@ class SkippingCall(Call):
 
 def _opening(site: Site, unit: int, decision: Decision) -> Tensor | bool | None:
     opened = decision.open[:, unit]
-    by_score = site.decider is not None and site.decider.by_score
-    if not by_score and not bool((decision.z[:, unit] == opened).all()):
+    hard = site.decider is not None and site.decider.by_perceptron
+    if not hard and not bool((decision.z[:, unit] == opened).all()):
         return None
     rows = opened.nonzero().flatten()
     return len(rows) > 0 if len(rows) in (0, len(opened)) else rows

@@ -14,13 +14,14 @@ none opens does not run. Beside that, three things keep the time near the MACs:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from itertools import chain, groupby
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from torchpaths.copies import copied
@@ -38,8 +39,10 @@ from torchpaths.skips.follow import Followed
 from torchpaths.skips.panel import Panel
 from torchpaths.skips.prices import Prices
 from torchpaths.skips.residual import SkippingResidual
-from torchpaths.skips.singly import one_by_one, same_one_by_one
+from torchpaths.skips.singly import Answer, UnlikeError, one_by_one, same_one_by_one
 from torchpaths.skips.standing import Standing
+from torchpaths.skips.structure import Structure
+from torchpaths.skips.trial import apart, trial
 from torchpaths.trace import Site, Trace
 
 TRIED = 4
@@ -49,9 +52,13 @@ TRIED = 4
 class Skipping(HasExits):
     """A routed network that does only opened work: ``(x, path=None) -> (y, trace)``, for evaluation, without gradients.
 
-    Made by `skipping`. Shares parameters and buffers with the network it was made of. Threads may share it. What it
-    remembers between calls (joined gates, direct calls, prices) is tied to the modules and tensors it was made of, and
-    made anew where they change.
+    Made by `skipping`. Shares parameters and buffers with the network it was made of, and follows its thresholds.
+    Threads may share it. What it remembers between calls (joined gates, folded norms, direct calls, prices) is tied to
+    the modules and tensors it was made of, and made anew where they change; after weights were written through
+    ``parameter.data``, which cannot be noticed, after ``eval()``.
+
+    While a norm in it trains, as `torchpaths.update_bn` lets them, nothing is left out: it answers as the network it
+    was made of, in one run for each batch.
 
     Attributes:
         followed: the network that it was made of, whose tensors it shares; None for a copy of its own.
@@ -76,6 +83,7 @@ class Skipping(HasExits):
         self.followed: Followed | None = None
         self._columns: dict[Panel, dict[str, Column]] = {}
         self._panels = _panels(net.sites.values())
+        self._structure = Structure(self.model)
         if net.training:
             self.eval()
         else:  # what its owner keeps in training mode stays there, as dropout may
@@ -95,12 +103,14 @@ class Skipping(HasExits):
             "_watch": None,
             "_standing": None,
             "_columns": {},
+            "_structure": None,
             "followed": None,
         }  # of these very modules
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         fold_norms(self.model)
+        self._structure = Structure(self.model)
 
     def train(self, mode: bool = True) -> Skipping:
         """
@@ -114,6 +124,7 @@ class Skipping(HasExits):
             )
         for panel, _ in self.__dict__.get("_panels", ()):
             panel.forget()  # after ``eval()``, weights written through ``parameter.data`` count too
+        self.__dict__["_standing"] = None
         super().train(False)
         return self
 
@@ -121,7 +132,8 @@ class Skipping(HasExits):
         """See `Routed.forward`.
 
         Raises:
-            CallError: for an empty batch, or one on another device than the network.
+            CallError: for an empty batch, or one on another device than the network; where a norm trains in a network
+                that images leave.
         """
         if torch.compiler.is_dynamo_compiling():
             raise CallError(
@@ -130,7 +142,11 @@ class Skipping(HasExits):
             )
         if self.followed is not None:
             self.followed.follow()
+        self._structure.look()
+        if self._structure.trains():
+            return self._masked(x, *inputs, path=path, **more)
         path, inputs = self._chosen(path, inputs)
+        self.check_places()
         args, more, (batch, there) = self._gathered(x, inputs, more)
         if batch == 0:
             raise CallError("a batch of no images; give at least one.")
@@ -140,23 +156,49 @@ class Skipping(HasExits):
         if path is not None:
             path.check(self.layout, batch)
         if batch > 1 and isinstance(x, Tensor) and not inputs and not more and self._singly(x, path):
-            return one_by_one(self.forward, x, path, self.sites)
+            with suppress(UnlikeError):
+                return one_by_one(self.forward, x, path, self.sites)
         return self._answer(args, path, batch, device, **more)
+
+    def _masked(self, *inputs: Any, **more: Any) -> tuple[Any, Trace]:
+        """What the network it was made of answers, without gradients."""
+        if self.exits is not None:
+            raise CallError(
+                "a norm of this network trains, and would see only the images that have not left; let norms train in "
+                "the network that it was made of, update_bn(net, batches): statistics are shared."
+            )
+        with torch.no_grad():
+            return super().forward(*inputs, **more)
 
     def _singly(self, x: Tensor, path: Path | None) -> bool:
         """Whether images of a batch are to run one by one, since they close channels of their own."""
         own = [name for name in self._channels if path is None or name not in path or isinstance(path[name], Tensor)]
-        if not own or self.exits is not None:
+        if not own or self.exits is not None or self._structure.hooked():
+            return False  # hooks see the batch
+        asked = None if path is None else tuple((name, isinstance(path[name], Tensor)) for name in path)
+        sides = x.shape[1:], x.dtype, x.stride()[1:], x.device, torch.get_num_threads()
+        kind = self._structure.version, asked, *sides
+        few = min(len(x), TRIED)
+        limits = self.prices.limits
+        keys = ("one by one", few, *kind), ("apart", few, *kind), ("same", len(x), *kind)
+        if any(limits.get(key) == 0 for key in keys):
             return False
-        some = x[:TRIED]
-        chosen = path if path is None or path.batch is None else path[:TRIED]
-        sides = x.shape[1:], x.dtype, x.stride()[1:], x.device, torch.get_num_threads(), min(len(x), TRIED)
-        together = partial(self._answer, (some,), chosen, len(some), x.device)
-        alone = partial(one_by_one, self.forward, some, chosen, self.sites)
-        kind = "one by one", path is None, *sides
-        if kind not in self.prices.limits and _hooked(self.model):
-            return False  # trials would call hooks in vain
-        return self.prices.pays(kind, alone, together, partial(same_one_by_one, together, alone))
+        if all(key in limits for key in keys):
+            return True
+        (together, alone), whole = self._ways(x[:few], path), self._ways(x, path)
+        chosen = path if path is None or path.batch is None else path[:few]
+        with trial(self.model, x.device) as kept:
+            return (
+                self.prices.pays(keys[0], alone, together, partial(same_one_by_one, together, alone))
+                and self.prices.holds(keys[1], partial(apart, lambda x: self._masked(x, path=chosen)[0], x[:few], kept))
+                and self.prices.holds(keys[2], partial(same_one_by_one, *whole))
+            )
+
+    def _ways(self, x: Tensor, path: Path | None) -> tuple[Callable[[], Answer], Callable[[], Answer]]:
+        """Images together and one by one."""
+        own = path if path is None or path.batch is None else path[: len(x)]
+        together = partial(self._answer, (x,), own, len(x), x.device)
+        return together, partial(one_by_one, self.forward, x, own, self.sites)
 
     def _answer(
         self, args: tuple[Any, ...], path: Path | None, batch: int, device: torch.device, **more: Any
@@ -170,6 +212,8 @@ class Skipping(HasExits):
         columns: dict[str, Column] = {}
         for panel, names in self._panels:
             joined = panel.joined()
+            if panel.asked:
+                continue
             own = self._columns.get(panel)
             if own is None or own[names[0]][0] is not joined:
                 numbered = enumerate(zip(names, panel.deciders, strict=True))
@@ -189,7 +233,7 @@ class Skipping(HasExits):
             finally:
                 local.call = before
                 slot.running.pop(id(call), None)
-            if call.met and not _hooked(self.model):
+            if call.met and not self._structure.hooked():
                 self._standing = Standing(self.model, call.folded)
             return y, self._finished(call)
 
@@ -212,31 +256,31 @@ def skipping(net: Routed, *, exit: Exit | None = None) -> Skipping:
 
     Returns:
         ``fast(x, path=None) -> (y, trace)``. Its modules are copies: whoever replaces a layer or sets a hook does so on
-        ``fast.model``, or calls `skipping` again.
+        ``fast.model``, or calls `skipping` again. Tensors that ``net`` gets, thresholds of its deciders and ``eps`` of
+        its norms are followed; what is set on ``fast`` itself holds until ``net`` gets another.
 
     Raises:
-        CallError: for a batch norm that was left in training mode while the network is in evaluation; with ``exit``,
-            for a network that images cannot leave, which is tried out here, or that has exits already.
+        CallError: if a part of ``net`` that obeys a site was replaced; for a batch norm that was left in training mode
+            while the network is in evaluation; with ``exit``, for a network that images cannot leave, which is tried
+            out here, or that has exits already.
     """
     if isinstance(net, Skipping) and net.exits is not None:
         raise CallError("images leave this network early already; call skipping on the network that it was made of.")
+    net.check_places()
     twin = copied(net, chain(net.parameters(), net.buffers()))
-    followed = Followed(net, twin)
+    followed = Followed(net, twin, net.followed if isinstance(net, Skipping) else None)
     made = Skipping(twin, exit)
     made.followed = followed
     return made
-
-
-def _hooked(model: nn.Module) -> bool:
-    return any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
 def _panels(sites: Iterable[Site]) -> list[tuple[Panel, tuple[str, ...]]]:
     """Neighbouring deciders of one unit that are perceptrons of equal width, a panel for each run, with their sites."""
 
     def width(site: Site) -> int | None:
-        alone = site.decider is None or not site.decider.by_score or len(site.units) > 1
-        return None if alone else site.decider.perceptron().channels  # type: ignore[union-attr]
+        decider = site.decider
+        joins = decider is not None and decider.by_perceptron and len(site.units) == 1
+        return decider.perceptron().channels if joins else None  # type: ignore[union-attr]
 
     found = []
     for channels, run in groupby(sites, key=width):

@@ -15,6 +15,7 @@ from itertools import accumulate
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _NormBase
 
 from torchpaths.perceptron import Perceptron
 from torchpaths.skips.written import sample
@@ -35,7 +36,7 @@ class Joined:
 
     @classmethod
     def of(cls, deciders: Sequence[Decider]) -> Joined:
-        """Such that decide by score and see equally many channels."""
+        """Such that decide by a perceptron of equally many channels."""
         several = [decider.perceptron() for decider in deciders]
         starts = accumulate((len(p.first) for p in several), initial=0)
         pairs = zip(starts, several, strict=False)  # the last start is the end of all
@@ -72,10 +73,16 @@ class Panel:
     def __init__(self, deciders: Sequence[Decider]) -> None:
         """
         Args:
-            deciders: such that decide by score.
+            deciders: such that decide by a perceptron alone, see `Decider.by_perceptron`.
         """
         self.deciders = tuple(deciders)
         self._made: _Made | None = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether a decider is to be asked by itself, since it has a hook or another forward; as it was `joined`."""
+        made = self._made
+        return made is not None and (any(made.hooks) or any("forward" in d.__dict__ for d in self.deciders))
 
     @property
     def _device(self) -> str:
@@ -98,17 +105,25 @@ class Panel:
 
 
 class _Made:
-    """Deciders as they were when they were joined. Looked through before each call, so in few and cheap steps."""
+    """Deciders as they were when they were joined. Looked through before each call, so in few and cheap steps.
+
+    Attributes:
+        joined: they.
+        hooks: tables of all their hooks.
+    """
 
     def __init__(self, deciders: Sequence[Decider]) -> None:
         modules = [module for decider in deciders for module in decider.modules()]
         self.joined = Joined.of(deciders)
+        self.hooks = [hooks for module in modules for hooks in (module._forward_hooks, module._forward_pre_hooks)]
         self._holders = [module._modules for module in modules if module._modules]
         self._children = [child for table in self._holders for child in table.values()]
         tables: list[Mapping[str, Tensor | None]] = [t for m in modules for t in (m._parameters, m._buffers)]
         self._tables = [table for table in tables if table]
         self._tensors = [t for table in self._tables for t in table.values()]
         self._there = [t for t in self._tensors if t is not None]
+        self._norms = [module for module in modules if isinstance(module, _NormBase)]
+        self._eps = [norm.eps for norm in self._norms]
         self._versions = [t._version for t in self._there]
         self._pointers = [t.data_ptr() for t in self._there]
         self._first = next((p for decider in deciders for p in decider.parameters()), None)
@@ -123,6 +138,8 @@ class _Made:
         if len(children) != len(self._children) or any(map(operator.is_not, children, self._children)):
             return False
         if len(tensors) != len(self._tensors) or any(map(operator.is_not, tensors, self._tensors)):
+            return False
+        if [norm.eps for norm in self._norms] != self._eps:
             return False
         there = self._there
         counted = [t._version for t in there] == self._versions and [t.data_ptr() for t in there] == self._pointers

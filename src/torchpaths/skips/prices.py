@@ -28,7 +28,7 @@ class Prices:
     """What was measured, by kind of work.
 
     Attributes:
-        limits: the most open images with which gathering pays, by block and batch.
+        limits: the most open images with which gathering pays, by block and batch; of questions, 1 for yes.
         rates: of a layer for a single image, see `torchpaths.skips.rates.Rates`.
         exact: whether a layer leaves out all that a single image closes, whatever that costs.
     """
@@ -69,6 +69,12 @@ class Prices:
         if kind not in self.limits:
             with _disable_current_modes():
                 self.limits[kind] = int(same() and fastest(run) < fastest(instead))
+        return self.limits[kind] > 0
+
+    def holds(self, kind: Hashable, check: Callable[[], bool]) -> bool:
+        """Whether something was found to be so; looked for once for each kind."""
+        if kind not in self.limits:
+            self.limits[kind] = int(check())
         return self.limits[kind] > 0
 
     def _limit(self, batch: int, for_all: Callable[[], object], gathering: Callable[[int], object]) -> int:

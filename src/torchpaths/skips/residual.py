@@ -16,6 +16,7 @@ from torchpaths.places.residual.place import ResidualPlace, Step
 from torchpaths.places.rows import add_rows, of_rows, take_rows
 from torchpaths.skips.call import ALONE, LOCAL, SkippingCall, shares
 from torchpaths.skips.direct import Direct
+from torchpaths.skips.trial import trial
 
 
 class SkippingResidual(ResidualPlace):
@@ -129,7 +130,7 @@ class SkippingResidual(ResidualPlace):
             return True  # trials would call hooks in vain
         met = (step.site.name, step.unit, x.shape, x.dtype, x.stride(), x.device, torch.get_num_threads())
         if met not in self._limits:
-            with call.aside():
+            with call.aside(), trial(self.block, x.device):
                 self._limits[met] = self._limit(step, x.clone(), inputs, met[2:], call)
         return opened <= self._limits[met]
 

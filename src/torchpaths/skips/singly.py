@@ -22,18 +22,27 @@ from torchpaths.trace import Decision, Site, Trace
 Answer = tuple[Any, Trace]
 
 
+class UnlikeError(CallError):
+    """Images of a batch whose answers do not go together."""
+
+
 def same_one_by_one(together: Callable[[], Answer], alone: Callable[[], Answer]) -> bool:
     """Whether images answer by themselves as they do in their batch: not where those of a batch touch each other, or
-    where an output is not one of rows of images."""
+    where an output is not one of rows of images. Nor where one is no tensor, such as a size or a mean as a number: that
+    several are the same once does not make them the batch's."""
+    expected = together()
     try:
-        got, expected = alone(), together()
-    except CallError:
+        got = alone()
+    except Exception:  # the model's own: it does not take one image
         return False
-    if Path.of(got[1]) != Path.of(expected[1]):
+    (leaves, form), (wanted, other) = tree_flatten(got[0]), tree_flatten(expected[0])
+    if form != other or Path.of(got[1]) != Path.of(expected[1]):
         return False
-    pairs = zip(tree_flatten(got[0])[0], tree_flatten(expected[0])[0], strict=True)
-    tensors = [(a, b) for a, b in pairs if isinstance(b, Tensor)]
-    return difference([a for a, _ in tensors], [b for _, b in tensors]) <= 1
+    if any((a is None) != (b is None) for a, b in zip(leaves, wanted, strict=True)):
+        return False
+    rows = [b for b in wanted if b is not None]
+    tensors = all(isinstance(b, Tensor) for b in rows)
+    return tensors and difference([a for a in leaves if a is not None], rows) <= 1
 
 
 def one_by_one(
@@ -48,11 +57,13 @@ def one_by_one(
         sites: of the network.
 
     Raises:
-        CallError: for outputs that have no row for each image.
+        UnlikeError: for outputs that have no row for each image, or of another form for one than for another.
     """
     paths = [path if path is None or path.batch is None else path[i] for i in range(len(x))]
     answers = [answer(image, own) for image, own in zip(torch.split(x, 1), paths, strict=True)]
     flat = [tree_flatten(y) for y, _ in answers]
+    if any(form != flat[0][1] for _, form in flat):
+        raise UnlikeError("the output of one image is of another form than that of another.")
     leaves = [_joined(parts) for parts in zip(*(leaves for leaves, _ in flat), strict=True)]
     traces = [one for _, one in answers]
     trace: Trace = {}
@@ -71,11 +82,10 @@ def _is_fixed(site: Site) -> bool:
 
 
 def _joined(parts: Sequence[Any]) -> Any:
-    first = parts[0]
-    if not isinstance(first, Tensor):
-        return first
-    if first.dim() == 0 or first.shape[0] != 1:
-        raise CallError(f"an output of shape {tuple(first.shape)} for one image has no row for each image of a batch.")
+    if all(part is None for part in parts):
+        return None
+    if not all(isinstance(part, Tensor) and part.shape == parts[0].shape and part.shape[:1] == (1,) for part in parts):
+        raise UnlikeError("an output of one image is no row of what a batch gives.")
     return torch.cat(list(parts))
 
 
