@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from torchpaths.errors import RouteError
 from torchpaths.methods.base import Method
 from torchpaths.places.channels.filters import find_filters, plan_filters
+from torchpaths.places.names import check_sites
 from torchpaths.places.plan import Plan
 from torchpaths.places.residual.find import ByHand
 from torchpaths.trace import Inputs
@@ -28,14 +28,13 @@ class Filters(Method):
         sites: names or regular expressions of the layers; None: those that `GatedFilters` takes.
 
     Raises:
-        RouteError: for a text in place of a list of them.
+        RouteError: where they are no list of texts.
     """
 
     sites: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.sites, str):
-            raise RouteError(f"sites={self.sites!r}: give a list of names or patterns, sites=({self.sites!r},).")
+        check_sites(self.sites)
 
     def find(self, model: nn.Module, example: Inputs, residuals: ByHand | None = None) -> list[Plan]:
         """See `Method.find`.

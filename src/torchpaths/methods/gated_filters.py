@@ -28,6 +28,7 @@ from torchpaths.errors import RouteError
 from torchpaths.methods.base import Losses, Mean, Method, running
 from torchpaths.places.channels.filters import KIND, find_filters, plan_filters
 from torchpaths.places.channels.layer import FEATURES
+from torchpaths.places.names import check_sites
 from torchpaths.places.plan import Plan
 from torchpaths.places.residual.find import ByHand
 from torchpaths.routed import Routed
@@ -86,8 +87,7 @@ class GatedFilters(Method):
         for name, kinds in choices:
             if getattr(self, name) not in get_args(kinds):
                 raise RouteError(f"{name}={getattr(self, name)!r}; choose one of {', '.join(get_args(kinds))}.")
-        if isinstance(self.sites, str):
-            raise RouteError(f"sites={self.sites!r}: give a list of names or patterns, sites=({self.sites!r},).")
+        check_sites(self.sites)
 
     @property
     def headed(self) -> bool:

@@ -1,11 +1,26 @@
-"""``match``: which sites or modules a name or a pattern means."""
+"""Which sites or modules a name or a pattern means, ``match``; and whether a method was given such, ``check_sites``."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from torchpaths.errors import RouteError, near
+
+
+def check_sites(sites: Any) -> None:
+    """Raise `RouteError` unless a method's ``sites`` is None, or some names or patterns."""
+    if isinstance(sites, str):
+        raise RouteError(f"sites={sites!r}: give a list of names or patterns, sites=({sites!r},).")
+    if sites is None:
+        return
+    if not isinstance(sites, (list, tuple)) or not all(isinstance(site, str) for site in sites):
+        raise RouteError(
+            f"sites={sites!r}: give names or patterns of layers as texts, sites=('2',); None for the usual."
+        )
+    if not sites:
+        raise RouteError(f"sites={sites!r} names no layer; give at least one, or None for the usual ones.")
 
 
 def match(pattern: str, names: Sequence[str], what: str) -> list[str]:

@@ -21,6 +21,7 @@ from torchpaths.layout import Cost, Unit
 from torchpaths.places.channels.layer import Layer, Role
 from torchpaths.places.channels.nodes import is_mixing
 from torchpaths.places.channels.obeying import WeightsError, check_weights, layer_covers, roles
+from torchpaths.places.channels.region import HookedError
 from torchpaths.places.channels.seen import Seen
 from torchpaths.places.channels.spans import Span
 from torchpaths.places.names import match
@@ -29,6 +30,7 @@ from torchpaths.trace import Decider, Inputs, Site
 
 KIND = "filters"
 PASSED = "pass on the filters of"
+SHARED = "close together with those of"
 
 
 @dataclass(frozen=True)
@@ -78,34 +80,58 @@ def find_filters(model: nn.Module, example: Inputs, sites: Sequence[str] | None 
     layers = [name for name, layer in model.named_modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
     seen = Seen(model, example, layers)
     ran = list(seen.pixels)
-    wanted = None if sites is None else {name for pattern in sites for name in match(pattern, ran, "layer that ran")}
+    known = [*ran, *seen.others]
+    wanted = None if sites is None else {name for pattern in sites for name in match(pattern, known, "layer that ran")}
     first = next((n for n in ran if isinstance(model.get_submodule(n), nn.Conv2d)), "")
     found: list[Filters] = []
-    refused: dict[str, str] = {}
+    claims: dict[tuple[str, int], str] = {}
+    refused = {
+        name: f"it is a {type(model.get_submodule(name)).__name__}; only filters of Conv2d and Linear can be closed"
+        for name in seen.others
+        if wanted is None or name in wanted
+    }
     for name in ran:
         layer = model.get_submodule(name)
         linear = isinstance(layer, nn.Linear)
         chosen = name != first and not (linear and seen.pixels[name] == 1) if wanted is None else name in wanted
-        if not chosen:
+        if not chosen or (wanted is None and seen.squeezed(name)):
             continue
         try:
-            found.append(_filters(seen, name, ends=wanted is not None or not linear))
+            filters = _filters(seen, name, ends=wanted is not None or not linear)
+            _claim(claims, filters)
+            found.append(filters)
         except RouteError as error:
             # Most linear layers make no units, which needs no word; that an MLP's cannot be closed does.
-            if wanted is not None or not linear or isinstance(error, WeightsError):
+            if wanted is not None or not linear or isinstance(error, (WeightsError, HookedError)):
                 refused[name] = str(error)
-    helpers = {n for n in ran if wanted is None and seen.squeezed(n)}
-    found = [f for f in found if f.name not in helpers]
-    refused = {name: why for name, why in refused.items() if name not in helpers}
     if wanted is None:
-        refused = {name: why for name, why in refused.items() if PASSED not in why}
+        refused = {name: why for name, why in refused.items() if PASSED not in why and SHARED not in why}
     if not found:
         raise RouteError(_without(type(model).__name__, refused))
     if refused:
         listed = "; ".join(f"{name}: {why}" for name, why in list(refused.items())[:3])
-        more = f"; and {len(refused) - 3} more" if len(refused) > 3 else ""
+        more = f"; and for such reasons {', '.join(list(refused)[3:])}" if len(refused) > 3 else ""
         warnings.warn(f"{len(refused)} layers keep all their filters: {listed}{more}.", stacklevel=4)
     return Search(tuple(found), seen.pixels)
+
+
+def _claim(claims: dict[tuple[str, int], str], filters: Filters) -> None:
+    """Note which rows (0) and columns (1) of which layers a site closes.
+
+    Args:
+        claims: those of the sites that were found, with their names.
+        filters: of one more.
+
+    Raises:
+        RouteError: if another site closes some of them already.
+    """
+    span = filters.span
+    own = [(name, 0) for name in (span.producer, *span.between, *span.aligned)]
+    own += [(name, 1) for name in (*span.squeezes, *span.consumers)]
+    other = next((claims[claim] for claim in own if claim in claims), None)
+    if other is not None:
+        raise RouteError(f"its filters {SHARED} {other!r}, with which they are multiplied")
+    claims.update(dict.fromkeys(own, filters.name))
 
 
 def _filters(seen: Seen, name: str, ends: bool) -> Filters:
@@ -138,7 +164,8 @@ def _without(name: str, refused: dict[str, str]) -> str:
     if not refused:
         return f"{name} has no convolution behind its first and no MLP, so there are no filters to close."
     listed = [f"  {n}: {why}." for n, why in list(refused.items())[:5]]
-    return "\n".join([f"no layer of {name} has filters that can be closed; tried were:", *listed])
+    more = [f"  and {len(refused) - 5} more."] if len(refused) > 5 else []
+    return "\n".join([f"no layer of {name} has filters that can be closed; tried were:", *listed, *more])
 
 
 def plan_filters(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import operator
+from collections.abc import Sequence
 
 import torch
 from torch import fx, nn
@@ -64,15 +65,36 @@ _POOLS = tuple(kind for kind in _WISE_MODULES if kind.__module__ == pooling.__na
 TOGETHER = (nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm)
 
 
+class Hooked:
+    """A hook that a module already has, as a function of a graph: what it does to what it is given is not known."""
+
+    __name__ = "hooked"
+
+    def __init__(self, name: str, kind: str) -> None:
+        """
+        Args:
+            name: of the module.
+            kind: of the hook.
+        """
+        self.name = name
+        self.kind = kind
+
+    def __call__(self, x: object) -> object:
+        return x
+
+    def __str__(self) -> str:
+        return f"a {self.kind} of {self.name!r} that was there before"
+
+
 def wise(node: fx.Node, layer: nn.Module | None) -> bool:
-    """Whether a node treats every channel, or group of channels, by itself.
+    """Whether a node may treat every channel, or group of channels, by itself: it does where `behind` says so.
 
     Args:
         node: see above.
         layer: that it calls; None for a function.
     """
     if layer is None:
-        spatial = node.target in ("mean", torch.mean) and _spatial(node)
+        spatial = node.target in ("mean", torch.mean) and bool(_meant(node))
         return node.target in _WISE or spatial or (node.target in _FLATTENS and _keeps(node))
     if isinstance(layer, nn.Conv2d):
         return layer.groups > 1
@@ -80,20 +102,35 @@ def wise(node: fx.Node, layer: nn.Module | None) -> bool:
     return isinstance(layer, (_BatchNorm, *_WISE_MODULES)) or type(layer) is nn.Identity or flattens
 
 
-def passes(node: fx.Node, layer: nn.Module | None, maker: nn.Module | None) -> bool:
-    """Whether a node treats every channel by itself that a layer makes: a linear layer's lie on the last axis, where
-    nothing is a pixel.
+def behind(node: fx.Node, layer: nn.Module | None, dims: int, axis: int) -> int | None:
+    """On which axis channels stand behind a node that treats each of them by itself; None for any other node.
+
+    Axes are counted from the last one on, -1, -2 and so on, as where values of several shapes are multiplied.
 
     Args:
         node: see above.
         layer: that it calls; None for a function.
-        maker: the layer that makes the channels.
+        dims: how many axes the channels have in front of it.
+        axis: on which of them they stand.
     """
-    if not wise(node, layer) or not isinstance(maker, nn.Linear):
-        return wise(node, layer)
-    if isinstance(layer, _BatchNorm):
-        return layer.num_features == maker.out_features
-    return not is_pool(node, layer)
+    if not wise(node, layer):
+        return None
+    at = dims + axis
+    if node.target in ("mean", torch.mean):
+        meant = {each % dims for each in _meant(node)}
+        if meant & {0, at}:
+            return None
+        return axis if _keepdim(node) else axis + sum(each > at for each in meant)
+    if node.target in _FLATTENS or isinstance(layer, nn.Flatten):
+        return -1 if at == 1 else None
+    if isinstance(layer, nn.Conv2d) or is_pool(node, layer):
+        return axis if (dims, at) == (4, 1) else None
+    return axis if not isinstance(layer, _BatchNorm) or at == 1 else None
+
+
+def mixed_axis(layer: nn.Module, dims: int) -> int:
+    """Which axis of what it is given, of so many axes, a layer that mixes channels mixes, counted as for `behind`."""
+    return -1 if isinstance(layer, nn.Linear) else 1 - dims
 
 
 def is_relu(node: fx.Node, layer: nn.Module | None) -> bool:
@@ -106,13 +143,13 @@ def is_pool(node: fx.Node, layer: nn.Module | None) -> bool:
     return node.target in _SPATIAL or isinstance(layer, (nn.Conv2d, nn.Flatten, *_POOLS))
 
 
-def is_mean(node: fx.Node, layer: nn.Module | None) -> bool:
-    """Whether a node takes the mean over all pixels."""
+def is_mean(node: fx.Node, layer: nn.Module | None, shape: Sequence[int]) -> bool:
+    """Whether a node leaves a mean over all pixels, ``shape`` being that of its output."""
     if isinstance(layer, nn.AdaptiveAvgPool2d):
         return layer.output_size in (1, (1, 1))
     if node.target is functional.adaptive_avg_pool2d:
         return node.kwargs.get("output_size", node.args[-1]) in (1, (1, 1))
-    return node.target in ("mean", torch.mean) and _spatial(node)
+    return node.target in ("mean", torch.mean) and bool(_meant(node)) and all(side == 1 for side in shape[2:])
 
 
 def is_mixing(layer: nn.Module | None) -> bool:
@@ -122,14 +159,21 @@ def is_mixing(layer: nn.Module | None) -> bool:
 
 def described(node: fx.Node, layer: nn.Module | None) -> str:
     """What a node is called in a message."""
+    if isinstance(node.target, Hooked):
+        return str(node.target)
     return f"{node.target!r}, a {type(layer).__name__}" if layer is not None else f"{node.name!r}"
 
 
-def _spatial(node: fx.Node) -> bool:
-    """Whether a mean is one over the pixels of each channel."""
+def _meant(node: fx.Node) -> tuple[int, ...]:
+    """Over which axes a mean is taken; none where one may not hold pixels."""
     axes = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else ())
     axes = axes if isinstance(axes, (tuple, list)) else (axes,)
-    return len(axes) > 0 and all(isinstance(axis, int) and axis in (2, 3, -1, -2) for axis in axes)
+    found = tuple(axis for axis in axes if isinstance(axis, int) and axis in (2, 3, -1, -2))
+    return found if len(found) == len(axes) else ()
+
+
+def _keepdim(node: fx.Node) -> bool:
+    return bool(node.kwargs.get("keepdim", node.args[2] if len(node.args) > 2 else False))
 
 
 def _keeps(node: fx.Node) -> bool:

@@ -8,11 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from torchpaths.costs import evaluating
 from torchpaths.errors import RouteError
 from torchpaths.inputs import call
-from torchpaths.places.channels.spans import LEAVES, OUTSIDE, Region, Span
+from torchpaths.places.channels.follow import ended, followed
+from torchpaths.places.channels.region import LEAVES, OUTSIDE, Region
+from torchpaths.places.channels.spans import Span
 from torchpaths.places.channels.weights import outputs
 from torchpaths.trace import Inputs
 
@@ -24,6 +27,7 @@ class Seen:
         model: is not touched.
         pixels: layer -> in how many places of an image it computes, tokens too; in order of execution.
         rows: layer -> how many rows its input has for one image.
+        others: convolutions that are none over an image's two axes, or transposed, in order of execution.
         outputs: how many classes the model tells apart; None where it gives no scores ``[batch, class]``.
     """
 
@@ -37,6 +41,7 @@ class Seen:
         self.model = model
         self.pixels: dict[str, int] = {}
         self.rows: dict[str, int] = {}
+        self.others: list[str] = []
         self._called: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
         self._regions: dict[str, Region | RouteError] = {}
         around = {outer for name in names for outer in _outer(name)}
@@ -46,6 +51,8 @@ class Seen:
                 handles.append(module.register_forward_pre_hook(partial(self._call, name), with_kwargs=True))
             elif isinstance(module, (nn.Conv2d, nn.Linear)):
                 handles.append(module.register_forward_hook(partial(self._ran, name)))
+            elif isinstance(module, _ConvNd):
+                handles.append(module.register_forward_hook(partial(self._ran_too, name)))
         try:
             with torch.no_grad(), evaluating(model):
                 y = call(model, example[:1])
@@ -63,12 +70,15 @@ class Seen:
         self.pixels[name] = self.pixels.get(name, 0) + y.numel() // outputs(module)
         self.rows[name] = len(y)
 
+    def _ran_too(self, name: str, module: nn.Module, inputs: Any, y: Tensor) -> None:
+        self.others += [] if name in self.others else [name]
+
     def span(self, name: str, ends: bool = False) -> tuple[str, Span]:
         """The smallest module that holds a layer with all that its channels reach, and these.
 
         Args:
             name: of the layer, which makes the channels or which they pass.
-            ends: channels may go where no layer mixes them; then they end before that, see `Region.ended`.
+            ends: channels may go where no layer mixes them; then they end before that, see `ended`.
 
         Raises:
             RouteError: if there is none.
@@ -83,15 +93,15 @@ class Seen:
             try:
                 region = self._region(around)
                 try:
-                    return around, region.span_of(own).within(prefix)
+                    return around, followed(region, own).within(prefix)
                 except RouteError as error:
                     reason = error
                     if around and (OUTSIDE in str(error) or (ends and LEAVES in str(error))):
-                        inner = region.ended(own).within(prefix) if LEAVES in str(error) else inner
+                        inner = ended(region, own).within(prefix) if LEAVES in str(error) else inner
                         continue
                     if not ends or LEAVES in str(error):
                         raise
-                return around, region.ended(own).within(prefix)
+                return around, ended(region, own).within(prefix)
             except RouteError as error:
                 if inner is None or not around:
                     raise

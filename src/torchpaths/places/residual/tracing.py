@@ -85,7 +85,7 @@ class _Proxy(fx.Proxy):
         return self.tracer.create_proxy("call_function", math.floor, (self,), {})
 
 
-class _Held(fx.Proxy):
+class Held(fx.Proxy):
     """A recorded parameter or buffer, whose sizes are known."""
 
     def __init__(self, node: fx.Node, tracer: Recorder, value: Tensor) -> None:
@@ -255,7 +255,7 @@ class Recorder(fx.Tracer):
         """The proxy of a parameter or buffer."""
         if name not in self._held:
             node = self.create_node("get_attr", name, (), {})
-            self._held[name] = _Held(node, self, value)
+            self._held[name] = Held(node, self, value)
         return self._held[name]
 
     def flag(self, name: str) -> Any:
