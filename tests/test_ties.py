@@ -96,7 +96,9 @@ def test_depths_of_blocks_that_share_a_layer_cost_what_they_are() -> None:
         assert cost.params == sum(p.numel() for p in tp.plain(net, path).parameters())
 
 
-@pytest.mark.parametrize("ties", [[[16, [0, 99], [1]]], [[16]], [[-1, [0]]], [[16, 0]], [["x", [0]]], [[16, []]], [[]]])
+@pytest.mark.parametrize(
+    "ties", [[[16, [0, 99], [1]]], [[16]], [[1.5, [0]]], [[16, 0]], [["x", [0]]], [[16, []]], [[]]]
+)
 def test_other_ties_in_a_file_are_refused(ties: Any) -> None:
     data = {**routed(across).layout.to_json(), "ties": ties}
     with pytest.raises(PathError):
@@ -106,3 +108,58 @@ def test_other_ties_in_a_file_are_refused(ties: Any) -> None:
 def test_a_tie_of_nobody_is_refused() -> None:
     with pytest.raises(PathError, match="not among these 2 units"):
         Tie(3, ((2,), (0,))).check(2)
+
+
+def tied_filters(*ties: tuple[str, str]) -> nn.Module:
+    """Convolutions behind one another and in residual blocks, with weights shared by pairs of modules."""
+    torch.manual_seed(0)
+
+    class Convs(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Conv2d(4, 4, 3, padding=1)
+            self.b = nn.Conv2d(4, 4, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = x + self.b(self.a(x).relu())
+            return y
+
+    layers = [nn.Conv2d(4, 4, 3, padding=1) for _ in range(4)]
+    model = nn.Sequential(*layers, Convs(), Convs(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    for one, other in ties:
+        model.get_submodule(other).weight = model.get_submodule(one).weight
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    "ties",
+    [
+        [("1", "2")],
+        [("1", "2"), ("1", "3")],
+        [("0", "2")],
+        [("4.a", "5.a")],
+        [("4.a", "4.b"), ("4.a", "5.b")],
+        [("1", "4.a"), ("0", "5.b")],
+    ],
+)
+@pytest.mark.parametrize("sites", [None, ("2", r"[45]\.a")])
+def test_filters_of_layers_that_share_weights_cost_what_is_cut_out(ties: list[tuple[str, str]], sites: Any) -> None:
+    net = tp.route(tied_filters(*ties), [tp.GatedBlocks(), tp.Filters(sites)], example=torch.randn(2, 4, 6, 6))
+    layout = net.layout.undecided()
+    assert layout.fixed.params >= 0
+    assert layout.cost(np.ones(len(layout.units), bool)) == layout.plain
+    for seed in range(24):
+        draw = np.random.default_rng(seed)
+        path = {}
+        for name, site in net.sites.items():
+            opened = draw.random(len(site.units)) < draw.choice([0.3, 1.0])
+            opened[0] |= site.kind == "filters"
+            path[name] = opened.tolist()
+        cost = layout.cost(tp.Path(path).opened(net.layout)[0])
+        assert cost.params == sum(p.numel() for p in tp.plain(net, tp.Path(path)).parameters())
+        both = np.stack([np.concatenate(list(path.values()))] * 2)
+        both[0, seed % len(layout.units)], both[1, seed % len(layout.units)] = True, False
+        gained = layout.costs(both)
+        assert (layout.gains(both[0])[seed % len(layout.units)] == gained[0] - gained[1]).all()
+    again = Layout.from_json(json.loads(json.dumps(net.layout.to_json())))
+    assert again.ties == net.layout.ties

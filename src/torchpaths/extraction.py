@@ -219,6 +219,7 @@ class _Cutter:
         self.opened = opened
         self.form = form
         self.rectified = rectified_junctions(self.cut.module)
+        self._made: dict[nn.Module, nn.Module] = {}
         self._inside(self.cut.module, "", owned=False)
 
     def _inside(self, parent: nn.Module, prefix: str, owned: bool) -> None:
@@ -230,21 +231,21 @@ class _Cutter:
         """
         chain = is_chain(parent)
         blocks = {}
-        for name, child in list(parent.named_children()):
-            module = child
-            if isinstance(child, Junction):
-                block: nn.Module = child
-                while isinstance(block, Junction):
-                    block = block._place.block
+        for name, child in [(name, child) for name, child in parent._modules.items() if child is not None]:
+            module = self._made.get(child, child)  # it may have another name, under which it was cut
+            if isinstance(module, Junction):
                 while isinstance(module, Junction):
                     module = module._place.cut(self.opened, child in self.rectified)
                 empty = blocks[name] = leaves_nothing(module)
                 if empty and hands_on(module) and self.form is _Form.SAFE and not (chain and owned):
                     module = copying(module)
+            if isinstance(child, Junction):
                 setattr(parent, name, module)
-                if empty or module is not block:
+                if leaves_nothing(module) or module is not _block(child):
                     self.cut.left[prefix + name] = module
-            self._inside(module, f"{prefix}{name}.", chain and owned)
+            if child not in self._made:
+                self._made[child] = module
+                self._inside(module, f"{prefix}{name}.", chain and owned)
             # What computes with parameters gives a new value, which only the next in the chain gets to see.
             owned = owned or next(module.parameters(), None) is not None
         if blocks and isinstance(parent, (nn.Sequential, nn.ModuleList)):

@@ -232,15 +232,21 @@ def _empty() -> Junction:
     return object.__new__(Junction)
 
 
-def junctions(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, Junction]]:
-    """All junctions of a model with the names of the modules they stand for, outer ones first.
+def junctions(model: nn.Module) -> Iterator[tuple[str, Junction]]:
+    """All junctions of a model with the names of the modules they stand for, outer ones first, each once.
 
     ``model.modules()`` does not show them.
     """
+    return _junctions(model, "", set())
+
+
+def _junctions(model: nn.Module, prefix: str, seen: set[int]) -> Iterator[tuple[str, Junction]]:
     for name, child in model._modules.items():
+        if child is None or id(child) in seen:
+            continue  # known by another name
+        seen.add(id(child))
         inner = child
         while isinstance(inner, Junction):
             yield prefix + name, inner
             inner = inner._place.block
-        if child is not None:
-            yield from junctions(child, f"{prefix}{name}.")
+        yield from _junctions(child, f"{prefix}{name}.", seen)

@@ -124,7 +124,7 @@ class Routed(nn.Module):
         Raises:
             CallError: if there is no batch.
         """
-        if isinstance(x, Tensor):
+        if isinstance(x, Tensor) and x.dim() > 0:
             return (x, *inputs), more, extent(x)
         given = gather(self.model, x)
         args, kwargs = (given.args, {**given.kwargs, **more}) if isinstance(given, Given) else ((x,), more)

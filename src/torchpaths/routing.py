@@ -9,10 +9,11 @@ at whatever moment, the model is as it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -145,26 +146,40 @@ def _example(model: nn.Module) -> Tensor:
 
 def _refer(model: nn.Module, plans: list[Plan]) -> None:
     """Replace modules by their references."""
+    slots = _slots(model, plans)
     for plan in plans:
-        holder, child, block = _held(model, plan.module)
         assert plan.reference is not None
-        holder._modules[child] = plan.reference(block)
+        _replace(slots[plan.module], plan.reference)
 
 
 def _swap(model: nn.Module, plans: list[Plan]) -> None:
     """Replace modules by junctions, inner ones first."""
+    slots = _slots(model, plans)
     for plan in sorted(plans, key=lambda p: (-p.module.count("."), p.level)):
-        holder, child, block = _held(model, plan.module)
-        holder._modules[child] = Junction(plan.build(block))
+        _replace(slots[plan.module], lambda block, build=plan.build: Junction(build(block)))
 
 
-def _held(model: nn.Module, name: str) -> tuple[nn.Module, str, nn.Module]:
-    """The module that holds another, the name it has there, and it."""
-    parent, _, child = name.rpartition(".")
-    holder = model.get_submodule(parent)
-    block = holder._modules[child]
+_Slot: TypeAlias = tuple[nn.Module, str]
+"""A module that holds another, and a name that it has there."""
+
+
+def _slots(model: nn.Module, plans: list[Plan]) -> dict[str, list[_Slot]]:
+    """Where modules are held: under all their names, as the model may call them by any."""
+    found: dict[int, list[_Slot]] = {}
+    for holder in model.modules():
+        for child, module in holder._modules.items():
+            found.setdefault(id(module), []).append((holder, child))
+    return {plan.module: found[id(model.get_submodule(plan.module))] for plan in plans}
+
+
+def _replace(slots: list[_Slot], build: Callable[[nn.Module], nn.Module]) -> None:
+    """Replace a module by what is built of it."""
+    first, name = slots[0]
+    block = first._modules[name]
     assert block is not None
-    return holder, child, block
+    built = build(block)
+    for holder, child in slots:
+        holder._modules[child] = built
 
 
 def _routed(model: nn.Module, plans: list[Plan], plain: Cost, x: Inputs, expected: Any, exactly: bool) -> Routed:
@@ -179,7 +194,8 @@ def _routed(model: nn.Module, plans: list[Plan], plain: Cost, x: Inputs, expecte
     covers = _covers(plans, sites.values())
     units, shares = [unit for site in sites.values() for unit in site.units], shared(model)
     found = Routed(model, tuple(sites.values()), make_layout(units, covers, plain, network, shares), shape)
-    got, trace = _run(found, x, path=Path.full(found))
+    with _reached(found):
+        got, trace = _run(found, x, path=Path.full(found))
     if exactly:
         _check_same(got, expected, network)
     elif (off := difference(*([t for t in tree_leaves(y) if isinstance(t, Tensor)] for y in (got, expected)))) > 1:
@@ -202,6 +218,29 @@ def _run(model: nn.Module, x: Inputs, **more: Any) -> Any:
     with torch.random.fork_rng(devices=[]), torch.no_grad(), evaluating(model):
         torch.manual_seed(0)
         return call(model, x[:1], **more)
+
+
+@contextmanager
+def _reached(net: Routed) -> Iterator[None]:
+    """Raise `RouteError` afterwards if the model's forward reached a module past the junction in its place."""
+    past: list[str] = []
+
+    def note(name: str, module: nn.Module, inputs: Any) -> None:
+        past.extend([] if isinstance(module, Junction) else [name])
+
+    places = [(name, j._place) for name, j in junctions(net.model) if not j._place.calls]
+    handles = [place.block.register_forward_pre_hook(partial(note, name)) for name, place in places]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    if past:
+        raise RouteError(
+            f"{past[0]!r} is called by something that the model does not hold it by, such as a plain list or a "
+            "function, past what stands in its place; let it be called as an attribute, a child of its module, or hold "
+            "such layers in an nn.ModuleList."
+        )
 
 
 def _check_same(got: Any, expected: Any, network: str) -> None:

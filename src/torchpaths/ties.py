@@ -1,5 +1,9 @@
 """``Tie``: weights that several units share. They are there as long as any unit that holds them is open, so what they
-cost is no sum over units and no product of them, as everything else in a `torchpaths.layout.Layout` is."""
+cost is no sum over units and no product of them, as everything else in a `torchpaths.layout.Layout` is.
+
+A layer of which filters are closed has a part of the weights for itself, which costs what other filters do. That it
+shares all of them where it is whole is then a tie of fewer weights than none.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchpaths.errors import PathError
-from torchpaths.schema import Count, convert
+from torchpaths.schema import Count, Whole, convert
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +23,11 @@ class Tie:
     """Shared weights.
 
     Attributes:
-        params: how many.
+        params: how many; below 0 those that need not be there, as others are.
         holders: numbers of units; they are there while all units of one of these are open.
     """
 
-    params: Count
+    params: Whole
     holders: tuple[tuple[Count, ...], ...]
 
     def there(self, opened: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -49,7 +53,7 @@ class Tie:
 
 def read(row: list[Any]) -> Tie:
     """A tie from JSON data, the number of weights and its holders. Raises `MalformedError` for other data."""
-    return Tie(convert(row[:1], tuple[Count])[0], convert(row[1:], tuple[tuple[Count, ...], ...]))
+    return Tie(convert(row[:1], tuple[Whole])[0], convert(row[1:], tuple[tuple[Count, ...], ...]))
 
 
 def tie(params: int, holders: Iterable[Iterable[int]]) -> Tie:
@@ -64,4 +68,4 @@ def merged(ties: Sequence[Tie]) -> tuple[Tie, ...]:
     sums: dict[tuple[tuple[int, ...], ...], int] = {}
     for one in ties:
         sums[one.holders] = sums.get(one.holders, 0) + one.params
-    return tuple(Tie(params, holders) for holders, params in sorted(sums.items()))
+    return tuple(Tie(params, holders) for holders, params in sorted(sums.items()) if params)

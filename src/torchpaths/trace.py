@@ -226,7 +226,7 @@ class Call:
             ``x`` and the decision for the samples in `rows`.
 
         Raises:
-            CallError: for a decision by image where images touch each other.
+            CallError: for a decision by image where images touch each other, and for an image without a batch.
         """
         made = self.trace.get(site.name)
         if made is None:
@@ -249,6 +249,11 @@ class Call:
         if site.decider.constant is not None and not site.decider.disturbed:
             return x, self.whole(site.decider.constant)
         x, features = pool(x) if site.decider.looks else (x, x.new_empty(x.shape[0], 0))
+        if self.rows is None and not torch.compiler.is_compiling() and features.shape[0] != self.batch:
+            raise CallError(
+                f"site {site.name!r} saw {features.shape[0]} images of a batch of {self.batch}; call the network "
+                "with a batch, one image x as x[None]."
+            )
         if site.decider.reads is None:
             made = self._ask(site.decider, features)
         else:

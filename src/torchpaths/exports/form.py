@@ -110,18 +110,21 @@ class _Form(nn.Module):
         self.deciders = nn.ModuleList(site.decider for site in sites.values() if site.decider is not None)
         self.fixed = dict(fixed)
         self.layout = net.layout
-        self._replace(self.model, rectified_junctions(self.model), batch)
+        self._replace(self.model, rectified_junctions(self.model), batch, {})
 
-    def _replace(self, parent: nn.Module, rectified: set[Junction], batch: Batch) -> None:
-        """Put what can be exported in the place of each junction, outer ones first."""
-        for name, child in list(parent.named_children()):
-            module = child
-            while isinstance(module, Junction):
-                module = self._exportable(module._place, child in rectified, batch)
-            if module is not child:
-                module = copying(module) if hands_on(module) else module
-                setattr(parent, name, module)
-            self._replace(module, rectified, batch)
+    def _replace(
+        self, parent: nn.Module, rectified: set[Junction], batch: Batch, made: dict[nn.Module, nn.Module]
+    ) -> None:
+        """Put what can be exported in the place of each junction, outer ones first, under all its names."""
+        for name, child in [(name, child) for name, child in parent._modules.items() if child is not None]:
+            if child not in made:
+                module = child
+                while isinstance(module, Junction):
+                    module = self._exportable(module._place, child in rectified, batch)
+                made[child] = copying(module) if module is not child and hands_on(module) else module
+                self._replace(made[child], rectified, batch, made)
+            if made[child] is not child:
+                setattr(parent, name, made[child])
 
     def _exportable(self, place: Place, rectified: bool, batch: Batch) -> nn.Module:
         if all(site.name in self.fixed for site in place.sites):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,10 +52,16 @@ class Cover:
 
 
 def tied(model: nn.Module) -> set[int]:
-    """The parameters, by id, that several modules share: they are there as long as one of those is, so covers leave
-    them out and `make_layout` is told of them apart."""
-    counts = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
+    """The parameters, by id, that several modules share: they are there as long as one of those is, so covers of one
+    unit leave them out and `make_layout` is told of them apart."""
+    counts = Counter(id(p) for _, p in _own(model))
     return {key for key, count in counts.items() if count > 1}
+
+
+def _own(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """The parameters of each module, one that has several names under the first."""
+    for name, module in model.named_modules():
+        yield from module.named_parameters(name, recurse=False, remove_duplicate=False)
 
 
 def sum_item(block: str, number: int) -> str:
@@ -67,7 +73,7 @@ def shared(model: nn.Module) -> list[tuple[int, tuple[str, ...]]]:
     """The parameters that several modules share: how many numbers, and all their names."""
     names: dict[int, list[str]] = {}
     sizes = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
+    for name, parameter in _own(model):
         names.setdefault(id(parameter), []).append(name)
         sizes[id(parameter)] = parameter.numel()
     return [(sizes[key], tuple(known)) for key, known in names.items() if len(known) > 1]
@@ -88,7 +94,7 @@ def make_layout(
         covers: of all methods.
         plain: the original network.
         network: name of its class.
-        shares: weights with several names, see `shared`, which the costs of covers leave out.
+        shares: weights with several names, see `shared`, which the costs of covers of one unit leave out.
 
     Raises:
         RouteError: for covers that overlap without one lying in the other, or whose cost is not one of equal units.
@@ -101,7 +107,8 @@ def make_layout(
     # What several covers share is none of theirs: without it they lie in one another or apart.
     shares = list(shares)
     names = {name for _, known in shares for name in known}
-    own = [(c, replace(c, items=c.items - names or c.items)) for c in covers if not c.added]
+    parts = {name for c in covers if not c.added and c.unit is None for name in c.items & names}
+    own = [(c, _bare(c, names, parts)) for c in covers if not c.added]
     terms, left = _nested([bare for _, bare in own], spans, plain)
     for cover in covers:
         if cover.added:
@@ -114,31 +121,64 @@ def make_layout(
             f"the covers{site} cannot be right: {cost.macs:,} MACs are left of {plain.macs:,}. A cover costs what its "
             "items cost in this network, once, for one image."
         )
-    ties = [found for numbers, known in shares if (found := _tie(numbers, known, own, spans)) is not None]
-    left -= Cost(0, sum(found.params for found in ties))
-    # Held by one unit, or by several only together, they cost what everything else does.
-    terms += [Term(Cost(0, t.params), tuple((u, u + 1) for u in t.holders[0])) for t in ties if len(t.holders) == 1]
+    ties = []
+    for numbers, known in shares:
+        fixed, more, found = _shared(numbers, known, own, spans)
+        left -= Cost(0, numbers - fixed)
+        terms += more
+        ties += found
     always = [term for term in terms if not term.spans]
-    fixed = sum((term.cost for term in always), left)
+    constant = sum((term.cost for term in always), left)
     deciding = sum((term.cost for term in always if term.decides), NOTHING)
-    apart = merged([t for t in ties if len(t.holders) > 1])
-    made = Layout(tuple(units), fixed, plain, network, _merged(terms), deciding, _inside(covers), apart)
+    made = Layout(tuple(units), constant, plain, network, _merged(terms), deciding, _inside(covers), merged(ties))
     gains = made.undecided().gains(np.ones(len(units), bool)).tolist()
     saved = tuple(replace(unit, cost=Cost(*gain)) for unit, gain in zip(made.units, gains, strict=True))
     return replace(made, units=saved)
 
 
-def _tie(numbers: int, names: Iterable[str], covers: Sequence[tuple[Cover, Cover]], spans: _Spans) -> Tie | None:
-    """The units that hold weights of several names, from covers with these names and without; None where one of those
-    always runs, or lies in filters, of which some are always open."""
-    holders = []
+def _bare(cover: Cover, names: set[str], parts: set[str]) -> Cover:
+    """A cover without the weights of several names, which it shares with others; those of which filters can be closed
+    (``parts``) it holds for their MACs alone."""
+    cost = Cost(cover.cost.macs, 0) if cover.items <= parts else cover.cost
+    return replace(cover, cost=cost, items=cover.items - (names - parts) or cover.items)
+
+
+def _shared(
+    numbers: int, names: Iterable[str], covers: Sequence[tuple[Cover, Cover]], spans: _Spans
+) -> tuple[int, list[Term], list[Tie]]:
+    """What weights of several names cost: how many always run, and in which terms and ties the others do.
+
+    They are there once, as long as one of the layers that hold them is. A layer of which filters are closed has weights
+    of its own, a part of them: then they count beside the others' (a term), and where it is whole do not (a tie).
+
+    Args:
+        numbers: how many.
+        names: theirs.
+        covers: with these names and without.
+        spans: of the sites.
+    """
+    terms, ties, holders, always = [], [], [], False
     for name in names:
-        held = [bare for cover, bare in covers if name in cover.items]
-        if not held or any(cover.unit is None for cover in held):
-            return None
-        inner = [c for c in held if not any(_around(c, other) for other in held)]
-        holders += [{spans.of(c)[0], *(spans.of(o)[0] for o in held if _around(o, c))} for c in inner]
-    return tie(numbers, holders)
+        held = [(cover, bare) for cover, bare in covers if name in cover.items]
+        if any(cover.unit is None for cover, _ in held):
+            around = {spans.of(bare) for _, bare in held}
+            terms.append(_term(held[0][0], Cost(0, numbers), around))
+            whole = {unit for start, stop in around for unit in range(start, stop)}
+            ties.append(tie(-numbers, [whole]))
+            holders.append(whole)
+            continue
+        always = always or not held
+        bares = [bare for _, bare in held]
+        inner = [c for c in bares if not any(_around(c, other) for other in bares)]
+        holders += [{spans.of(c)[0], *(spans.of(o)[0] for o in bares if _around(o, c))} for c in inner]
+    if always:
+        return numbers, terms, ties
+    once = tie(numbers, holders)
+    if (
+        len(once.holders) == 1 and not terms
+    ):  # held by one unit, or by several only together, they cost what everything else does
+        return 0, [Term(Cost(0, numbers), tuple((u, u + 1) for u in once.holders[0]))], ties
+    return 0, terms, [*ties, once]
 
 
 def _merged(terms: Iterable[Term]) -> tuple[Term, ...]:

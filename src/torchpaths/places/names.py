@@ -16,9 +16,7 @@ def check_sites(sites: Any) -> None:
     if sites is None:
         return
     if not isinstance(sites, (list, tuple)) or not all(isinstance(site, str) for site in sites):
-        raise RouteError(
-            f"sites={sites!r}: give names or patterns of layers as texts, sites=('2',); None for the usual."
-        )
+        raise RouteError(f"sites={sites!r}: give names or patterns as texts, sites=('2',), or None for the usual ones.")
     if not sites:
         raise RouteError(f"sites={sites!r} names no layer; give at least one, or None for the usual ones.")
 
@@ -27,8 +25,10 @@ def match(pattern: str, names: Sequence[str], what: str) -> list[str]:
     """The names that a pattern means: that very name, or all that it matches whole as a regular expression.
 
     Raises:
-        RouteError: if there is none, with near names, or if it is no regular expression.
+        RouteError: if there is none, with near names, or if it is no text or no regular expression.
     """
+    if not isinstance(pattern, str):
+        raise RouteError(f"{pattern!r} is no text; give the name of a {what}, or a regular expression of such.")
     if pattern in names:
         return [pattern]
     try:

@@ -113,8 +113,14 @@ class Layer(Place):
         """See `Place.run`.
 
         Raises:
-            CallError: for a norm in training behind a convolution in evaluation, from which channels are missing.
+            CallError: for a norm in training behind a convolution in evaluation, from which channels are missing; and
+                for an image without a batch.
         """
+        if x.dim() < (4 if isinstance(self.block, nn.Conv2d) else 2):
+            raise CallError(
+                f"site {self.sites[0].name!r}: its layer was given values of shape {tuple(x.shape)}, no batch of them; "
+                "call the network with a batch, one image x as x[None]."
+            )
         columns: Bools | None = None
         role, axis = self.role, channel_axis(self.block, x)
         if role.columns is not None:

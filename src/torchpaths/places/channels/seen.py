@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from torchpaths.costs import evaluating
-from torchpaths.errors import RouteError
-from torchpaths.inputs import call
+from torchpaths.errors import RouteError, reason
+from torchpaths.inputs import call, shape_of
 from torchpaths.places.channels.follow import ended, followed
 from torchpaths.places.channels.region import LEAVES, OUTSIDE, Region
 from torchpaths.places.channels.spans import Span
@@ -37,6 +37,9 @@ class Seen:
             model: see above.
             example: a batch for it.
             names: of the layers whose spans will be asked for.
+
+        Raises:
+            RouteError: if the model does not take the example.
         """
         self.model = model
         self.pixels: dict[str, int] = {}
@@ -56,6 +59,11 @@ class Seen:
         try:
             with torch.no_grad(), evaluating(model):
                 y = call(model, example[:1])
+        except Exception as error:
+            raise RouteError(
+                f"{type(model).__name__} does not take one image of the example of shape {shape_of(example)} "
+                f"({reason(error, 160)}). Give route(model, method, example=x) a batch x that model(x) accepts."
+            ) from error
         finally:
             for handle in handles:
                 handle.remove()
@@ -84,7 +92,7 @@ class Seen:
             RouteError: if there is none.
         """
         inner: Span | None = None
-        reason = RouteError("its module is not called")
+        refusal = RouteError("its module is not called")
         for around in _outer(name):
             if around not in self._called:
                 continue
@@ -95,7 +103,7 @@ class Seen:
                 try:
                     return around, followed(region, own).within(prefix)
                 except RouteError as error:
-                    reason = error
+                    refusal = error
                     if around and (OUTSIDE in str(error) or (ends and LEAVES in str(error))):
                         inner = ended(region, own).within(prefix) if LEAVES in str(error) else inner
                         continue
@@ -105,10 +113,10 @@ class Seen:
             except RouteError as error:
                 if inner is None or not around:
                     raise
-                reason = error
+                refusal = error
                 break
         if inner is None:
-            raise reason
+            raise refusal
         return name.rpartition(".")[0], inner
 
     def squeezed(self, name: str) -> bool:
