@@ -29,6 +29,7 @@ WORDS = (
     "trace",
     "place",
     "junction",
+    "there",
     "routed",
 )
 ANALYSIS = (
