@@ -156,7 +156,11 @@ def _swap(model: nn.Module, plans: list[Plan]) -> None:
     """Replace modules by junctions, inner ones first."""
     slots = _slots(model, plans)
     for plan in sorted(plans, key=lambda p: (-p.module.count("."), p.level)):
-        _replace(slots[plan.module], lambda block, build=plan.build: Junction(build(block)))
+        _replace(slots[plan.module], partial(_junction, plan))
+
+
+def _junction(plan: Plan, block: nn.Module) -> nn.Module:
+    return Junction(plan.build(block))
 
 
 _Slot: TypeAlias = tuple[nn.Module, str]
