@@ -54,7 +54,7 @@ def test_what_older_versions_wrote_opens(name: str, kind: type) -> None:
 def test_every_recipe_of_the_records_opens_as_it_was_written() -> None:
     found = [read_recipe(file.parent) for file in sorted(RECORDS.rglob("recipe.json")) if "model" in file.read_text()]
     assert len(found) >= 20
-    kinds = {type(None), AdaptiveDepth, CodedPaths, Fixed, GatedBlocks, GatedFilters, RandomDrop}
+    kinds = {type(None), AdaptiveDepth, CodedPaths, Fixed, GatedBlocks, GatedFilters, RandomDrop, Together}
     assert {type(recipe.method) for recipe in found} == kinds
 
 

@@ -35,10 +35,15 @@ class Own(nn.Module):
         return self.run(self, x)
 
 
+def anew(module: Any) -> None:
+    if hasattr(module, "reset_parameters"):
+        module.reset_parameters()
+
+
 def own(run: Callable[[Any, Tensor], Tensor], **layers: nn.Module) -> nn.Module:
     torch.manual_seed(0)
     for layer in layers.values():
-        layer.apply(lambda m: m.reset_parameters() if hasattr(m, "reset_parameters") else None)
+        layer.apply(anew)
     return Own(run, **{"stem": conv(3, 8), **layers, "fc": nn.Linear(8, 5)}).double().eval()
 
 
@@ -114,7 +119,7 @@ def test_a_linear_layer_over_the_width_mixes_no_channels(width: int, channels: i
 )
 def test_a_mean_over_one_axis_leaves_channels_where_they_stand(run: Any, layers: dict[str, nn.Module]) -> None:
     model = own(run, c1=conv(8, 16), n=nn.BatchNorm1d(16), **copy.deepcopy(layers))
-    if layers["w"].out_features == 16:  # type: ignore[comparison-overlap]
+    if layers["w"].out_features == 16:
         model.fc = nn.Linear(16, 5).double()
     net, _ = told(model, images(), ("c1",))
     check_alike(net, images())
@@ -236,8 +241,8 @@ def test_a_layer_under_two_names_is_closed_whichever_is_called(sites: Any) -> No
     )  # fmt: skip
     x = images()
     net, _ = told(model, x, sites)
-    assert model.first is model.c1  # type: ignore[comparison-overlap]
-    assert model.second is model.c2  # type: ignore[comparison-overlap]
+    assert model.first is model.c1
+    assert model.second is model.c2
     check_alike(net, x)
     few = tp.Path({**tp.Path.full(net), "c1": [True] + [False] * 15})
     small = tp.extract(net, few, example=x)
@@ -293,7 +298,7 @@ def test_sites_that_are_none_are_named(method: Any, sites: Any, message: str) ->
 def test_a_pattern_that_is_no_text_is_named_by_every_method() -> None:
     model = own(lambda s, x: s.fc(s.stem(x).mean((2, 3))))
     with pytest.raises(RouteError, match="3 is no text"):
-        tp.route(model, example=images(), residuals={3: tp.Residual(abs, abs, abs)})  # type: ignore[arg-type, dict-item]
+        tp.route(model, example=images(), residuals={3: tp.Residual(abs, abs, abs)})  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize(("kind", "shape"), [(nn.Conv1d, (16,)), (nn.Conv3d, (8, 8, 8))])

@@ -32,6 +32,10 @@ class RouteError(_ToldError, ValueError):
     """A model, a pattern or a block that cannot be routed; nothing was swapped."""
 
 
+class ExampleError(RouteError):
+    """An example that the model does not take; its cause is what the model itself said."""
+
+
 class CallError(_ToldError, RuntimeError):
     """A junction ran at a moment when its decision cannot be known."""
 

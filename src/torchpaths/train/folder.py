@@ -17,7 +17,7 @@ from torchpaths.costs import evaluating
 from torchpaths.cuts.spec import SPEC, Spec
 from torchpaths.data import ImageSet, Loader, open_data
 from torchpaths.data.crops import room
-from torchpaths.errors import RouteError, RunError, _ToldError, reason
+from torchpaths.errors import ExampleError, RouteError, RunError, _ToldError, reason
 from torchpaths.files.disk import inside
 from torchpaths.files.document import read_json as read_typed
 from torchpaths.files.tensors import read_tensors
@@ -273,9 +273,10 @@ def _of_size(recipe: Recipe, height: int, width: int) -> Iterator[None]:
     """What a model says to images of a size that it does not take, as an error that names the size."""
     try:
         yield
-    except _ToldError:
-        raise
-    except Exception as error:  # whatever its layers say
+    except Exception as told:  # whatever its layers say
+        error = told.__cause__ if isinstance(told, ExampleError) and isinstance(told.__cause__, Exception) else told
+        if isinstance(error, _ToldError):
+            raise
         known = published(recipe.model)
         own = f"its own size is {known.size}" if known is not None else "other networks take any"
         raise RunError(

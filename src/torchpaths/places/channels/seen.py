@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from torchpaths.costs import evaluating
-from torchpaths.errors import RouteError, reason
+from torchpaths.errors import ExampleError, RouteError, reason
 from torchpaths.inputs import call, shape_of
 from torchpaths.places.channels.follow import ended, followed
 from torchpaths.places.channels.region import LEAVES, OUTSIDE, Region
@@ -60,7 +60,7 @@ class Seen:
             with torch.no_grad(), evaluating(model):
                 y = call(model, example[:1])
         except Exception as error:
-            raise RouteError(
+            raise ExampleError(
                 f"{type(model).__name__} does not take one image of the example of shape {shape_of(example)} "
                 f"({reason(error, 160)}). Give route(model, method, example=x) a batch x that model(x) accepts."
             ) from error

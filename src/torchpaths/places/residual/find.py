@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from torchpaths.costs import count_macs, evaluating
-from torchpaths.errors import RouteError
+from torchpaths.errors import ExampleError, RouteError
 from torchpaths.inputs import call, shape_of
 from torchpaths.layout import Cost
 from torchpaths.places.covers import sum_item, tied
@@ -135,7 +135,7 @@ class _Search:
             raise
         except Exception as error:
             reason = str(error).strip().split("\n")[0]
-            raise RouteError(
+            raise ExampleError(
                 f"{type(self.model).__name__} does not take the example of shape {shape_of(self.example)}: {reason}. "
                 "Give route(model, method, example=x) an x that model(x) accepts."
             ) from error
