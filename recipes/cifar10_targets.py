@@ -82,6 +82,10 @@ probabilities lie between 0.25 and 0.75 (2,000 test images), and taking the like
 blocks that must not close: with target 0.6 layer3.0 for 34 % of the images and layer1.7 for 21 %, each of which costs
 the trained network 7 to 8 points when it is left out for all (1,000 images). Here a start at the target, a weight of 4
 and six blocks that can be missed leave 37 % undecided, and open 50.5 % where training draws 49.5 %.
+
+What they learnt: vehicles run 18 to 19 blocks, animals 20 to 22.
+
+![for how many images of each class each block runs](gated/figures/class-rates.png)
 """
 
 
