@@ -19,6 +19,7 @@ from exit_toys import FIRST, coded
 from torchpaths.costs import count_macs
 from torchpaths.deciders import FilterGate, Gate
 from torchpaths.errors import CallError, RouteError
+from torchpaths.models import create_model
 from torchpaths.skips import prices
 from torchpaths.skips.network import Skipping
 from torchpaths.trace import Decision
@@ -421,3 +422,15 @@ def test_what_is_wrapped_or_no_part_of_a_site_may_be_replaced() -> None:
     net.model[-1] = nn.Linear(8, 2)  # type: ignore[operator]
     assert net(x)[0].shape == (6, 2)
     check_same(net, tp.skipping(net), x)
+
+
+def test_a_network_made_in_inference_mode_skips_there() -> None:
+    """As of people who load and serve under ``torch.inference_mode()``: torch counts no writes to such tensors."""
+    with torch.inference_mode():
+        torch.manual_seed(0)
+        for method in (tp.GatedBlocks(), tp.GatedFilters()):
+            x = torch.randn(3, 3, 16, 16)
+            net = tp.route(create_model("cifar_resnet20", 4).eval(), method, example=x).eval()
+            fast = tp.skipping(net)
+            for images in (x[:1], x):
+                torch.testing.assert_close(fast(images)[0], net(images)[0])

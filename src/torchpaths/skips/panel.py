@@ -124,7 +124,7 @@ class _Made:
         self._there = [t for t in self._tensors if t is not None]
         self._norms = [module for module in modules if isinstance(module, _NormBase)]
         self._eps = [norm.eps for norm in self._norms]
-        self._versions = [t._version for t in self._there]
+        self._versions = _versions(self._there)
         self._pointers = [t.data_ptr() for t in self._there]
         self._first = next((p for decider in deciders for p in decider.parameters()), None)
         self._values = None if self._first is None else sample(self._first).clone()
@@ -142,6 +142,11 @@ class _Made:
         if [norm.eps for norm in self._norms] != self._eps:
             return False
         there = self._there
-        counted = [t._version for t in there] == self._versions and [t.data_ptr() for t in there] == self._pointers
+        counted = _versions(there) == self._versions and [t.data_ptr() for t in there] == self._pointers
         first, values = self._first, self._values
         return counted and (first is None or values is None or torch.equal(sample(first), values))
+
+
+def _versions(tensors: Sequence[Tensor]) -> list[int]:
+    """How often each was written, as far as torch counts it: not for those made in inference mode."""
+    return [0 if t.is_inference() else t._version for t in tensors]
