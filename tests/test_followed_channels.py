@@ -40,6 +40,18 @@ def anew(module: Any) -> None:
         module.reset_parameters()
 
 
+class Block(nn.Module):
+    """``x + conv(x)``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = conv(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = x + self.conv(x)
+        return y
+
+
 def own(run: Callable[[Any, Tensor], Tensor], **layers: nn.Module) -> nn.Module:
     torch.manual_seed(0)
     for layer in layers.values():
@@ -251,15 +263,6 @@ def test_a_layer_under_two_names_is_closed_whichever_is_called(sites: Any) -> No
 
 
 def test_blocks_under_two_names_are_closed_and_counted_once() -> None:
-    class Block(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv = conv(8, 8)
-
-        def forward(self, x: Tensor) -> Tensor:
-            y: Tensor = x + self.conv(x)
-            return y
-
     block = Block()
     body = nn.Sequential(block, Block())
     model = own(lambda s, x: s.fc(s.body(s.stem(x)).mean((2, 3))), block=block, body=body)
@@ -333,15 +336,6 @@ def test_an_image_without_a_batch_is_named_before_a_gate_sees_it() -> None:
         tp.route(
             own(lambda s, x: s.fc(s.c1(s.stem(x)).mean((2, 3))), c1=conv(8, 8)), tp.GatedFilters(), example=images()[0]
         )
-
-    class Block(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv = conv(8, 8)
-
-        def forward(self, x: Tensor) -> Tensor:
-            y: Tensor = x + self.conv(x)
-            return y
 
     model = own(lambda s, x: s.fc(s.b(s.stem(x)).mean((-2, -1))), b=Block()).float()
     with pytest.raises(CallError, match="saw 8 images of a batch of 3"):

@@ -25,6 +25,7 @@ WORDS = (
     "layout",
     "path",
     "perceptron",
+    "threshold",
     "inputs",
     "trace",
     "place",

@@ -9,7 +9,6 @@ a slot of their own, so that nothing of a call can be left anywhere.
 from __future__ import annotations
 
 import dataclasses
-import math
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -19,11 +18,12 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from torchpaths.errors import CallError, RouteError
+from torchpaths.errors import CallError
 from torchpaths.inputs import Given
 from torchpaths.layout import Unit
 from torchpaths.path import Bools, Path
 from torchpaths.perceptron import Perceptron
+from torchpaths.threshold import threshold
 
 Inputs: TypeAlias = "Tensor | Sequence[Tensor] | Given"
 """A batch: a tensor whose first axis is the samples, a list of images of their own sizes, as detectors take, or several
@@ -128,7 +128,7 @@ class Decider(nn.Module, ABC):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "threshold":
-            value = _threshold(value, type(self).__name__)
+            value = threshold(value, type(self).__name__)
         super().__setattr__(name, value)
 
     def single(self, features: Tensor) -> Decision:
@@ -149,24 +149,6 @@ class Decider(nn.Module, ABC):
             CallError: for others.
         """
         raise CallError(f"{self!r} does not decide by a score, so nothing can compute one in its place.")
-
-
-def _threshold(value: Any, decider: str) -> float:
-    """A score above which units open: the number that was given.
-
-    Raises:
-        RouteError: for what is not a number.
-    """
-    try:
-        number = float(value)
-    except (TypeError, ValueError, RuntimeError):
-        number = math.nan
-    if isinstance(value, (str, bool)) or math.isnan(number):
-        raise RouteError(
-            f"threshold={value!r} of a {decider}: give a number, the score above which its units open; 0 is what it is "
-            "trained with, higher ones open fewer."
-        )
-    return number
 
 
 @dataclass(eq=False)

@@ -174,9 +174,8 @@ def _shared(
     if always:
         return numbers, terms, ties
     once = tie(numbers, holders)
-    if (
-        len(once.holders) == 1 and not terms
-    ):  # held by one unit, or by several only together, they cost what everything else does
+    if len(once.holders) == 1 and not terms:
+        # Held by one unit, or by several only together, they cost what everything else does.
         return 0, [Term(Cost(0, numbers), tuple((u, u + 1) for u in once.holders[0]))], ties
     return 0, terms, [*ties, once]
 

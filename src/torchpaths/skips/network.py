@@ -224,7 +224,7 @@ class Skipping(HasExits):
         with torch.inference_mode(False), torch.no_grad():  # in inference mode tensors have no version
             call = self._call(path, batch, device, columns)
             standing = self._standing
-            if batch == 1 and standing is not None and standing.holds():
+            if batch == 1 and standing is not None and not self._structure.hooked() and standing.holds():
                 call.folded.update(standing.folded)
             try:
                 slot.running[id(call)] = None
@@ -234,7 +234,7 @@ class Skipping(HasExits):
                 local.call = before
                 slot.running.pop(id(call), None)
             if call.met and not self._structure.hooked():
-                self._standing = Standing(self.model, call.folded)
+                self._standing = Standing(call.folded)
             return y, self._finished(call)
 
     def _call(self, path: Path | None, batch: int, device: torch.device, columns: dict[str, Column]) -> SkippingCall:

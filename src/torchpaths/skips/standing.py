@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from torchpaths.skips.channels import SkippingLayer
 from torchpaths.skips.folded import Folded
@@ -22,22 +22,18 @@ class Standing:
         folded: the place of a layer -> it.
     """
 
-    def __init__(self, model: nn.Module, folded: Mapping[SkippingLayer, Folded]) -> None:
+    def __init__(self, folded: Mapping[SkippingLayer, Folded]) -> None:
         """
         Args:
-            model: in which they stand.
             folded: see above.
         """
         self.folded = dict(folded)
         self._slots = [slot for made in self.folded.values() for slot in made.slots()]
         self._seen = Unwritten(self._tensors())
-        # What a hook writes while a call runs is not seen before it.
-        self._hooks = [hooks for m in model.modules() for hooks in (m._forward_hooks, m._forward_pre_hooks)]
 
     def holds(self) -> bool:
-        """Whether all are as they were, and nothing runs that could change them in between."""
-        if any(self._hooks):
-            return False
+        """Whether all are as they were. What a hook writes while a call runs is not seen before it: not for networks
+        that have some."""
         for place, made in self.folded.items():
             norm = place.norm.block if made.norm is not None and place.norm is not None else None
             if place.folds() != (made.norm is not None) or not made.is_of(place.block, norm):

@@ -55,7 +55,7 @@ export function sentence(app, hot) {
   if (elsewhere(model, state)) return [RAIL];
   const why = app.numbers?.changed && app.numbers.now.accuracy.value == null && app.numbers.now.accuracy.why;
   if (why && !app.live) return [`What this path gets right ${why}. `, "Shut one unit alone, or turn the dial, for numbers that were measured."];
-  if (model.nets) return ["Rows are networks that were measured; pale ones another beats in cost and accuracy. ", strong("w"), " whole, ", strong("s"), " short."];
+  if (model.nets) return ["Lanes are networks that were measured; pale ones another beats in cost and accuracy. ", strong("w"), " whole, ", strong("s"), " short."];
   if (model.wide) return [`Click a box of the rail to look into it; type / and a class name to pin its lane.`];
   if (model.sites.every((site) => site.units > 1)) return [`Each line through a block is a ${model.noun}, the thin one around them the shortcut that everything takes. Point at a class to see its own. `, strong(`Click a ${model.noun} on the rail to shut it`), "; the numbers above change at once."];
   return [`Images that open a ${model.noun} run straight through its station; the others take the shortcut above. `, strong(`Click a ${model.noun} to shut it`), "; the numbers above change at once."];
