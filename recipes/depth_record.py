@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 from record import copy_run, provenance, same_weights
 
+import torchpaths as tp
 from torchpaths import cli
 from torchpaths.errors import RunError
 from torchpaths.files.write import write_json
-from torchpaths.train.folder import read_json
+from torchpaths.fronts.points import Kind, Point
+from torchpaths.train.folder import load_run, read_json
 from torchpaths.train.recipe import Json
 
 
@@ -71,9 +73,28 @@ def write_record(
             if not known and cli.main(["depths", str(record / name), "--data", str(data), *beside]) != 0:
                 raise RunError(f"the depths of {name} could not be measured, see above.")
             row["depths"] = read_json(measured)["depths"]
+            write_front(record / name)
         rows.append(row)
     write_json(record / "results.json", {"rows": rows})
     (record / "README.md").write_text(_readme(record.name, rows, notes, start))
+
+
+def write_front(folder: pathlib.Path) -> None:
+    """All depths as a front, for the run's page: `torchpaths.front` keeps only those that no other beats."""
+    run = load_run(folder)
+    layout = run.net.layout
+    points = []
+    for depth in read_json(folder / "depths.json")["depths"]:
+        opened = {site: (letter == "F",) for site, letter in zip(layout.sites, depth["skip"], strict=True)}
+        share = depth["skip"].count("F") / len(opened)
+        kind: Kind = "full" if share == 1 else "every"
+        path = tp.Path(opened, layout.fingerprint)
+        points.append(Point(kind, path, None, depth["accuracy"], float(depth["macs"]), share))
+    data = read_json(folder / "run.json")["data"]
+    whole = next(point.accuracy for point in points if point.kind == "full")
+    name, images = run.recipe.model, data["images"][1]
+    cloud = tuple((point.macs, point.accuracy) for point in points)
+    tp.Front(layout, tuple(points), (), whole, images, cloud, images, name, data["name"], "test").save(folder)
 
 
 def _readme(name: str, rows: list[Json], notes: str, start: str) -> str:
